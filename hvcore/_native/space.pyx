@@ -283,14 +283,14 @@ cdef class GpaSpace:
     def lookup(self, u64 gpa):
         """(spa, rights, page shift) that the tables give for `gpa`, overlays ignored; None if unmapped."""
         cdef second_level_t found = second_level_walk(&self.space, gpa, 0)
-        return (found.spa, found.rights, found.page_shift) if found.status == SECOND_OK else None
+        return (found.spa, found.rights & 7, found.page_shift) if found.status == SECOND_OK else None
 
     def resolve(self, u64 gpa):
         """(spa, rights, page shift, overlay) as the partition sees `gpa`; None if unmapped."""
         cdef second_level_t found = space_translate(&self.space, gpa, 0)
         if found.status != SECOND_OK:
             return None
-        return found.spa, found.rights, found.page_shift, bool(found.overlay)
+        return found.spa, found.rights & 7, found.page_shift, bool(found.overlay)
 
     def set_overlay(self, u16 kind, u16 vp, u64 gpn, u64 spn, u8 rights):
         """Lay page `spn` over `gpn`; an earlier overlay of the same kind and VP moves. Lower kinds win."""
