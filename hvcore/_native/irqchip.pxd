@@ -1,0 +1,19 @@
+"""The native face of irqchip: the structs behind its objects. What to do with them is in the rooms irq/*.pxd.
+
+The engine takes the pointer once, keeps a reference to the object beside it, and works without the GIL from then on.
+"""
+from hvcore._native.irq.state cimport irq_t, message_port_t
+
+
+cdef class MessagePort:
+    cdef message_port_t port
+
+
+cdef class InterruptController:
+    cdef irq_t irq
+    cdef object message_page
+    cdef object event_page
+
+
+cdef irq_t *irq_of(InterruptController controller) noexcept
+cdef message_port_t *port_of(MessagePort port) noexcept
