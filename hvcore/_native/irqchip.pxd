@@ -11,8 +11,7 @@ cdef class MessagePort:
 
 cdef class InterruptController:
     cdef irq_t irq
-    cdef object message_page
-    cdef object event_page
+    cdef tuple pages                # the borrowed buffers of the SIM and the SIEF page
 
 
 cdef irq_t *irq_of(InterruptController controller) noexcept

@@ -5,7 +5,7 @@ The objects hold the structs of the irq room and translate between them and Pyth
 hvcore/interrupts.py and the hypercalls use the objects, the engine uses irq_of() and the room's functions.
 """
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 
 from hvcore._native.base.types cimport u8, u32, u64
@@ -36,16 +36,6 @@ cdef u64 checked(object value, u64 lowest, u64 highest, str name) except? 0xBAD:
     return number
 
 
-cdef u8 *writable_page(object page, str name) except NULL:
-    """The first byte of a memoryview that can serve as a SIM or SIEF page. The caller keeps it."""
-    if page.readonly:
-        raise ValueError(f"{name} must be writable")
-    cdef u8[::1] octets = page
-    if octets.shape[0] != SYNIC_PAGE_SIZE_BYTES:
-        raise ValueError(f"{name} must have {SYNIC_PAGE_SIZE_BYTES} bytes, not {octets.shape[0]}")
-    return &octets[0]
-
-
 cdef object members(const u64 *vectors):
     """A vector set as an integer of 256 bits: bit v is vector v."""
     cdef int word
@@ -56,17 +46,33 @@ cdef object members(const u64 *vectors):
 
 
 @cython.final
-cdef class _Payload:
-    """The bytes of a message, borrowed from any contiguous buffer for the length of one call."""
+@cython.no_gc_clear     # clearing the view's owner early would lose the release of the buffer
+cdef class _Octets:
+    """The bytes of any contiguous buffer, borrowed for the life of this object."""
     cdef Py_buffer view
 
-    def __cinit__(self, source):
-        PyObject_GetBuffer(source, &self.view, PyBUF_SIMPLE)
-        if self.view.len > PAYLOAD_SIZE_BYTES:
-            raise ValueError(f"payload must have at most {PAYLOAD_SIZE_BYTES} bytes, not {self.view.len}")
+    def __cinit__(self, source, str name, bint writable):
+        try:
+            PyObject_GetBuffer(source, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        except (BufferError, TypeError) as error:
+            raise type(error)(f"{name}: {error}") from None
 
     def __dealloc__(self):
         PyBuffer_Release(&self.view)
+
+
+cdef _Octets borrow_payload(object payload):
+    cdef _Octets octets = _Octets(payload, "payload", False)
+    if octets.view.len > PAYLOAD_SIZE_BYTES:
+        raise ValueError(f"payload must have at most {PAYLOAD_SIZE_BYTES} bytes, not {octets.view.len}")
+    return octets
+
+
+cdef _Octets borrow_page(object page, str name):
+    cdef _Octets octets = _Octets(page, name, True)
+    if octets.view.len != SYNIC_PAGE_SIZE_BYTES:
+        raise ValueError(f"{name} must have {SYNIC_PAGE_SIZE_BYTES} bytes, not {octets.view.len}")
+    return octets
 
 
 @cython.final
@@ -96,7 +102,7 @@ cdef class MessagePort:
         return discard_port(&self.port)
 
 
-# SAFETY: irq keeps raw pointers into the two pages. no_gc_clear keeps their memoryviews, and so the memory, until
+# SAFETY: irq keeps raw pointers into the two pages. no_gc_clear keeps their owners, and so the memory, until
 # __dealloc__, when the queues are left without touching a page.
 @cython.final
 @cython.no_gc_clear
@@ -121,10 +127,11 @@ cdef class InterruptController:
 
     def __cinit__(self, *, apic_id, message_page, event_page):
         self.irq.lapic.apic_id = <u32>checked(apic_id, 0, 0xFFFFFFFF, "apic_id")
-        self.message_page = memoryview(message_page)
-        self.event_page = memoryview(event_page)
-        self.irq.synic.message_page = writable_page(self.message_page, "message_page")
-        self.irq.synic.event_page = writable_page(self.event_page, "event_page")
+        cdef _Octets messages = borrow_page(message_page, "message_page")
+        cdef _Octets events = borrow_page(event_page, "event_page")
+        self.pages = messages, events
+        self.irq.synic.message_page = <u8 *>messages.view.buf
+        self.irq.synic.event_page = <u8 *>events.view.buf
         self.reset()
 
     def __dealloc__(self):
@@ -175,7 +182,7 @@ cdef class InterruptController:
         cdef u32 to_sint = <u32>checked(sint, 0, SINT_COUNT - 1, "sint")
         cdef u32 of_type = <u32>checked(message_type, 1, 0xFFFFFFFF, "message_type")
         cdef u64 from_sender = checked(sender, 0, ~<u64>0, "sender")
-        cdef _Payload octets = _Payload(payload)
+        cdef _Octets octets = borrow_payload(payload)
         return irq_post_message(&self.irq, &port.port, to_sint, of_type, from_sender,
                                 <const u8 *>octets.view.buf, <u32>octets.view.len) != 0
 
@@ -190,7 +197,7 @@ cdef class InterruptController:
         """
         cdef u32 of_type = <u32>checked(message_type, 1, 0xFFFFFFFF, "message_type")
         cdef u64 from_sender = checked(sender, 0, ~<u64>0, "sender")
-        cdef _Payload octets = _Payload(payload)
+        cdef _Octets octets = borrow_payload(payload)
         irq_post_intercept(&self.irq, &source.irq, of_type, from_sender,
                            <const u8 *>octets.view.buf, <u32>octets.view.len)
 
