@@ -219,7 +219,7 @@ cdef class InterruptController:
         return is_sint_masked(&self.irq, <u32>checked(sint, 0, SINT_COUNT - 1, "sint")) != 0
 
     def read_msr(self, index, now):
-        """The value of a register; None if it cannot be read here: the write-only EOI, or not one of this controller."""
+        """The value of a register; None for the write-only EOI and for registers of others."""
         cdef u64 value = 0
         if irq_read_msr(&self.irq, <u32>checked(index, 0, 0xFFFFFFFF, "index"), checked(now, 0, ~<u64>0, "now"),
                         &value) == DONE:
@@ -295,7 +295,7 @@ cdef class InterruptController:
         return True
 
     def take_level_eoi(self):
-        """A level-triggered vector that was ended and that the parent has not been told of, or None. Asking takes it."""
+        """A level-triggered vector whose EOI the parent has not been told of, or None. Asking takes it."""
         cdef int vector = irq_take_level_eoi(&self.irq)
         return None if vector < 0 else vector
 

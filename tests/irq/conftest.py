@@ -5,10 +5,7 @@ import pytest
 
 from hvcore._native.irqchip import InterruptController, MessagePort
 
-EOI, ICR, TPR = 0x40000070, 0x40000071, 0x40000072
-SCONTROL, SVERSION, SIEFP, SIMP, EOM, SINT0 = 0x40000080, 0x40000081, 0x40000082, 0x40000083, 0x40000084, 0x40000090
-STIMER0_CONFIG = 0x400000B0
-MASKED, AUTO_EOI, POLLING = 1 << 16, 1 << 17, 1 << 18
+EOI, SCONTROL, SIEFP, SIMP, EOM, SINT0 = 0x40000070, 0x40000080, 0x40000082, 0x40000083, 0x40000084, 0x40000090
 
 
 class VirtualProcessor:
@@ -36,6 +33,10 @@ class VirtualProcessor:
 
     def post(self, port: MessagePort, sint: int, tag: int) -> bool:
         return self.chip.post_message(port, sint=sint, message_type=1, sender=7, payload=struct.pack("<Q", tag))
+
+    def intercept(self, source: "VirtualProcessor", tag: int) -> None:
+        payload = struct.pack("<Q", tag)
+        self.chip.post_intercept(source.chip, message_type=0x80010000, sender=3, payload=payload)
 
     def slot(self, sint: int) -> bytes:
         return bytes(self.messages[sint * 256:sint * 256 + 256])

@@ -1,8 +1,9 @@
 """The core of the local APIC: request, priority, acknowledge, retire (SDM 3A 11.8; digest 10).
 
-The engine calls the irq_* functions at event boundaries, the SynIC and the timers call request_interrupt. The register
-page, the LVT, IPIs to others and the I/O APIC are not here. Reset leaves the APIC software-ENABLED although the SDM has it
-disabled: without a register page a guest could not enable it, and the TLFS loses SINT interrupts in a disabled APIC.
+The engine calls the irq_* functions at event boundaries, the SynIC and the timers call request_interrupt. The
+register page, the LVT, IPIs to others and the I/O APIC are not here. Reset leaves the APIC software-ENABLED although
+the SDM has it disabled: without a register page a guest could not enable it, and in a disabled APIC the TLFS loses
+SINT interrupts.
 """
 from libc.string cimport memset
 

@@ -1,7 +1,8 @@
 """The MSRs of the interrupt controller: 40000070-72, 40000080-84, 40000090-9F, 400000B0-B7 (digest 2).
 
-The engine calls this for RDMSR and WRMSR, irqchip for register hypercalls. Privilege bits are the caller's to check, and so
-are the overlays: SIMP and SIEFP are stored here and the caller moves the page. Reserved bits are kept as written (13 #16).
+The engine calls this for RDMSR and WRMSR, irqchip for register hypercalls. Privilege bits are the caller's to check,
+and so are the overlays: SIMP and SIEFP are stored here and the caller moves the page. Reserved bits are kept as written
+(13 #16).
 """
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.lapic cimport write_icr

@@ -1,7 +1,7 @@
 """Numbers and layouts of the interrupt controller: TLFS chapters "Virtual Interrupt Control", "Timers", "SynIC".
 
-Clause numbers in this room are those of the ABI digest (9.x SynIC, 9.7 timers, 10 APIC, 13 choices where sources disagree).
-Every file of the room and the irqchip module read it. No function and no state may live here.
+Clause numbers in this room are those of the ABI digest (9.x SynIC, 9.7 timers, 10 APIC, 13 choices where sources
+disagree). Every file of the room and the irqchip module read it. No function and no state may live here.
 """
 from hvcore._native.base.types cimport u8, u16, u32, u64
 

@@ -1,7 +1,7 @@
 """The state of one virtual processor's interrupt controller: local APIC, SynIC and synthetic timers in one flat struct.
 
-Owned by irqchip.InterruptController; the engine keeps the pointer. A queue links buffers that live elsewhere (in a port,
-in a timer, in the intercepted VP's own irq_t), so a buffer names its holder and unlinks itself when its owner dies.
+Owned by irqchip.InterruptController; the engine keeps the pointer. A queue links buffers that live elsewhere (in a
+port, in a timer, in the intercepted VP's own irq_t), so a buffer names its holder, and its owner unlinks it at death.
 One Hypervisor is used by one thread at a time; nothing here is locked.
 """
 from hvcore._native.base.types cimport u8, u32, u64

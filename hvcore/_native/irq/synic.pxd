@@ -1,7 +1,7 @@
 """The SynIC: message queues, delivery into the SIM page, event flags, interrupts of the SINTs (digest 9.1-9.4).
 
-irqchip calls it for Python, the engine for hypercalls that it handles natively, the timers for their messages. Pages are
-accessed byte-wise through memcpy: the guest's code reads and writes the same bytes at other widths.
+irqchip calls it for Python, the engine for hypercalls that it handles natively, the timers for their messages. Pages
+are accessed byte-wise through memcpy: the guest's code reads and writes the same bytes at other widths.
 """
 from libc.string cimport memcpy, memset
 

@@ -1,7 +1,7 @@
 """The four synthetic timers of a virtual processor (digest 9.7).
 
-Times are reference time, u64 in units of 100 ns. A timer never fires early: the engine asks irq_next_deadline, stops there
-and calls irq_expire. A deadline of NEVER (2**64 - 1, more than 58,000 years) means not armed.
+Times are reference time, u64 in units of 100 ns. A timer never fires early: the engine asks irq_next_deadline, stops
+there and calls irq_expire. A deadline of NEVER (2**64 - 1, more than 58,000 years) means not armed.
 """
 cimport cython
 
@@ -68,7 +68,7 @@ cdef inline void signal_timer(irq_t *irq, u32 index, u64 nominal) noexcept nogil
 cdef inline u64 skip_periods(irq_t *irq, const synthetic_timer_t *timer, u64 now) noexcept nogil:
     """The oldest due expiry of a periodic timer that is still worth a signal; the phase is kept (13 #40).
 
-    A lazy timer makes up for nothing, and drops even the last period when less than a quarter of the next is to wait for.
+    A lazy timer makes up for nothing, and drops even the last period when less than a quarter of the next is left.
     """
     cdef u64 due = (now - timer.deadline) // timer.count + 1
     cdef u64 phase = (now - timer.deadline) % timer.count
