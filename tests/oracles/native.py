@@ -7,6 +7,7 @@ here: what a second implementation needs to build the same memory image, and com
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import mmap
@@ -126,7 +127,8 @@ class OracleError(RuntimeError):
 def _mix(values: Array) -> Array:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    mixed: Array = values ^ (values >> np.uint64(31))
+    return mixed
 
 
 @functools.lru_cache(maxsize=64)
@@ -140,7 +142,7 @@ def _weights() -> Array:
     return _mix(np.arange(DATA_BYTES // 8, dtype=np.uint64) * np.uint64(_GOLDEN)) | np.uint64(1)
 
 
-def initial_data(case: Any) -> bytearray:
+def initial_data(case: np.void) -> bytearray:
     """The two data pages as the case finds them: filler, with the window laid over it."""
     data = bytearray(_filler(int(case["filler_seed"])))
     offset = int(case["window_offset"])
@@ -148,7 +150,7 @@ def initial_data(case: Any) -> bytearray:
     return data
 
 
-def initial_code_page(case: Any) -> bytearray:
+def initial_code_page(case: np.void) -> bytearray:
     """The code page as the case finds it, without the stop: that is a matter of each runner.
 
     A run is over when RIP reaches CODE_ADDRESS + code_offset + code_length.
@@ -179,7 +181,7 @@ def new_cases(count: int) -> Array:
     return cases
 
 
-def set_code(case: Any, code: bytes) -> None:
+def set_code(case: np.void, code: bytes) -> None:
     """Put `code` into one case."""
     if len(code) > CODE_LIMIT:
         raise ValueError(f"tested code has {len(code)} bytes, the limit is {CODE_LIMIT}")
@@ -429,10 +431,8 @@ class NativeProcessor:
         if child is None:
             return None
         assert child.stdin is not None and child.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             child.stdin.close()
-        except BrokenPipeError:
-            pass
         try:
             child.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
@@ -460,7 +460,7 @@ def flag_names(rflags: int) -> str:
     return "|".join(name for name, bit in _FLAG_BITS if rflags & bit) or "-"
 
 
-def _compare_one(native: Any, other: Any, undefined: int, fields: Collection[str]) -> list[str]:
+def _compare_one(native: np.void, other: np.void, undefined: int, fields: Collection[str]) -> list[str]:
     found: list[str] = []
 
     def number(name: str, left: int, right: int, digits: int = 16) -> None:
