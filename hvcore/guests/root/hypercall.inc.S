@@ -46,39 +46,39 @@ RETRY_LIMIT     = 64                    # then believe the hypervisor
         call    hypercall
 .endm
 
-# Stop the run unless EAX is the expected status.
-.macro  must_be status:req, step:vararg
-        mov     esi, OFFSET .Lstep\@
-        cmp     eax, \status
-        jne     fail
+# Checks. What happens when one fails stands apart from the code that works, and registers are kept.
+.macro  failure label:req, step:vararg
+        .pushsection .text.failures, "ax", @progbits
+\label: mov     esi, OFFSET .Lstep\@
+        jmp     fail
+        .popsection
         .pushsection .rodata.str1.1, "aMS", @progbits, 1
 .Lstep\@:
         .asciz  \step
         .popsection
+.endm
+
+# Stop the run on a condition code that the instruction before has set; EAX is printed.
+.macro  fail_if condition:req, step:vararg
+        j\condition .Lfailure\@
+        failure .Lfailure\@, \step
+.endm
+
+# Stop the run unless EAX is the expected status.
+.macro  must_be status:req, step:vararg
+        cmp     eax, \status
+        jne     .Lfailure\@
+        failure .Lfailure\@, \step
 .endm
 
 .macro  must_succeed step:vararg
         must_be HV_STATUS_SUCCESS, \step
 .endm
 
-# Stop the run on a condition code that the instruction before has set; EAX is printed.
-.macro  fail_if condition:req, step:vararg
-        mov     esi, OFFSET .Lstep\@
-        j\condition fail
-        .pushsection .rodata.str1.1, "aMS", @progbits, 1
-.Lstep\@:
-        .asciz  \step
-        .popsection
-.endm
-
 # Stop the run; EAX is printed.
 .macro  fail_now step:vararg
-        mov     esi, OFFSET .Lstep\@
-        jmp     fail
-        .pushsection .rodata.str1.1, "aMS", @progbits, 1
-.Lstep\@:
-        .asciz  \step
-        .popsection
+        jmp     .Lfailure\@
+        failure .Lfailure\@, \step
 .endm
 
 .macro  wrmsr64 msr:req, value:req

@@ -10,20 +10,20 @@ run_child:
 # Interrupts stay off while we look, so nothing can arrive between the last look and HLT: STI takes effect only
 # after the instruction that follows it.
 .Llook: cli
-        xor     edi, edi
+        mov     edi, 1                          # messages before intercepts: the child sent them earlier
         call    take_message
         jz      1f
-        call    handle_intercept
-        jmp     .Llook
-1:      mov     edi, 1
-        call    take_message
-        jz      2f
         call    print_message
         jmp     .Llook
-2:      mov     eax, [events_seen]
+1:      mov     eax, [events_seen]
         cmp     eax, [events_printed]
-        je      3f
+        je      2f
         call    print_event
+        jmp     .Llook
+2:      xor     edi, edi
+        call    take_message
+        jz      3f
+        call    handle_intercept
         jmp     .Llook
 3:      cmp     byte ptr [child_done], 0
         je      4f
@@ -54,8 +54,8 @@ set_explicit_suspend:
 # RSI: a message of the child on SINT1.
 print_message:
         mov     eax, [rsi + MSG_SENDER]
-        cmp     eax, MESSAGE_PORT
         mov     rbx, rsi
+        cmp     eax, MESSAGE_PORT
         fail_if ne, "message from an unknown port"
         inc     dword ptr [messages_seen]
         say     "    message "
@@ -83,8 +83,7 @@ print_event:
 handle_intercept:
         mov     rbx, rsi
         mov     eax, [rbx + MSG_TYPE]
-        mov     edx, HvMessageTypeX64IoPortIntercept
-        cmp     eax, edx
+        cmp     eax, HvMessageTypeX64IoPortIntercept
         jne     .Lastray
         mov     rax, [rbx + MSG_SENDER]
         cmp     rax, [child_id]
@@ -97,7 +96,7 @@ handle_intercept:
         movzx   r13d, byte ptr [rbx + IO_ACCESS_INFO]
         and     r13d, 7                         # 1, 2 or 4 bytes
         mov     r12, [rbx + IO_RAX]
-        lea     ecx, [r13*8]
+        lea     ecx, [r13*8]                    # in bits
         mov     r14, -1
         shl     r14, cl
         not     r14                             # mask of the bytes transferred
@@ -106,14 +105,13 @@ handle_intercept:
 
         and     r12, r14                        # OUT: the value is in AL, AX or EAX
         say     "    intercept: OUT of "
-        say_dec r13
-        say     " bytes, value "
+        say_dec rcx
+        say     " bits, value "
         say_hex r12
         call    say_rip
         mov     eax, r12d
         and     eax, 0xF0000000
-        mov     edx, CHILD_IO_FAILURE
-        cmp     eax, edx
+        cmp     eax, CHILD_IO_FAILURE
         mov     eax, r12d
         fail_if e, "the child reports"
         cmp     r12d, CHILD_IO_DONE
@@ -135,8 +133,8 @@ handle_intercept:
         or      rax, r12
 1:      mov     r12, rax
         say     "    intercept: IN of "
-        say_dec r13
-        say     " bytes, RAX becomes "
+        say_dec rcx
+        say     " bits, RAX becomes "
         say_hex r12
         call    say_rip
 

@@ -58,15 +58,15 @@ tear_down:
         ret
 
 summary:
-        say     "hvcore: all done\nhvcore: "
+        say     "hvcore: all done\nhvcore: messages "
         say_dec32 [messages_seen]
-        say     " messages, "
+        say     ", events "
         say_dec32 [events_seen]
-        say     " events, "
+        say     ", intercepts "
         say_dec32 [intercepts_seen]
-        say     " intercepts, "
+        say     ", timer interrupts "
         say_dec32 [timer_interrupts]
-        say     " timer interrupts, "
+        say     ", pages lent and returned "
         say_dec32 [pages_deposited]
-        say     " pages lent and returned\n"
+        say     "\n"
         ret

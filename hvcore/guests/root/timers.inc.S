@@ -94,28 +94,24 @@ wait_timer_message:
         hlt
         jmp     1b
 2:      mov     eax, [rsi + MSG_TYPE]
-        mov     edx, HvMessageTimerExpired
-        mov     rdi, rsi
-        cmp     eax, edx
+        cmp     eax, HvMessageTimerExpired
         fail_if ne, "unexpected message on SINT3"
-        mov     rsi, rdi
         ret
 
 # RSI: a timer message. Delivery is never before expiration, and never before the one we saw last.
 print_tick:
-        mov     rdi, rsi
-        mov     rax, [rdi + TIMER_DELIVERY]
-        cmp     rax, [rdi + TIMER_EXPIRATION]
+        mov     rax, [rsi + TIMER_DELIVERY]
+        cmp     rax, [rsi + TIMER_EXPIRATION]
         fail_if b, "timer delivered before it was due"
         cmp     rax, [last_delivery]
         fail_if b, "time ran backwards"
         mov     [last_delivery], rax
         say     "    timer "
-        say_dec32 [rdi+TIMER_INDEX]
+        say_dec32 [rsi+TIMER_INDEX]
         say     " due "
-        say_dec [rdi+TIMER_EXPIRATION]
+        say_dec [rsi+TIMER_EXPIRATION]
         say     " delivered "
-        say_dec [rdi+TIMER_DELIVERY]
+        say_dec [rsi+TIMER_DELIVERY]
         say     "\n"
         ret
 
