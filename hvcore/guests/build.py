@@ -32,15 +32,15 @@ def find_tools() -> tuple[str, str]:
         assembler, linker = shutil.which(prefix + "as"), shutil.which(prefix + "ld")
         if assembler is None or linker is None:
             continue
-        knows_64 = subprocess.run([assembler, "--64", "--version"], capture_output=True).returncode == 0
-        emulations = subprocess.run([linker, "-V"], capture_output=True, text=True).stdout
+        knows_64 = subprocess.run([assembler, "--64", "--version"], check=False, capture_output=True).returncode == 0
+        emulations = subprocess.run([linker, "-V"], check=False, capture_output=True, text=True).stdout
         if knows_64 and "elf_x86_64" in emulations:
             return assembler, linker
     raise ToolsMissing("need GNU as and ld for x86-64 (binutils)")
 
 
 def _run(*command: str | Path) -> None:
-    done = subprocess.run([str(word) for word in command], cwd=HERE, capture_output=True, text=True)
+    done = subprocess.run([str(word) for word in command], check=False, cwd=HERE, capture_output=True, text=True)
     if done.returncode or done.stderr:
         raise RuntimeError(f"{Path(str(command[0])).name} failed:\n{done.stderr}")
 

@@ -28,6 +28,7 @@ _start:
         mov     rax, rdi
         fail_if b, "not enough RAM"
         call    memory_init
+        call    interrupts_init
 
         call    discover
         call    enable_hypercalls
@@ -44,6 +45,7 @@ _start:
 # RSI the step, AX its status: the run ends here, and the loader's caller sees 0BADh.
 fail:
         cli
+        call    fresh_line
         say     "FAILED: "
         call    put_text
         say     " status="

@@ -85,9 +85,17 @@ put_char:
         mov     dx, UART_DATA
         pop     rax
         out     dx, al
+        mov     [last_char], al
         pop     rdx
         pop     rax
         ret
+
+# Bad news may come in the middle of a line.
+fresh_line:
+        cmp     byte ptr [last_char], 10
+        je      1f
+        say     "\n"
+1:      ret
 
 # RSI: text that ends with a zero byte.
 put_text:
@@ -191,4 +199,8 @@ put_dec:
 
         .pushsection .rodata
 digits: .ascii  "0123456789abcdef"
+        .popsection
+
+        .pushsection .bss
+last_char:      .skip 8
         .popsection

@@ -3,8 +3,7 @@
 # other files read as prose. This file emits no bytes. It must be included first: in Intel syntax a symbol that
 # is not yet known to be a number is taken for a memory operand.
 
-# --- partitions, processors, hypercall control word ------------------------------------------------------------
-HV_PARTITION_ID_SELF            = -1
+# --- hypercall control word and result -------------------------------------------------------------------------
 HV_HYPERCALL_FAST               = 0x00010000            # bit 16: parameters are in RDX and R8, not in memory
 HV_HYPERCALL_REP_MASK           = 0x0FFF                # rep fields of control word and result are 12 bits
 

@@ -128,7 +128,6 @@ enable_hypercalls:
 
 # [3] The SynIC: local APIC, message page, event page, four interrupt sources.
 enable_synic:
-        call    interrupts_init
         say     "[3] local APIC enabled"
         call    apic_init
         jz      1f

@@ -259,6 +259,7 @@ exception_stubs:
         .endr
 
 exception:
+        call    fresh_line
         say     "exception "
         say_dec "[rsp + 8]"
         say     ", error code "
