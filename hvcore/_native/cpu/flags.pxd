@@ -6,6 +6,7 @@
 ZF is `result == 0`, SF its sign, PF the parity of its low byte; the flips exist for flags that were loaded from
 elsewhere (POPF, SAHF), where ZF and SF may both be set. OF is bit 63 ^ bit 62.
 """
+from hvcore._native.base.bits cimport sign_extend
 from hvcore._native.base.types cimport i8, i16, i32, i64, u8, u32, u64
 from hvcore._native.cpu.state cimport (
     FLAG_AF, FLAG_CF, FLAG_FIXED, FLAG_OF, FLAG_PF, FLAG_SF, FLAG_ZF, FLAGS_ARITHMETIC, FLAGS_SYSTEM, vp_t,
@@ -14,10 +15,6 @@ from hvcore._native.cpu.state cimport (
 cdef extern from *:
     int parity_of "__builtin_parity"(unsigned int) noexcept nogil
 
-
-
-cdef inline i64 sign_extend(u64 value, int width) noexcept nogil:
-    return <i64>(value << (64 - width)) >> (64 - width)
 
 
 cdef inline void flags_add(vp_t* vp, u64 a, u64 b, u64 result, int width) noexcept nogil:

@@ -5,6 +5,7 @@ byte serves RAX, EAX, AX, AL and AH alike. Behind the sixteen architectural ones
 operand one sum: RIP of the running block, a constant zero, and a computed address.
 """
 from hvcore._native.base.types cimport i16, i32, i64, u8, u16, u32, u64, xmm_t
+from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.state cimport irq_t
 from hvcore._native.mem.ram cimport ram_t
 from hvcore._native.mem.tlb cimport tlb_t
@@ -156,14 +157,15 @@ cdef struct fault_t:
     u64 address             # CR2 of a page fault
 
 
-# Facts of an exit; which ones mean something depends on the reason.
+# Facts of an exit; which ones mean something depends on the reason. Port, MSR, CPUID and hypercall instructions have
+# retired when they exit: `rip` is where they were, and an answer only sets registers. A memory read is pending: it
+# runs again once `value` is there.
 cdef struct exit_t:
     u32 reason
     u8 access               # RIGHT_ bits: read, write, execute
     u8 size_bytes
     u8 length               # of the instruction
-    bint complete           # the instruction has retired
-    bint answered           # `value` is what a read at `gpa`, `port`, or `index` returns when run again
+    bint answered           # `value` answers the read at `gpa` or `port` when the instruction runs again
     bint gva_valid
     bint rights             # memory: mapped, but the rights forbid the access
     bint repeated           # REP prefix
@@ -171,6 +173,7 @@ cdef struct exit_t:
     u16 port
     u32 index               # MSR index, CPUID leaf, exception vector
     u32 error_code
+    u64 rip
     u64 gva
     u64 gpa
     u64 value
@@ -202,24 +205,6 @@ cdef struct machine_t:
     direct_t* direct        # blocks by the low bits of their SPA
 
 
-# What the VPs of one partition share.
-cdef struct partition_t:
-    u64 id
-    u64 privileges
-    u64 guest_os_id
-    u64 hypercall_msr
-    u64 reference_tsc_msr
-    u64 creation_time       # ticks
-    u64 last_reference_time # strictly increasing over all VPs
-    u32 exception_intercepts
-    bint host_managed       # Python is the parent: intercepts become exits
-    bint is_root
-    bint msr_intercept
-    bint cpuid_intercept    # any leaf
-    u8* io_intercepts       # two bits a port: 1 read, 2 write; NULL: none
-    u64 gpa_reserved        # page-table bits above the implemented physical address bits
-
-
 cdef struct vp_t:
     u64[SLOT_COUNT] registers
     i64 flag_result         # lazy flags: see flags.pxd
@@ -238,13 +223,16 @@ cdef struct vp_t:
     u8 sse_vector           # what an SSE instruction raises before it runs: #UD, #NM, or 0
     xmm_t[16] xmm
 
-    u64 slice_end           # virtual time when `remaining` falls to zero
+    u64 slice_start         # virtual time when this slice began ...
+    u64 slice_end           # ... and when `remaining` falls to zero
     u64[8] bounce           # an access that no host pointer can serve: split, watched, or device memory
     u64 bounce_gva
     u64[2] bounce_spa       # where its (one or two) parts belong; all ones: nowhere, it is an exit
     u64 bounce_gpa
     u32 bounce_size
     u32 bounce_first        # bytes of it in the first part
+    u32[4] cpuid            # result of the last CPUID
+    u64 carried             # a value on its way from one bounced place to another
 
     segment_t[SEGMENT_COUNT] segments
     table_t gdtr
@@ -254,6 +242,7 @@ cdef struct vp_t:
     u64 cr3
     u64 cr4
     u64 cr8
+    bint cr8_changed        # the local APIC must be told
     u64 efer
     u64[8] dr
     u64 star

@@ -4,7 +4,8 @@ BSF and BSR of zero leave the target alone and set ZF, as processors do though t
 """
 from hvcore._native.base.types cimport i64, u32, u64
 from hvcore._native.cpu.dispatch cimport committed, next_op, stop_before
-from hvcore._native.cpu.flags cimport flag_overflow, flags_logic, flags_set_carries, sign_extend
+from hvcore._native.base.bits cimport sign_extend
+from hvcore._native.cpu.flags cimport flag_overflow, flags_logic, flags_set_carries
 from hvcore._native.cpu.operand cimport (
     bounced, effective, memory_get, memory_set, readable, register_get, register_set, writable,
 )

@@ -1,4 +1,5 @@
 """Control flow and the stack in 64-bit mode: operands of 64 bits, or 16 for PUSH, POP and their kin behind 66."""
+from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport STOP_NONE
 from hvcore._native.base.types cimport i64, u8, u32, u64
 from hvcore._native.cpu.dispatch cimport (
@@ -13,10 +14,6 @@ from hvcore._native.cpu.state cimport (
     SLOT_RIP, VECTOR_GP, op_t, vp_t,
 )
 from hvcore._native.decode.spec cimport PREFIX_ADDRESS
-
-
-cdef inline bint is_canonical(u64 gva) noexcept nogil:
-    return <u64>((<i64>(gva << 16)) >> 16) == gva
 
 
 cdef inline int control_push(vp_t* vp, const op_t* op, u64 value, int width) noexcept nogil:
@@ -102,11 +99,11 @@ cdef inline int control_enter(vp_t* vp, const op_t* op, int width) noexcept nogi
         place = readable(vp, source, <u32>bytes, 1)
         if place == NULL:
             return stop_before(vp, op, vp.stop)
-        vp.fault.address = memory_get(place, width)
+        vp.carried = memory_get(place, width)
         place = writable(vp, top, <u32>bytes, 1, False)
         if place == NULL:
             return stop_before(vp, op, vp.stop)
-        memory_set(place, vp.fault.address, width)
+        memory_set(place, vp.carried, width)
         if bounced(vp, place):
             vp.machine.commit(vp)
     if level > 0:

@@ -1,8 +1,9 @@
 """Moves, exchanges, conversions of width, and the flag instructions."""
 from hvcore._native.base.types cimport i64, u8, u64
 from hvcore._native.cpu.dispatch cimport committed, next_op, stop_before
+from hvcore._native.base.bits cimport sign_extend
 from hvcore._native.cpu.flags cimport (
-    condition_holds, flag_carry, flag_overflow, flags_arithmetic, flags_load, flags_set_carries, sign_extend,
+    condition_holds, flag_carry, flag_overflow, flags_arithmetic, flags_load, flags_set_carries,
 )
 from hvcore._native.cpu.operand cimport (
     bounced, effective, implicit_gva, memory_get, memory_set, readable, register_get, register_set, writable,

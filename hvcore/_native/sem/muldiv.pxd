@@ -4,7 +4,8 @@ Undefined flags after a multiplication: SF, ZF, PF from the low half, AF clear; 
 """
 from hvcore._native.base.types cimport i64, i128, u64, u128
 from hvcore._native.cpu.dispatch cimport next_op, raise_fault
-from hvcore._native.cpu.flags cimport flags_logic, flags_set_carries, sign_extend
+from hvcore._native.base.bits cimport sign_extend
+from hvcore._native.cpu.flags cimport flags_logic, flags_set_carries
 from hvcore._native.cpu.operand cimport register_get, register_set
 from hvcore._native.cpu.state cimport RAX, RDX, VECTOR_DE, op_t, vp_t
 

@@ -97,13 +97,19 @@ cdef inline int string_movs(vp_t* vp, const op_t* op, int width) noexcept nogil:
         if not vp.rflags_system & FLAG_DF:
             run = max(<u64>1, run_length(target_at, run_length(source_at, left, width), width))
         source = readable(vp, source_at, <u32>run * (width >> 3), 0)
+        if source == NULL and run > 1:
+            run = 1                 # device memory is read an element at a time
+            source = readable(vp, source_at, width >> 3, 0)
         if source == NULL:
             return finish(vp, op, vp.stop, False, ran)
         if bounced(vp, source):
-            vp.fault.address = memory_get(source, width)
-            source = &vp.fault.address
+            vp.carried = memory_get(source, width)
+            source = &vp.carried
             run = 1
         target = writable(vp, target_at, <u32>run * (width >> 3), 0, False)
+        if target == NULL and run > 1:
+            run = 1
+            target = writable(vp, target_at, width >> 3, 0, False)
         if target == NULL:
             return finish(vp, op, vp.stop, False, ran)
         copy_run(<u8*>target, <u8*>source, run * (width >> 3), width)
@@ -143,10 +149,11 @@ cdef inline int string_stos(vp_t* vp, const op_t* op, int width) noexcept nogil:
         target_at = target_gva(vp, op)
         run = 1 if vp.rflags_system & FLAG_DF else max(<u64>1, run_length(target_at, left, width))
         target = writable(vp, target_at, <u32>run * (width >> 3), 0, False)
+        if target == NULL and run > 1:
+            run = 1                 # device memory and pages with decoded code are written an element at a time
+            target = writable(vp, target_at, width >> 3, 0, False)
         if target == NULL:
             return finish(vp, op, vp.stop, False, ran)
-        if bounced(vp, target):
-            run = min(run, <u64>sizeof(vp.bounce) // <u64>(width >> 3))
         fill_run(<u8*>target, vp.registers[RAX], run * (width >> 3), width)
         if bounced(vp, target):
             stop = vp.machine.commit(vp)
