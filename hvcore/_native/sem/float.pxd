@@ -9,8 +9,11 @@ from hvcore._native.base.types cimport i32, i64, u128, u32, u64, u8
 cdef extern from *:
     """
     #define hv_leading_zeros(value) __builtin_clzll(value)
+    #define hv_cold_void __attribute__((cold)) void
     """
     int leading_zeros "hv_leading_zeros"(u64 value) noexcept nogil  # undefined for zero
+    # The result type of what must stay out of line: inlined, the rare path would spoil its callers' registers.
+    ctypedef void cold_void "hv_cold_void"
 
 
 cdef enum:

@@ -5,13 +5,18 @@ gives the right bits; what the host does not tell is exactness, and that is deci
 Whatever is not plain is declined and goes to float_arithmetic.pxd. Requires -ffp-contract=off and no -ffast-math;
 host FTZ or DAZ cannot be noticed, because no denormal is ever computed.
 """
-from hvcore._native.base.types cimport i64, u32, u64
+from hvcore._native.base.types cimport u32, u64
 from hvcore._native.sem.float cimport (
     ADD, DIVIDE, EQUAL, GREATER, LESS, MULTIPLY, MXCSR_MASKS, MXCSR_RC, SQUARE_ROOT, SUBTRACT,
 )
 
 cdef extern from "<math.h>" nogil:
     double square_root "sqrt"(double value) noexcept
+
+ctypedef fused real:
+    float
+    double
+
 
 # A pun between a float and its encoding that no optimiser can misread.
 cdef union bits64_t:
@@ -52,7 +57,7 @@ cdef inline bint is_plain(u64 bits) noexcept nogil:
 
 cdef inline bint is_plain_single(u32 bits) noexcept nogil:
     cdef u32 magnitude = bits << 1
-    return magnitude - (<u32>32 << 24) < <u32>192 << 24 or magnitude == 0
+    return (magnitude - (<u32>32 << 24) < <u32>192 << 24) | (magnitude == 0)
 
 
 cdef inline bint is_comparable(u64 bits) noexcept nogil:
@@ -68,7 +73,7 @@ cdef inline bint is_comparable_single(u32 bits) noexcept nogil:
 
 # ---- operations ------------------------------------------------------------------------------------------------------
 
-cdef inline double compute(int operation, double first, double second) noexcept nogil:
+cdef inline real compute(int operation, real first, real second) noexcept nogil:
     if operation == ADD:
         return first + second
     if operation == SUBTRACT:
@@ -77,23 +82,32 @@ cdef inline double compute(int operation, double first, double second) noexcept 
         return first * second
     if operation == DIVIDE:
         return first / second
-    return square_root(second)
+    # For binary32 rounded twice, which is harmless for a root, as 53 >= 2 * 24 + 2.
+    return <real>square_root(second)
+
+
+cdef inline bint is_true_zero(int operation, bint first_is_zero, bint second_is_zero) noexcept nogil:
+    """Whether a zero result of plain numbers is exact. Sums, differences and roots of plain numbers cannot underflow."""
+    if operation == MULTIPLY:
+        return first_is_zero | second_is_zero
+    return operation != DIVIDE or first_is_zero
 
 
 cdef inline bint is_trusted(int operation, double first, double second, double result) noexcept nogil:
-    """Whether operands and result are plain, and a zero result is a true zero rather than an underflow.
+    """Whether operands and result are plain. A zero divisor gives an infinity or a NaN, a negative radicand a NaN."""
+    return (
+        is_plain(bits_of(second)) and is_plain(bits_of(result))
+        and (operation == SQUARE_ROOT or is_plain(bits_of(first)))
+        and (result != 0 or is_true_zero(operation, first == 0, second == 0)))
 
-    Sums and differences of plain numbers cannot underflow. A zero divisor or a negative radicand never gets here
-    as plain: their results are infinity and NaN.
-    """
-    cdef bint plain = is_plain(bits_of(second)) and is_plain(bits_of(result))
-    if operation == SQUARE_ROOT:
-        return plain
-    plain = plain and is_plain(bits_of(first))
-    if operation == MULTIPLY:
-        return plain and (result != 0 or first == 0 or second == 0)
-    if operation == DIVIDE:
-        return plain and (result != 0 or first == 0)
+
+cdef inline bint is_trusted_single(int operation, u32 first, u32 second, u32 result) noexcept nogil:
+    """Takes encodings and never branches, so that four of these become host vector operations."""
+    cdef bint plain = is_plain_single(second) & is_plain_single(result)
+    if operation != SQUARE_ROOT:
+        plain &= is_plain_single(first)
+    if operation == MULTIPLY or operation == DIVIDE:
+        plain &= (result << 1 != 0) | is_true_zero(operation, first << 1 == 0, second << 1 == 0)
     return plain
 
 
@@ -128,26 +142,8 @@ cdef inline bint is_exact(int operation, double first, double second, double res
     return significand(r) * significand(r) == significand(b) << (exponent(b) - 2 * exponent(r) + 1075)
 
 
-# The same for binary32, where a double holds every product exactly.
-
-cdef inline float compute_single(int operation, float first, float second) noexcept nogil:
-    """Rounding twice, 53 bits and then 24, is harmless for these five operations, as 53 >= 2 * 24 + 2."""
-    return <float>compute(operation, first, second)
-
-
-cdef inline bint is_trusted_single(int operation, float first, float second, float result) noexcept nogil:
-    cdef bint plain = is_plain_single(bits_of_single(second)) and is_plain_single(bits_of_single(result))
-    if operation == SQUARE_ROOT:
-        return plain
-    plain = plain and is_plain_single(bits_of_single(first))
-    if operation == MULTIPLY:
-        return plain and (result != 0 or first == 0 or second == 0)
-    if operation == DIVIDE:
-        return plain and (result != 0 or first == 0)
-    return plain
-
-
 cdef inline bint is_exact_single(int operation, double first, double second, double result) noexcept nogil:
+    """The operands are binary32 values; a double holds every product of two exactly."""
     cdef double wide = compute(operation, first, second)
     return wide == result and (operation == MULTIPLY or is_exact(operation, first, second, wide))
 

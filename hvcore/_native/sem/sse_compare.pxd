@@ -11,7 +11,7 @@ from hvcore._native.sem.float cimport (
 )
 from hvcore._native.sem.float_arithmetic cimport compare
 from hvcore._native.sem.float_host cimport host_relation, is_comparable, is_comparable_single
-from hvcore._native.sem.sse_float cimport MXCSR_FAULT, arithmetic_slow, raise_flags
+from hvcore._native.sem.sse_float cimport MXCSR_FAULT, arithmetic_slow, raise_flags, take_fault
 
 
 # ---- minimum and maximum ---------------------------------------------------------------------------------------------
@@ -22,7 +22,8 @@ cdef inline int extreme(u32* mxcsr, xmm_t* target, const xmm_t* source, int oper
     for lane in range(lanes):
         comparable = comparable and is_comparable(target.u64s[lane]) and is_comparable(source.u64s[lane])
     if cython.unlikely(not comparable):
-        return arithmetic_slow(mxcsr, target, source, operation, BINARY64, lanes)
+        arithmetic_slow(mxcsr, target, source, operation, BINARY64, lanes)
+        return take_fault(mxcsr)
     for lane in range(lanes):
         if operation == MINIMUM:
             better = target.f64s[lane] < source.f64s[lane]
@@ -39,7 +40,8 @@ cdef inline int extreme_single(u32* mxcsr, xmm_t* target, const xmm_t* source, i
         comparable = (
             comparable and is_comparable_single(target.u32s[lane]) and is_comparable_single(source.u32s[lane]))
     if cython.unlikely(not comparable):
-        return arithmetic_slow(mxcsr, target, source, operation, BINARY32, lanes)
+        arithmetic_slow(mxcsr, target, source, operation, BINARY32, lanes)
+        return take_fault(mxcsr)
     for lane in range(lanes):
         if operation == MINIMUM:
             better = target.f32s[lane] < source.f32s[lane]

@@ -8,11 +8,11 @@ cimport cython
 from hvcore._native.base.types cimport u32, xmm_t
 from hvcore._native.sem.float cimport (
     ADD, BEFORE_OPERATION, BINARY32, BINARY64, DIVIDE, MULTIPLY, MXCSR_FLAGS, MXCSR_MASK_SHIFT, MXCSR_PE, SQUARE_ROOT,
-    SUBTRACT, outcome_t,
+    SUBTRACT, cold_void, outcome_t,
 )
 from hvcore._native.sem.float_arithmetic cimport approximate, operate
 from hvcore._native.sem.float_host cimport (
-    compute, compute_single, is_default, is_exact, is_exact_single, is_trusted, is_trusted_single,
+    compute, is_default, is_exact, is_exact_single, is_trusted, is_trusted_single,
 )
 
 # A fault is reported in a bit that MXCSR does not have by the functions whose return value is taken.
@@ -29,10 +29,18 @@ cdef inline u32 raise_flags(u32* mxcsr, u32 flags) noexcept nogil:
     return flags & unmasked
 
 
+cdef inline int take_fault(u32* mxcsr) noexcept nogil:
+    """What a cold function left in MXCSR_FAULT, as a return value."""
+    cdef int fault = mxcsr[0] >> 31
+    mxcsr[0] &= ~<u32>MXCSR_FAULT
+    return fault
+
+
 # ---- arithmetic ------------------------------------------------------------------------------------------------------
 
-cdef inline int arithmetic_slow(
+cdef inline cold_void arithmetic_slow(
         u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int format, int lanes) noexcept nogil:
+    """Any operation of float.pxd, on integers."""
     cdef xmm_t result = target[0]
     cdef outcome_t found
     cdef u32 flags = 0
@@ -46,49 +54,56 @@ cdef inline int arithmetic_slow(
             result.u64s[lane] = found.bits
         flags |= found.flags
     if raise_flags(mxcsr, flags):
-        return 1
-    target[0] = result
-    return 0
+        mxcsr[0] |= MXCSR_FAULT
+    else:
+        target[0] = result
 
 
-cdef inline int arithmetic(
-        u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
-    """Exactness is looked into only while PE is clear: after the first rounded result nothing can change."""
-    cdef double[2] results
-    cdef u32 found = mxcsr[0] & MXCSR_PE
-    cdef bint trusted = is_default(mxcsr[0])
-    cdef int lane
-    for lane in range(lanes):
-        results[lane] = compute(operation, target.f64s[lane], source.f64s[lane])
-        trusted = trusted and is_trusted(operation, target.f64s[lane], source.f64s[lane], results[lane])
+# In the ordinary case only PE can change, so that exactness is looked into only while PE is clear. The two binary64
+# lanes are written out, and the four of binary32 kept in loops, because that is what gcc 12 makes good code of.
+
+cdef inline int arithmetic(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
+    cdef double low, high = 0
+    low = compute(operation, target.f64s[0], source.f64s[0])
+    cdef bint trusted = is_default(mxcsr[0]) and is_trusted(operation, target.f64s[0], source.f64s[0], low)
+    if lanes == 2:
+        high = compute(operation, target.f64s[1], source.f64s[1])
+        trusted = trusted and is_trusted(operation, target.f64s[1], source.f64s[1], high)
     if cython.unlikely(not trusted):
-        return arithmetic_slow(mxcsr, target, source, operation, BINARY64, lanes)
-    for lane in range(lanes):
-        if not found and not is_exact(operation, target.f64s[lane], source.f64s[lane], results[lane]):
-            found = MXCSR_PE
-    for lane in range(lanes):
-        target.f64s[lane] = results[lane]
-    mxcsr[0] |= found
+        arithmetic_slow(mxcsr, target, source, operation, BINARY64, lanes)
+        return take_fault(mxcsr)
+    if not mxcsr[0] & MXCSR_PE and not (
+            is_exact(operation, target.f64s[0], source.f64s[0], low)
+            and (lanes == 1 or is_exact(operation, target.f64s[1], source.f64s[1], high))):
+        mxcsr[0] |= MXCSR_PE
+    target.f64s[0] = low
+    if lanes == 2:
+        target.f64s[1] = high
     return 0
 
 
 cdef inline int arithmetic_single(
         u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
-    cdef float[4] results
-    cdef u32 found = mxcsr[0] & MXCSR_PE
-    cdef bint trusted = is_default(mxcsr[0])
+    cdef xmm_t first, second, result
+    cdef bint trusted = is_default(mxcsr[0]), exact = True
     cdef int lane
     for lane in range(lanes):
-        results[lane] = compute_single(operation, target.f32s[lane], source.f32s[lane])
-        trusted = trusted and is_trusted_single(operation, target.f32s[lane], source.f32s[lane], results[lane])
+        first.u32s[lane] = target.u32s[lane]
+        second.u32s[lane] = source.u32s[lane]
+    for lane in range(lanes):
+        result.f32s[lane] = compute(operation, first.f32s[lane], second.f32s[lane])
+    for lane in range(lanes):
+        trusted &= is_trusted_single(operation, first.u32s[lane], second.u32s[lane], result.u32s[lane])
     if cython.unlikely(not trusted):
-        return arithmetic_slow(mxcsr, target, source, operation, BINARY32, lanes)
+        arithmetic_slow(mxcsr, target, source, operation, BINARY32, lanes)
+        return take_fault(mxcsr)
+    if not mxcsr[0] & MXCSR_PE:
+        for lane in range(lanes):
+            exact &= is_exact_single(operation, first.f32s[lane], second.f32s[lane], result.f32s[lane])
+        if not exact:
+            mxcsr[0] |= MXCSR_PE
     for lane in range(lanes):
-        if not found and not is_exact_single(operation, target.f32s[lane], source.f32s[lane], results[lane]):
-            found = MXCSR_PE
-    for lane in range(lanes):
-        target.f32s[lane] = results[lane]
-    mxcsr[0] |= found
+        target.u32s[lane] = result.u32s[lane]
     return 0
 
 
