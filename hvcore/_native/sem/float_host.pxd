@@ -68,7 +68,7 @@ cdef inline bint is_comparable(u64 bits) noexcept nogil:
 
 cdef inline bint is_comparable_single(u32 bits) noexcept nogil:
     cdef u32 magnitude = bits << 1
-    return magnitude - (<u32>1 << 24) <= <u32>254 << 24 or magnitude == 0
+    return (magnitude - (<u32>1 << 24) <= <u32>254 << 24) | (magnitude == 0)
 
 
 # ---- operations ------------------------------------------------------------------------------------------------------

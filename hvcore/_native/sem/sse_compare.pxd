@@ -7,7 +7,7 @@ and are compared by the host. Must not know registers, memory or where RFLAGS li
 cimport cython
 from hvcore._native.base.types cimport u32, u64, u8, xmm_t
 from hvcore._native.sem.float cimport (
-    BINARY32, BINARY64, EQUAL, LESS, MAXIMUM, MINIMUM, UNORDERED, outcome_t,
+    BINARY32, BINARY64, EQUAL, LESS, MAXIMUM, MINIMUM, UNORDERED, cold_void, outcome_t,
 )
 from hvcore._native.sem.float_arithmetic cimport compare
 from hvcore._native.sem.float_host cimport host_relation, is_comparable, is_comparable_single
@@ -37,8 +37,7 @@ cdef inline int extreme_single(u32* mxcsr, xmm_t* target, const xmm_t* source, i
     cdef bint comparable = True, better
     cdef int lane
     for lane in range(lanes):
-        comparable = (
-            comparable and is_comparable_single(target.u32s[lane]) and is_comparable_single(source.u32s[lane]))
+        comparable &= is_comparable_single(target.u32s[lane]) & is_comparable_single(source.u32s[lane])
     if cython.unlikely(not comparable):
         arithmetic_slow(mxcsr, target, source, operation, BINARY32, lanes)
         return take_fault(mxcsr)
@@ -96,43 +95,51 @@ cdef inline bint is_signaling(u8 predicate) noexcept nogil:
     return predicate & 3 == 1 or predicate & 3 == 2
 
 
-cdef inline int compare_lanes(
-        u32* mxcsr, xmm_t* target, const xmm_t* source, u8 predicate, int lanes) noexcept nogil:
-    cdef u64[2] results
+cdef inline cold_void compare_lanes_slow(
+        u32* mxcsr, xmm_t* target, const xmm_t* source, u8 predicate, int format, int lanes) noexcept nogil:
+    cdef xmm_t result = target[0]
     cdef outcome_t found
     cdef u32 flags = 0
-    cdef int lane, relation, accepted = accepted_relations(predicate)
+    cdef int lane, accepted = accepted_relations(predicate)
     for lane in range(lanes):
-        relation = host_relation(target.f64s[lane], source.f64s[lane])
-        if cython.unlikely(not (is_comparable(target.u64s[lane]) and is_comparable(source.u64s[lane]))):
-            found = compare(target.u64s[lane], source.u64s[lane], BINARY64, is_signaling(predicate), mxcsr[0])
-            relation = <int>found.bits
-            flags |= found.flags
-        results[lane] = <u64>0 - ((relation & accepted) != 0)
+        if format == BINARY32:
+            found = compare(target.u32s[lane], source.u32s[lane], format, is_signaling(predicate), mxcsr[0])
+            result.u32s[lane] = <u32>0 - ((<int>found.bits & accepted) != 0)
+        else:
+            found = compare(target.u64s[lane], source.u64s[lane], format, is_signaling(predicate), mxcsr[0])
+            result.u64s[lane] = <u64>0 - ((<int>found.bits & accepted) != 0)
+        flags |= found.flags
     if raise_flags(mxcsr, flags):
-        return 1
+        mxcsr[0] |= MXCSR_FAULT
+    else:
+        target[0] = result
+
+
+cdef inline int compare_lanes(
+        u32* mxcsr, xmm_t* target, const xmm_t* source, u8 predicate, int lanes) noexcept nogil:
+    cdef bint comparable = True
+    cdef int lane, accepted = accepted_relations(predicate)
     for lane in range(lanes):
-        target.u64s[lane] = results[lane]
+        comparable = comparable and is_comparable(target.u64s[lane]) and is_comparable(source.u64s[lane])
+    if cython.unlikely(not comparable):
+        compare_lanes_slow(mxcsr, target, source, predicate, BINARY64, lanes)
+        return take_fault(mxcsr)
+    for lane in range(lanes):
+        target.u64s[lane] = <u64>0 - ((host_relation(target.f64s[lane], source.f64s[lane]) & accepted) != 0)
     return 0
 
 
 cdef inline int compare_lanes_single(
         u32* mxcsr, xmm_t* target, const xmm_t* source, u8 predicate, int lanes) noexcept nogil:
-    cdef u32[4] results
-    cdef outcome_t found
-    cdef u32 flags = 0
-    cdef int lane, relation, accepted = accepted_relations(predicate)
+    cdef bint comparable = True
+    cdef int lane, accepted = accepted_relations(predicate)
     for lane in range(lanes):
-        relation = host_relation(target.f32s[lane], source.f32s[lane])
-        if cython.unlikely(not (is_comparable_single(target.u32s[lane]) and is_comparable_single(source.u32s[lane]))):
-            found = compare(target.u32s[lane], source.u32s[lane], BINARY32, is_signaling(predicate), mxcsr[0])
-            relation = <int>found.bits
-            flags |= found.flags
-        results[lane] = <u32>0 - ((relation & accepted) != 0)
-    if raise_flags(mxcsr, flags):
-        return 1
+        comparable &= is_comparable_single(target.u32s[lane]) & is_comparable_single(source.u32s[lane])
+    if cython.unlikely(not comparable):
+        compare_lanes_slow(mxcsr, target, source, predicate, BINARY32, lanes)
+        return take_fault(mxcsr)
     for lane in range(lanes):
-        target.u32s[lane] = results[lane]
+        target.u32s[lane] = <u32>0 - ((host_relation(target.f32s[lane], source.f32s[lane]) & accepted) != 0)
     return 0
 
 
@@ -161,8 +168,7 @@ cdef inline u32 relation_flags(int relation) noexcept nogil:
     return 0x40 if relation == EQUAL else 0x01 if relation == LESS else 0
 
 
-cdef inline u32 compare_slow(
-        u32* mxcsr, u64 first, u64 second, int format, bint is_signaling) noexcept nogil:
+cdef inline u32 compare_slow(u32* mxcsr, u64 first, u64 second, int format, bint is_signaling) noexcept nogil:
     cdef outcome_t found = compare(first, second, format, is_signaling, mxcsr[0])
     if raise_flags(mxcsr, found.flags):
         mxcsr[0] |= MXCSR_FAULT

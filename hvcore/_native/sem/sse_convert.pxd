@@ -6,13 +6,13 @@ MXCSR_FAULT. Suffix 32 or 64 is the integer's width. Must not know registers or 
 cimport cython
 from hvcore._native.base.types cimport i32, i64, u32, u64, xmm_t
 from hvcore._native.sem.float cimport (
-    BINARY32, BINARY64, MXCSR_PE, MXCSR_RC_SHIFT, ROUND_TO_ZERO, outcome_t,
+    BINARY32, BINARY64, MXCSR_PE, MXCSR_RC_SHIFT, ROUND_TO_ZERO, cold_void, outcome_t,
 )
 from hvcore._native.sem.float_arithmetic cimport convert_format, from_integer, to_integer
 from hvcore._native.sem.float_host cimport (
     bits_of, bits_of_single, is_comparable_single, is_default, is_plain, is_plain_single,
 )
-from hvcore._native.sem.sse_float cimport MXCSR_FAULT, raise_flags
+from hvcore._native.sem.sse_float cimport MXCSR_FAULT, raise_flags, take_fault
 
 
 # ---- one value: the host where it is certain, else the slow path -----------------------------------------------------
@@ -44,10 +44,12 @@ cdef inline outcome_t narrow(u64 bits, u32 mxcsr) noexcept nogil:
 
 cdef inline outcome_t single_of_integer(i64 value, u32 mxcsr) noexcept nogil:
     cdef outcome_t found
-    if cython.unlikely(value > 1 << 24 or value < -(1 << 24)):
+    cdef float rounded = <float>value
+    cdef i64 limit = <i64>1 << (53 if is_default(mxcsr) else 24)
+    if cython.unlikely(value > limit or value < -limit):
         return from_integer(value, BINARY32, mxcsr)
-    found.bits = bits_of_single(<float>value)
-    found.flags = 0
+    found.bits = bits_of_single(rounded)
+    found.flags = 0 if <double>rounded == <double>value else MXCSR_PE
     return found
 
 
@@ -126,17 +128,35 @@ cdef inline int sse_cvtsd2ss(u32* mxcsr, xmm_t* target, const xmm_t* source) noe
 
 # ---- from integers ---------------------------------------------------------------------------------------------------
 
-cdef inline int sse_cvtdq2ps(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
+cdef inline cold_void convert_integers_slow(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
     cdef xmm_t result
     cdef outcome_t found
     cdef u32 flags = 0
     cdef int lane
     for lane in range(4):
-        found = single_of_integer(source.i32s[lane], mxcsr[0])
+        found = from_integer(source.i32s[lane], BINARY32, mxcsr[0])
         result.u32s[lane] = <u32>found.bits
         flags |= found.flags
     if raise_flags(mxcsr, flags):
-        return 1
+        mxcsr[0] |= MXCSR_FAULT
+    else:
+        target[0] = result
+
+
+cdef inline int sse_cvtdq2ps(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
+    cdef xmm_t value = source[0], result
+    cdef bint exact = True
+    cdef int lane
+    if cython.unlikely(not is_default(mxcsr[0])):
+        convert_integers_slow(mxcsr, target, source)
+        return take_fault(mxcsr)
+    for lane in range(4):
+        result.f32s[lane] = <float>value.i32s[lane]
+    if not mxcsr[0] & MXCSR_PE:
+        for lane in range(4):
+            exact &= <double>result.f32s[lane] == <double>value.i32s[lane]
+        if not exact:
+            mxcsr[0] |= MXCSR_PE
     target[0] = result
     return 0
 
@@ -182,7 +202,8 @@ cdef inline int sse_cvtsi2sd64(u32* mxcsr, xmm_t* target, u64 value) noexcept no
 
 # ---- to packed integers ----------------------------------------------------------------------------------------------
 
-cdef inline int pack_singles(u32* mxcsr, xmm_t* target, const xmm_t* source, bint truncates) noexcept nogil:
+cdef inline cold_void pack_singles_slow(
+        u32* mxcsr, xmm_t* target, const xmm_t* source, bint truncates) noexcept nogil:
     cdef xmm_t result
     cdef outcome_t found
     cdef u32 flags = 0
@@ -192,7 +213,32 @@ cdef inline int pack_singles(u32* mxcsr, xmm_t* target, const xmm_t* source, bin
         result.u32s[lane] = <u32>found.bits
         flags |= found.flags
     if raise_flags(mxcsr, flags):
-        return 1
+        mxcsr[0] |= MXCSR_FAULT
+    else:
+        target[0] = result
+
+
+cdef inline int pack_singles(u32* mxcsr, xmm_t* target, const xmm_t* source, bint truncates) noexcept nogil:
+    """The host does it below 2**31, or below 2**22 if it must round: by adding and taking away 1.5 * 2**23."""
+    cdef xmm_t value = source[0], rounded = source[0], result
+    cdef u32 limit = <u32>(127 + (31 if truncates else 22)) << 24
+    cdef bint fits = is_default(mxcsr[0]), exact = True
+    cdef int lane
+    for lane in range(4):
+        fits &= is_plain_single(value.u32s[lane]) & (value.u32s[lane] << 1 < limit)
+    if cython.unlikely(not fits):
+        pack_singles_slow(mxcsr, target, source, truncates)
+        return take_fault(mxcsr)
+    if not truncates:
+        for lane in range(4):
+            rounded.f32s[lane] = (value.f32s[lane] + <float>12582912.0) - <float>12582912.0
+    for lane in range(4):
+        result.i32s[lane] = <i32>rounded.f32s[lane]
+    if not mxcsr[0] & MXCSR_PE:
+        for lane in range(4):
+            exact &= <float>result.i32s[lane] == value.f32s[lane]
+        if not exact:
+            mxcsr[0] |= MXCSR_PE
     target[0] = result
     return 0
 

@@ -238,23 +238,34 @@ cdef inline void sse_pmuludq(xmm_t* target, const xmm_t* source) noexcept nogil:
     target[0] = first
 
 
+cdef inline u64 multiply_add(u32 first, u32 second) noexcept nogil:
+    """Summed unsigned: two products of -32768 by itself give 0x80000000 by wrapping."""
+    return <u32>(<i32><i16>first * <i16>second) + <u32>((<i32>first >> 16) * (<i32>second >> 16))
+
+
 cdef inline void sse_pmaddwd(xmm_t* target, const xmm_t* source) noexcept nogil:
-    """Summed unsigned: four times -32768 gives 0x80000000 by wrapping."""
-    cdef xmm_t first = target[0], second = source[0], result
-    cdef int lane
-    for lane in range(4):
-        result.u32s[lane] = (
-            <u32>(<i32>first.i16s[2 * lane] * second.i16s[2 * lane])
-            + <u32>(<i32>first.i16s[2 * lane + 1] * second.i16s[2 * lane + 1]))
+    cdef xmm_t result
+    cdef int half
+    for half in range(2):
+        result.u64s[half] = (
+            multiply_add(target.u32s[2 * half], source.u32s[2 * half])
+            | multiply_add(target.u32s[2 * half + 1], source.u32s[2 * half + 1]) << 32)
     target[0] = result
+
+
+cdef inline u64 sum_of_bytes(u64 lanes) noexcept nogil:
+    """Four sums of two in 16-bit lanes, then all of them in the top lane of a product."""
+    cdef u64 pairs = (lanes & <u64>0x00FF00FF00FF00FF) + (lanes >> 8 & <u64>0x00FF00FF00FF00FF)
+    return (pairs * <u64>0x0001000100010001) >> 48
 
 
 cdef inline void sse_psadbw(xmm_t* target, const xmm_t* source) noexcept nogil:
-    cdef xmm_t first = target[0], second = source[0], result
-    cdef i32 difference
+    cdef xmm_t first = target[0], second = source[0]
     cdef int lane
-    result.u64s[0] = result.u64s[1] = 0
     for lane in range(16):
-        difference = <i32>first.u8s[lane] - second.u8s[lane]
-        result.u64s[lane >> 3] += <u64>(-difference if difference < 0 else difference)
-    target[0] = result
+        first.u8s[lane] = (
+            <u8>(first.u8s[lane] - second.u8s[lane]) if first.u8s[lane] > second.u8s[lane]
+            else <u8>(second.u8s[lane] - first.u8s[lane]))
+    first.u64s[0] = sum_of_bytes(first.u64s[0])
+    first.u64s[1] = sum_of_bytes(first.u64s[1])
+    target[0] = first
