@@ -4,7 +4,7 @@ Everything is computed on integers: the same bits on every host, all rounding mo
 Here: taking encodings apart, NaN rules, rounding; float_arithmetic.pxd has the operations. A format is named by its
 number of fraction bits. Must not touch a vector or use any floating point operation or state of the host.
 """
-from hvcore._native.base.types cimport i32, i64, u128, u32, u64, u8
+from hvcore._native.base.types cimport i32, u128, u32, u64, u8
 
 cdef extern from *:
     """

@@ -6,10 +6,10 @@ Must not touch a vector or use any floating point operation or state of the host
 """
 from hvcore._native.base.types cimport i64, u128, u32, u64
 from hvcore._native.sem.float cimport (
-    BINARY32, BINARY64, DIVIDE, EQUAL, FINITE, GREATER, INFINITE, LESS, MAXIMUM, MINIMUM, MULTIPLY, MXCSR_DAZ, MXCSR_DE,
-    MXCSR_FTZ, MXCSR_IE, MXCSR_MASKS, MXCSR_PE, MXCSR_RC, MXCSR_RC_SHIFT, MXCSR_ZE, QUIET_NAN, ROUND_DOWN, SIGNALING_NAN,
-    SQUARE_ROOT, SUBTRACT, UNORDERED, ZERO, choose_nan, default_nan, infinity, jam_half, jam_right_wide, leading_zeros, number_t,
-    outcome, outcome_t, pack, pack_nan, rounds_away, sign_bit, unpack,
+    BINARY32, BINARY64, DIVIDE, EQUAL, FINITE, GREATER, INFINITE, LESS, MAXIMUM, MINIMUM, MULTIPLY, MXCSR_DAZ,
+    MXCSR_DE, MXCSR_FTZ, MXCSR_IE, MXCSR_MASKS, MXCSR_PE, MXCSR_RC, MXCSR_RC_SHIFT, MXCSR_ZE, QUIET_NAN, ROUND_DOWN,
+    SIGNALING_NAN, SQUARE_ROOT, SUBTRACT, UNORDERED, ZERO, choose_nan, default_nan, infinity, jam_half, jam_right_wide,
+    leading_zeros, number_t, outcome, outcome_t, pack, pack_nan, rounds_away, sign_bit, unpack,
 )
 
 

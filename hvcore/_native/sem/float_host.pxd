@@ -87,7 +87,7 @@ cdef inline real compute(int operation, real first, real second) noexcept nogil:
 
 
 cdef inline bint is_true_zero(int operation, bint first_is_zero, bint second_is_zero) noexcept nogil:
-    """Whether a zero result of plain numbers is exact. Sums, differences and roots of plain numbers cannot underflow."""
+    """Whether a zero result of plain numbers is no underflow; sums, differences and roots of such cannot underflow."""
     if operation == MULTIPLY:
         return first_is_zero | second_is_zero
     return operation != DIVIDE or first_is_zero

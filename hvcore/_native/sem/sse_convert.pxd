@@ -90,6 +90,32 @@ cdef inline outcome_t integer_of_single(u32 bits, int integer_bits, bint truncat
     return to_integer(bits, BINARY32, integer_bits, mxcsr)
 
 
+# ---- four lanes of 32 bits where the host is not certain -------------------------------------------------------------
+
+cdef enum:
+    FROM_INTEGERS
+    ROUNDING
+    TRUNCATING
+
+
+cdef inline cold_void convert_lanes_slow(u32* mxcsr, xmm_t* target, const xmm_t* source, int direction) noexcept nogil:
+    cdef xmm_t result
+    cdef outcome_t found
+    cdef u32 flags = 0
+    cdef int lane
+    for lane in range(4):
+        if direction == FROM_INTEGERS:
+            found = from_integer(source.i32s[lane], BINARY32, mxcsr[0])
+        else:
+            found = integer_of_single(source.u32s[lane], 32, direction == TRUNCATING, mxcsr[0])
+        result.u32s[lane] = <u32>found.bits
+        flags |= found.flags
+    if raise_flags(mxcsr, flags):
+        mxcsr[0] |= MXCSR_FAULT
+    else:
+        target[0] = result
+
+
 # ---- between the floating point formats ------------------------------------------------------------------------------
 
 cdef inline int sse_cvtps2pd(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
@@ -128,27 +154,12 @@ cdef inline int sse_cvtsd2ss(u32* mxcsr, xmm_t* target, const xmm_t* source) noe
 
 # ---- from integers ---------------------------------------------------------------------------------------------------
 
-cdef inline cold_void convert_integers_slow(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    cdef xmm_t result
-    cdef outcome_t found
-    cdef u32 flags = 0
-    cdef int lane
-    for lane in range(4):
-        found = from_integer(source.i32s[lane], BINARY32, mxcsr[0])
-        result.u32s[lane] = <u32>found.bits
-        flags |= found.flags
-    if raise_flags(mxcsr, flags):
-        mxcsr[0] |= MXCSR_FAULT
-    else:
-        target[0] = result
-
-
 cdef inline int sse_cvtdq2ps(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
     cdef xmm_t value = source[0], result
     cdef bint exact = True
     cdef int lane
     if cython.unlikely(not is_default(mxcsr[0])):
-        convert_integers_slow(mxcsr, target, source)
+        convert_lanes_slow(mxcsr, target, source, FROM_INTEGERS)
         return take_fault(mxcsr)
     for lane in range(4):
         result.f32s[lane] = <float>value.i32s[lane]
@@ -202,22 +213,6 @@ cdef inline int sse_cvtsi2sd64(u32* mxcsr, xmm_t* target, u64 value) noexcept no
 
 # ---- to packed integers ----------------------------------------------------------------------------------------------
 
-cdef inline cold_void pack_singles_slow(
-        u32* mxcsr, xmm_t* target, const xmm_t* source, bint truncates) noexcept nogil:
-    cdef xmm_t result
-    cdef outcome_t found
-    cdef u32 flags = 0
-    cdef int lane
-    for lane in range(4):
-        found = integer_of_single(source.u32s[lane], 32, truncates, mxcsr[0])
-        result.u32s[lane] = <u32>found.bits
-        flags |= found.flags
-    if raise_flags(mxcsr, flags):
-        mxcsr[0] |= MXCSR_FAULT
-    else:
-        target[0] = result
-
-
 cdef inline int pack_singles(u32* mxcsr, xmm_t* target, const xmm_t* source, bint truncates) noexcept nogil:
     """The host does it below 2**31, or below 2**22 if it must round: by adding and taking away 1.5 * 2**23."""
     cdef xmm_t value = source[0], rounded = source[0], result
@@ -227,7 +222,7 @@ cdef inline int pack_singles(u32* mxcsr, xmm_t* target, const xmm_t* source, bin
     for lane in range(4):
         fits &= is_plain_single(value.u32s[lane]) & (value.u32s[lane] << 1 < limit)
     if cython.unlikely(not fits):
-        pack_singles_slow(mxcsr, target, source, truncates)
+        convert_lanes_slow(mxcsr, target, source, TRUNCATING if truncates else ROUNDING)
         return take_fault(mxcsr)
     if not truncates:
         for lane in range(4):

@@ -260,12 +260,9 @@ cdef inline u64 sum_of_bytes(u64 lanes) noexcept nogil:
 
 
 cdef inline void sse_psadbw(xmm_t* target, const xmm_t* source) noexcept nogil:
-    cdef xmm_t first = target[0], second = source[0]
-    cdef int lane
-    for lane in range(16):
-        first.u8s[lane] = (
-            <u8>(first.u8s[lane] - second.u8s[lane]) if first.u8s[lane] > second.u8s[lane]
-            else <u8>(second.u8s[lane] - first.u8s[lane]))
-    first.u64s[0] = sum_of_bytes(first.u64s[0])
-    first.u64s[1] = sum_of_bytes(first.u64s[1])
-    target[0] = first
+    cdef xmm_t larger = target[0], smaller = source[0]
+    sse_pmaxub(&larger, source)
+    sse_pminub(&smaller, target)
+    sse_psubb(&larger, &smaller)
+    target.u64s[0] = sum_of_bytes(larger.u64s[0])
+    target.u64s[1] = sum_of_bytes(larger.u64s[1])
