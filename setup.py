@@ -20,9 +20,17 @@ if os.environ.get("HVCORE_SANITIZE"):
     LINK = ["-fsanitize=address"]
 
 
+sys.path.insert(0, str(ROOT / "hvcore/_native/isa"))
+import generate  # noqa: E402  (the instruction table's glue; its folder is no package during the build)
+
+generate.main()
+
+
 def module(name: str) -> Extension:
+    # Handlers are tail calls of inlined rooms: whatever is left out of line costs every instruction that runs.
+    inline = [("CYTHON_INLINE", "inline __attribute__((always_inline))")] if name.startswith("engine_") else []
     return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE,
-                     extra_link_args=LINK)
+                     extra_link_args=LINK, define_macros=inline)
 
 
 extensions = [module(path.stem) for path in sorted((ROOT / "hvcore/_native").glob("*.pyx"))]

@@ -34,16 +34,14 @@ cdef inline u64 time_at(const vp_t* vp, const op_t* op) noexcept nogil:
 
 
 cdef inline int stop_before(vp_t* vp, const op_t* op, int stop) noexcept nogil:
-    """Leave with the instruction of `op` not done: give back its and all later instructions of the block."""
-    vp.remaining += not_run(vp, op)
-    vp.registers[SLOT_RIP] += op.offset
+    """Leave with the instruction of `op` not done; what the block was charged for it and the rest is given back."""
+    vp.machine.unwind(vp, op, False)
     return stop
 
 
 cdef inline int stop_after(vp_t* vp, const op_t* op, int stop) noexcept nogil:
     """Leave with the instruction of `op` done."""
-    vp.remaining += not_run(vp, op) - 1
-    vp.registers[SLOT_RIP] = next_rip(vp, op)
+    vp.machine.unwind(vp, op, True)
     return stop
 
 

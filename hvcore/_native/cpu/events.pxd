@@ -19,6 +19,7 @@ from hvcore._native.base.bits cimport is_canonical
 cdef enum Delivery:
     DELIVERED
     SHUTDOWN                # a fault while delivering a double fault
+    INTERCEPTED             # the second level refused: the event is pending again, vp.exit tells
 
 
 cdef inline bint is_contributory(u8 vector) noexcept nogil:
@@ -84,7 +85,7 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept no
     segment = unpack_descriptor(selector, vp.carried)
     if descriptor_dpl(segment.attributes) > vp.cpl:
         return fail(vp, VECTOR_GP, (selector & 0xFFFC) | extern_bit)
-    target = (low & 0xFFFF) | ((low >> 32) & 0xFFFF0000) | high << 32
+    target = (low & 0xFFFF) | ((low >> 32) & <u32>0xFFFF0000) | high << 32
     if not is_canonical(target):
         return fail(vp, VECTOR_GP, extern_bit)
     cpl = vp.cpl if segment.attributes & ATTRIBUTE_CONFORMING else descriptor_dpl(segment.attributes)
@@ -124,7 +125,7 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept no
 cdef inline Delivery deliver(vp_t* vp, fault_t event, bint external) noexcept nogil:
     """Deliver an event, and what comes of it: a fault on the way may become a double fault, then a shutdown.
 
-    A stop that is not a fault (an intercept by the second level) leaves the event pending; vp.stop tells."""
+    An intercept by the second level leaves the event pending."""
     cdef fault_t first = event
     while True:
         vp.stop = STOP_NONE
@@ -137,7 +138,7 @@ cdef inline Delivery deliver(vp_t* vp, fault_t event, bint external) noexcept no
             vp.pending_interruption = 1 | <u64>(0 if external else 4 if event.software else 3) << 1 \
                 | <u64>event.has_error_code << 4 | <u64>event.length << 5 | <u64>event.vector << 16 \
                 | <u64>event.error_code << 32
-            return DELIVERED
+            return INTERCEPTED
         if first.vector == VECTOR_DF and not first.software and not external:
             return SHUTDOWN
         if not external and not first.software and (

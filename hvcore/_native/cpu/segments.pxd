@@ -93,7 +93,7 @@ cdef inline bint read_descriptor(vp_t* vp, u16 selector, u8 vector, u32 extern_b
 cdef inline segment_t unpack_descriptor(u16 selector, u64 descriptor) noexcept nogil:
     cdef segment_t segment
     segment.selector = selector
-    segment.base = ((descriptor >> 16) & 0xFFFFFF) | ((descriptor >> 32) & 0xFF000000)
+    segment.base = ((descriptor >> 16) & 0xFFFFFF) | ((descriptor >> 32) & <u32>0xFF000000)
     segment.limit = (descriptor & 0xFFFF) | ((descriptor >> 32) & 0xF0000)
     segment.attributes = <u16>((descriptor >> 40) & 0xF0FF)
     if segment.attributes & ATTRIBUTE_GRANULAR:

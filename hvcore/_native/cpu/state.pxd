@@ -18,8 +18,12 @@ cdef enum:
     SLOT_ADDRESS            # an address that a preparing operation has computed
     SLOT_COUNT = 20
     DIRECT_SIZE = 8192
+    # Among op_t.prefixes, in bits of prefixes that decoding has used up:
+    OP_LOOKUP = 1           # one TLB look-up for the memory operand
+    OP_STACK_LOOKUP = 4     # one for the stack
+    OP_STACK = 128          # the memory operand is based on RSP or RBP: a bad address is #SS
 
-cdef enum Segment:
+cdef enum:
     SEGMENT_ES
     SEGMENT_CS
     SEGMENT_SS
@@ -75,7 +79,7 @@ cdef enum:
     EFER_LMA = 0x400
     EFER_NXE = 0x800
 
-cdef enum Vector:
+cdef enum:
     VECTOR_DE = 0
     VECTOR_DB = 1
     VECTOR_NMI = 2
@@ -109,8 +113,7 @@ cdef struct op_t:
     u8 index
     u8 scale
     u8 length               # of the instruction
-    u8 stack                # the memory operand is based on RSP or RBP: a bad address is #SS
-    u8 prefixes
+    u8 prefixes             # Prefix bits of the decoder, and OP_STACK
 
 
 # The fast way from an SPA to its block.
@@ -200,6 +203,7 @@ cdef struct machine_t:
     void* (*read_slow)(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil
     void* (*write_slow)(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint update) noexcept nogil
     int (*commit)(vp_t* vp) noexcept nogil
+    void (*unwind)(vp_t* vp, const op_t* op, bint done) noexcept nogil
     block_t* (*find_block)(vp_t* vp) noexcept nogil
     block_t* (*link_block)(vp_t* vp, const op_t* link, bint fallen) noexcept nogil
     direct_t* direct        # blocks by the low bits of their SPA
@@ -225,12 +229,15 @@ cdef struct vp_t:
 
     u64 slice_start         # virtual time when this slice began ...
     u64 slice_end           # ... and when `remaining` falls to zero
+    i64 withheld            # ticks of the slice that are kept back until an event nearer than its end
+    u64 idle                # ticks spent halted: time that is not instructions
     u64[8] bounce           # an access that no host pointer can serve: split, watched, or device memory
     u64 bounce_gva
     u64[2] bounce_spa       # where its (one or two) parts belong; all ones: nowhere, it is an exit
     u64 bounce_gpa
     u32 bounce_size
     u32 bounce_first        # bytes of it in the first part
+    u64[8] answer           # what the caller answered a read of device memory with
     u32[4] cpuid            # result of the last CPUID
     u64 carried             # a value on its way from one bounced place to another
 
@@ -272,7 +279,7 @@ cdef struct vp_t:
     bint halted
     bint shadow             # one instruction runs before interrupts are looked at
     bint nmi_masked
-    bint delivering         # an event is on its way through the IDT: a fault now is a double fault, perhaps
+    bint exception_passed   # the parent has seen the exception at this instruction and lets it through
     bint answer_pending     # the caller owes an answer to the last exit
     u64 pending_interruption
     fault_t fault

@@ -6,7 +6,7 @@ allocates nothing. What each byte means is in the tables; how bytes follow each 
 from hvcore._native.base.types cimport i8, i16, i32, i64, u8, u16, u32, u64
 from hvcore._native.decode.spec cimport (
     ACCESS_WRITE, DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, FORM_DEFAULT_64, FORM_FORCED_64,
-    FORM_LOCK, KIND_I, KIND_J, KIND_O, MAXIMUM_LENGTH, PREFIX_ADDRESS, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REP,
+    FORM_LOCK, KIND_C, KIND_D, KIND_I, KIND_J, KIND_O, MAXIMUM_LENGTH, PREFIX_ADDRESS, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REP,
     PREFIX_REPNE, PREFIX_REX, PREFIX_VEX, REGISTER_NONE, REGISTER_RIP, VEX_MAPS, WIDTH_B, WIDTH_D, WIDTH_NONE,
     WIDTH_Q, WIDTH_U, WIDTH_V, WIDTH_W, WIDTH_X, WIDTH_Y, WIDTH_Z, form_t, insn_t, isa_t, opcode_t, rule_t,
 )
@@ -211,7 +211,8 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, insn_t*
         at += 1
         insn.reg = ((modrm >> 3) & 7) | (rex & 4) << 1
         insn.rm = (modrm & 7) | (rex & 1) << 3
-        if modrm < 0xC0:
+        if modrm < 0xC0 and form.kinds[0] != KIND_C and form.kinds[0] != KIND_D \
+                and form.kinds[1] != KIND_C and form.kinds[1] != KIND_D:
             insn.is_memory = True
             at = decode_memory(code, at, limit, modrm, rex, (rex & 2) << 2, insn)
             if at == 0:

@@ -5,7 +5,7 @@ from hvcore._native.cpu.flags cimport flags_add, flags_arithmetic, flags_load, f
 from hvcore._native.cpu.operand cimport (
     bounced, effective, memory_get, memory_set, register_get, register_set, writable,
 )
-from hvcore._native.cpu.state cimport FLAG_ZF, RAX, RBX, RCX, RDX, VECTOR_GP, op_t, vp_t
+from hvcore._native.cpu.state cimport OP_STACK, FLAG_ZF, RAX, RBX, RCX, RDX, VECTOR_GP, op_t, vp_t
 from hvcore._native.sem.muldiv cimport OFFSET_RAX
 
 
@@ -14,7 +14,7 @@ cdef inline int atomic_cmpxchg(vp_t* vp, const op_t* op, u64 source, int width, 
     cdef u64 expected = register_get(vp, OFFSET_RAX, width), old
     cdef void* place = NULL
     if memory:
-        place = writable(vp, effective(vp, op), width >> 3, op.stack, True)
+        place = writable(vp, effective(vp, op), width >> 3, op.prefixes & OP_STACK, True)
         if place == NULL:
             return stop_before(vp, op, vp.stop)
         old = memory_get(place, width)
@@ -36,7 +36,7 @@ cdef inline int atomic_xadd(vp_t* vp, const op_t* op, u64 source, int width, bin
     cdef u64 old
     cdef void* place
     if memory:
-        place = writable(vp, effective(vp, op), width >> 3, op.stack, True)
+        place = writable(vp, effective(vp, op), width >> 3, op.prefixes & OP_STACK, True)
         if place == NULL:
             return stop_before(vp, op, vp.stop)
         old = memory_get(place, width)
@@ -55,7 +55,7 @@ cdef inline int atomic_xadd(vp_t* vp, const op_t* op, u64 source, int width, bin
 
 cdef inline int compare_exchange_pair(vp_t* vp, const op_t* op, int width) noexcept nogil:
     """rDX:rAX against two words in memory, rCX:rBX to replace them; ZF alone tells."""
-    cdef u64* place = <u64*>writable(vp, effective(vp, op), width >> 2, op.stack, True)
+    cdef u64* place = <u64*>writable(vp, effective(vp, op), width >> 2, op.prefixes & OP_STACK, True)
     cdef u64 low, high
     cdef bint equal
     if place == NULL:

@@ -9,7 +9,7 @@ from hvcore._native.cpu.flags cimport flag_overflow, flags_logic, flags_set_carr
 from hvcore._native.cpu.operand cimport (
     bounced, effective, memory_get, memory_set, readable, register_get, register_set, writable,
 )
-from hvcore._native.cpu.state cimport op_t, vp_t
+from hvcore._native.cpu.state cimport OP_STACK, op_t, vp_t
 from hvcore._native.sem.shift cimport mask_of
 
 cdef extern from *:
@@ -65,9 +65,9 @@ cdef inline int bit_string(vp_t* vp, const op_t* op, u64 bit, BitOperation opera
     gva = effective(vp, op) + <u64>((sign_extend(bit, width) >> (6 if width == 64 else 5 if width == 32 else 4))
                                     * (width >> 3))
     if operation == BIT_TEST:
-        place = readable(vp, gva, width >> 3, op.stack)
+        place = readable(vp, gva, width >> 3, op.prefixes & OP_STACK)
     else:
-        place = writable(vp, gva, width >> 3, op.stack, True)
+        place = writable(vp, gva, width >> 3, op.prefixes & OP_STACK, True)
     if place == NULL:
         return stop_before(vp, op, vp.stop)
     if operation == BIT_TEST:

@@ -10,7 +10,7 @@ from hvcore._native.cpu.operand cimport (
     bounced, effective, memory_get, memory_set, readable, register_get, register_set, writable,
 )
 from hvcore._native.cpu.state cimport (
-    FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, FLAGS_SYSTEM, RBP, RCX, RSP,
+    OP_STACK, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, FLAGS_SYSTEM, RBP, RCX, RSP,
     SLOT_RIP, VECTOR_GP, op_t, vp_t,
 )
 from hvcore._native.decode.spec cimport PREFIX_ADDRESS
@@ -50,7 +50,7 @@ cdef inline int control_pop_to(vp_t* vp, const op_t* op, int width, bint memory)
     if not memory:
         register_set(vp, op.rm, value, width)
         return next_op(vp, op)
-    place = writable(vp, effective(vp, op), width >> 3, op.stack, False)
+    place = writable(vp, effective(vp, op), width >> 3, op.prefixes & OP_STACK, False)
     if place == NULL:
         vp.registers[RSP] -= width >> 3
         return stop_before(vp, op, vp.stop)

@@ -44,11 +44,11 @@ cdef inline void cpuid(vp_t* vp, u32 leaf, u32 subleaf) noexcept nogil:
     elif leaf == 7:
         if subleaf == 0:
             cpuid_set(vp, 0, EBX_7, 0, 0)
-    elif leaf == 0x80000000:
+    elif leaf == <u32>0x80000000:
         cpuid_set(vp, LAST_EXTENDED, 0, 0, 0)
-    elif leaf == 0x80000001:
+    elif leaf == <u32>0x80000001:
         cpuid_set(vp, 0, 0, ECX_EXTENDED, EDX_EXTENDED)
-    elif leaf == 0x80000008:
+    elif leaf == <u32>0x80000008:
         cpuid_set(vp, physical_address_bits(vp) | LINEAR_ADDRESS_BITS << 8, 0, 0, 0)
     elif leaf == LEAF_HYPERVISOR:
         cpuid_set(vp, LEAF_LAST_HYPERVISOR, 0x7263694D, 0x666F736F, 0x76482074)  # "Microsoft Hv"
@@ -60,7 +60,7 @@ cdef inline void cpuid(vp_t* vp, u32 leaf, u32 subleaf) noexcept nogil:
         cpuid_set(vp, <u32>privileges, <u32>(privileges >> 32), 0,
                   FEATURE_XMM_INPUT | FEATURE_FREQUENCY_MSRS | FEATURE_DIRECT_TIMERS)
     elif leaf == LEAF_RECOMMENDATIONS:
-        cpuid_set(vp, RECOMMEND_APIC_MSRS, 0xFFFFFFFF, physical_address_bits(vp), 0)
+        cpuid_set(vp, RECOMMEND_APIC_MSRS, <u32>0xFFFFFFFF, physical_address_bits(vp), 0)
     elif leaf == LEAF_LIMITS:
         cpuid_set(vp, MAXIMUM_VPS, MAXIMUM_VPS, 0, 0)
     elif leaf == LEAF_HARDWARE:

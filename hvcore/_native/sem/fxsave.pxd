@@ -3,7 +3,7 @@ from hvcore._native.base.status cimport STOP_NONE
 from hvcore._native.base.types cimport u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.dispatch cimport next_op, raise_error, raise_fault, stop_after, stop_before
 from hvcore._native.cpu.operand cimport bounced, effective, readable, writable
-from hvcore._native.cpu.state cimport CR0_EM, CR0_TS, VECTOR_GP, VECTOR_NM, op_t, vp_t
+from hvcore._native.cpu.state cimport OP_STACK, CR0_EM, CR0_TS, VECTOR_GP, VECTOR_NM, op_t, vp_t
 from libc.string cimport memcpy, memset
 
 cdef enum:
@@ -26,7 +26,7 @@ cdef inline int system_stmxcsr(vp_t* vp, const op_t* op) noexcept nogil:
     cdef u32* place
     if vp.sse_vector:
         return raise_fault(vp, op, vp.sse_vector)
-    place = <u32*>writable(vp, effective(vp, op), 4, op.stack, False)
+    place = <u32*>writable(vp, effective(vp, op), 4, op.prefixes & OP_STACK, False)
     if place == NULL:
         return stop_before(vp, op, vp.stop)
     place[0] = vp.mxcsr
@@ -78,11 +78,11 @@ cdef inline int system_fxsave(vp_t* vp, const op_t* op) noexcept nogil:
         return raise_fault(vp, op, VECTOR_NM)
     if gva & 15:
         return raise_error(vp, op, VECTOR_GP, 0)
-    if writable(vp, gva, CHUNK_BYTES, op.stack, True) == NULL \
-            or writable(vp, gva + AREA_BYTES - CHUNK_BYTES, CHUNK_BYTES, op.stack, True) == NULL:
+    if writable(vp, gva, CHUNK_BYTES, op.prefixes & OP_STACK, True) == NULL \
+            or writable(vp, gva + AREA_BYTES - CHUNK_BYTES, CHUNK_BYTES, op.prefixes & OP_STACK, True) == NULL:
         return stop_before(vp, op, vp.stop)
     for i in range(WRITTEN_CHUNKS):
-        place = <u8*>writable(vp, gva + i * CHUNK_BYTES, CHUNK_BYTES, op.stack, False)
+        place = <u8*>writable(vp, gva + i * CHUNK_BYTES, CHUNK_BYTES, op.prefixes & OP_STACK, False)
         if place == NULL:
             return stop_before(vp, op, vp.stop)
         pack_chunk(vp, i, place)
@@ -99,15 +99,15 @@ cdef inline int system_fxrstor(vp_t* vp, const op_t* op) noexcept nogil:
         return raise_fault(vp, op, VECTOR_NM)
     if gva & 15:
         return raise_error(vp, op, VECTOR_GP, 0)
-    place = <u8*>readable(vp, gva + CHUNK_BYTES, CHUNK_BYTES, op.stack)
+    place = <u8*>readable(vp, gva + CHUNK_BYTES, CHUNK_BYTES, op.prefixes & OP_STACK)
     if place == NULL:
         return stop_before(vp, op, vp.stop)
     if (<u32*>place)[2] & ~<u32>MXCSR_MASK:
         return raise_error(vp, op, VECTOR_GP, 0)
-    if readable(vp, gva + AREA_BYTES - CHUNK_BYTES, CHUNK_BYTES, op.stack) == NULL:
+    if readable(vp, gva + AREA_BYTES - CHUNK_BYTES, CHUNK_BYTES, op.prefixes & OP_STACK) == NULL:
         return stop_before(vp, op, vp.stop)
     for i in range(WRITTEN_CHUNKS):
-        place = <u8*>readable(vp, gva + i * CHUNK_BYTES, CHUNK_BYTES, op.stack)
+        place = <u8*>readable(vp, gva + i * CHUNK_BYTES, CHUNK_BYTES, op.prefixes & OP_STACK)
         if place == NULL:
             return stop_before(vp, op, vp.stop)
         unpack_chunk(vp, i, place)
@@ -116,6 +116,6 @@ cdef inline int system_fxrstor(vp_t* vp, const op_t* op) noexcept nogil:
 
 cdef inline int system_clflush(vp_t* vp, const op_t* op) noexcept nogil:
     """There is no cache to flush, but the address must be readable."""
-    if readable(vp, effective(vp, op), 1, op.stack) == NULL:
+    if readable(vp, effective(vp, op), 1, op.prefixes & OP_STACK) == NULL:
         return stop_before(vp, op, vp.stop)
     return next_op(vp, op)

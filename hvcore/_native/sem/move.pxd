@@ -8,7 +8,7 @@ from hvcore._native.cpu.flags cimport (
 from hvcore._native.cpu.operand cimport (
     bounced, effective, implicit_gva, memory_get, memory_set, readable, register_get, register_set, writable,
 )
-from hvcore._native.cpu.state cimport FLAG_DF, FLAG_FIXED, FLAG_OF, RBX, op_t, vp_t
+from hvcore._native.cpu.state cimport OP_STACK, FLAG_DF, FLAG_FIXED, FLAG_OF, RBX, op_t, vp_t
 from hvcore._native.sem.muldiv cimport OFFSET_AH, OFFSET_RAX, OFFSET_RDX
 
 
@@ -50,7 +50,7 @@ cdef inline int move_exchange(vp_t* vp, const op_t* op, u64 a, int width, bint m
         register_set(vp, op.rm, a, width)
         register_set(vp, op.reg, old, width)
         return next_op(vp, op)
-    place = writable(vp, effective(vp, op), width >> 3, op.stack, True)
+    place = writable(vp, effective(vp, op), width >> 3, op.prefixes & OP_STACK, True)
     if place == NULL:
         return stop_before(vp, op, vp.stop)
     old = memory_get(place, width)

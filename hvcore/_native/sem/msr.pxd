@@ -156,7 +156,7 @@ cdef inline MsrOutcome msr_write(vp_t* vp, u32 index, u64 value, u64 now) noexce
     elif index == MSR_CSTAR:
         vp.cstar = value
     elif index == MSR_SFMASK:
-        vp.sfmask = value & 0xFFFFFFFF
+        vp.sfmask = value & <u32>0xFFFFFFFF
     elif index == MSR_FS_BASE:
         vp.segments[SEGMENT_FS].base = value
     elif index == MSR_GS_BASE:

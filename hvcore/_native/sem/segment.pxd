@@ -17,7 +17,7 @@ from hvcore._native.cpu.segments cimport (
     mark_accessed, read_code_segment, read_descriptor, set_privilege, system_read, system_write, unpack_descriptor,
 )
 from hvcore._native.cpu.state cimport (
-    FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_ZF, FLAGS_SYSTEM, RSP, SEGMENT_CS,
+    OP_STACK, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_ZF, FLAGS_SYSTEM, RSP, SEGMENT_CS,
     SEGMENT_DS, SEGMENT_ES, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_SS, SEGMENT_TR, SLOT_RIP, VECTOR_GP,
     VECTOR_NP, VECTOR_UD, op_t, segment_t, vp_t,
 )
@@ -62,11 +62,11 @@ cdef inline int system_pop_segment(vp_t* vp, const op_t* op, int width) noexcept
 cdef inline bint read_far_pointer(vp_t* vp, const op_t* op, int width) noexcept nogil:
     """m16:16, m16:32 or m16:64: the offset into vp.exit.value, the selector into vp.carried."""
     cdef u64 gva = effective(vp, op)
-    cdef void* place = readable(vp, gva, width >> 3, op.stack)
+    cdef void* place = readable(vp, gva, width >> 3, op.prefixes & OP_STACK)
     if place == NULL:
         return False
     vp.exit.value = memory_get(place, width)
-    place = readable(vp, gva + (width >> 3), 2, op.stack)
+    place = readable(vp, gva + (width >> 3), 2, op.prefixes & OP_STACK)
     if place == NULL:
         return False
     vp.carried = memory_get(place, 16)
@@ -260,16 +260,27 @@ cdef inline int system_iret(vp_t* vp, const op_t* op, int width) noexcept nogil:
     return STOP_NONE
 
 
-cdef inline int system_load_far(vp_t* vp, const op_t* op, int width) noexcept nogil:
-    """LSS, LFS, LGS."""
+cdef inline int load_far(vp_t* vp, const op_t* op, int segment, int width) noexcept nogil:
     cdef u64 offset
     if not read_far_pointer(vp, op, width):
         return stop_before(vp, op, vp.stop)
     offset = vp.exit.value
-    if not load_data_segment(vp, op.third, <u16>vp.carried):
+    if not load_data_segment(vp, segment, <u16>vp.carried):
         return stop_before(vp, op, vp.stop)
     register_set(vp, op.reg, offset, width)
     return stop_after(vp, op, STOP_NONE)
+
+
+cdef inline int system_load_ss(vp_t* vp, const op_t* op, int width) noexcept nogil:
+    return load_far(vp, op, SEGMENT_SS, width)
+
+
+cdef inline int system_load_fs(vp_t* vp, const op_t* op, int width) noexcept nogil:
+    return load_far(vp, op, SEGMENT_FS, width)
+
+
+cdef inline int system_load_gs(vp_t* vp, const op_t* op, int width) noexcept nogil:
+    return load_far(vp, op, SEGMENT_GS, width)
 
 
 cdef inline u64 system_sldt(vp_t* vp, int width) noexcept nogil:
@@ -408,7 +419,7 @@ cdef inline int system_lsl(vp_t* vp, const op_t* op, u64 value, int width) noexc
 
 cdef inline int store_table(vp_t* vp, const op_t* op, u64 base, u16 limit) noexcept nogil:
     """SGDT, SIDT: ten bytes."""
-    cdef void* place = writable(vp, effective(vp, op), 10, op.stack, False)
+    cdef void* place = writable(vp, effective(vp, op), 10, op.prefixes & OP_STACK, False)
     if place == NULL:
         return stop_before(vp, op, vp.stop)
     memory_set(place, limit, 16)
@@ -433,7 +444,7 @@ cdef inline int load_table(vp_t* vp, const op_t* op, bint interrupts) noexcept n
     cdef u16 limit
     if vp.cpl:
         return raise_error(vp, op, VECTOR_GP, 0)
-    place = readable(vp, effective(vp, op), 10, op.stack)
+    place = readable(vp, effective(vp, op), 10, op.prefixes & OP_STACK)
     if place == NULL:
         return stop_before(vp, op, vp.stop)
     limit = <u16>memory_get(place, 16)

@@ -334,7 +334,7 @@ cdef inline int system_swapgs(vp_t* vp, const op_t* op) noexcept nogil:
 
 
 cdef inline segment_t flat_segment(u16 selector, u16 attributes) noexcept nogil:
-    return segment_t(base=0, limit=0xFFFFFFFF, selector=selector, attributes=attributes)
+    return segment_t(base=0, limit=<u32>0xFFFFFFFF, selector=selector, attributes=attributes)
 
 
 cdef inline int system_syscall(vp_t* vp, const op_t* op) noexcept nogil:

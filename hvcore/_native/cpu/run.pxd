@@ -1,0 +1,208 @@
+"""The run loop of one virtual processor: events between blocks, blocks until something needs a caller.
+
+Time is `slice_end - remaining`. Whatever must happen at an exact time (a timer, the instruction behind STI, a trap
+flag) withholds the rest of the slice, so that `remaining` falls to zero right there.
+"""
+from hvcore._native.base.status cimport (
+    REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
+    STOP_NONE, STOP_STALE,
+)
+from hvcore._native.base.types cimport i32, i64, u8, u16, u32, u64
+from hvcore._native.cpu.blocks cimport block_cache_t, build_head, drop_stale, find
+from hvcore._native.cpu.dispatch cimport enter, go
+from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
+from hvcore._native.cpu.segments cimport forget_code_page
+from hvcore._native.cpu.state cimport (
+    FLAG_IF, FLAG_TF, SLOT_RIP, VECTOR_DB, VECTOR_NMI, block_t, fault_t, vp_t,
+)
+from hvcore._native.hv.spec cimport TICKS_PER_REFERENCE_UNIT
+from hvcore._native.irq.lapic cimport (
+    irq_acknowledge, irq_acknowledge_nmi, irq_cr8, irq_nmi_pending, irq_pending_vector, irq_set_cr8,
+)
+from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline
+from hvcore._native.mem.tlb cimport tlb_flush
+from libc.string cimport memset
+
+cdef enum:
+    DR6_SINGLE_STEP = 0x4000
+    NEVER = -1
+
+
+cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
+    return vp.slice_end - <u64>(vp.remaining + vp.withheld)
+
+
+cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
+    """Ticks at which this VP's next timer expires; all ones: none is armed."""
+    cdef u64 deadline = irq_next_deadline(vp.irq)
+    if deadline >= (<u64>NEVER - vp.partition.creation_time) // TICKS_PER_REFERENCE_UNIT:
+        return <u64>NEVER
+    return deadline * TICKS_PER_REFERENCE_UNIT + vp.partition.creation_time
+
+
+cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
+    """An interrupt or NMI that would be taken now."""
+    if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
+        return True
+    return vp.rflags_system & FLAG_IF != 0 and irq_pending_vector(vp.irq) >= 0
+
+
+cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
+    return vp.explicit_suspend or vp.intercept_suspend or vp.startup_suspend or vp.answer_pending
+
+
+cdef inline bint is_runnable(const vp_t* vp) noexcept nogil:
+    return not is_suspended(vp) and (not vp.halted or interrupt_waits(vp))
+
+
+cdef inline void withhold_beyond(vp_t* vp, i64 ticks) noexcept nogil:
+    """Let no more than `ticks` pass before the loop looks again."""
+    if vp.remaining > ticks:
+        vp.withheld += vp.remaining - ticks
+        vp.slice_end -= <u64>(vp.remaining - ticks)
+        vp.remaining = ticks
+
+
+cdef inline void release(vp_t* vp) noexcept nogil:
+    vp.slice_end += <u64>vp.withheld
+    vp.remaining += vp.withheld
+    vp.withheld = 0
+
+
+cdef inline void expire_timers(vp_t* vp, u64 now) noexcept nogil:
+    if deadline_of(vp) <= now:
+        irq_expire(vp.irq, (now - vp.partition.creation_time) // TICKS_PER_REFERENCE_UNIT)
+
+
+cdef inline u32 deliver_event(vp_t* vp, fault_t event, bint external) noexcept nogil:
+    """Through the IDT: the reason to leave the run, or none."""
+    cdef Delivery delivery = deliver(vp, event, external)
+    vp.halted = False
+    if delivery == SHUTDOWN:
+        return REASON_TRIPLE_FAULT
+    return vp.exit.reason if delivery == INTERCEPTED else REASON_NONE
+
+
+cdef inline u32 deliver_pending(vp_t* vp) noexcept nogil:
+    """What a register of the hypervisor or an intercepted delivery left to be delivered (hyperv-abi 7.4)."""
+    cdef u64 pending = vp.pending_interruption
+    cdef u8 kind = (pending >> 1) & 7
+    cdef fault_t event
+    event.vector = <u8>(pending >> 16)
+    event.software = kind in (4, 5, 6)
+    event.has_error_code = (pending >> 4) & 1
+    event.length = (pending >> 5) & 15
+    event.error_code = <u32>(pending >> 32)
+    event.address = vp.cr2
+    vp.pending_interruption = 0
+    return deliver_event(vp, event, kind == 0)
+
+
+cdef inline u32 take_events(vp_t* vp) noexcept nogil:
+    """At most one event, in the order of hyperv-abi 10.2: the reason to leave the run, or none."""
+    cdef fault_t event
+    cdef int vector
+    if vp.cr8_changed:
+        irq_set_cr8(vp.irq, <u32>vp.cr8)
+        vp.cr8_changed = False
+    if vp.pending_interruption & 1:
+        return deliver_pending(vp)
+    memset(&event, 0, sizeof(event))
+    if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
+        irq_acknowledge_nmi(vp.irq)
+        vp.nmi_masked = True
+        event.vector = VECTOR_NMI
+        vp.counters.interrupts += 1
+        return deliver_event(vp, event, True)
+    if vp.rflags_system & FLAG_IF:
+        vector = irq_pending_vector(vp.irq)
+        if vector >= 0:
+            irq_acknowledge(vp.irq, vector)
+            event.vector = <u8>vector
+            vp.counters.interrupts += 1
+            return deliver_event(vp, event, True)
+    return REASON_NONE
+
+
+cdef inline u32 take_fault(vp_t* vp) noexcept nogil:
+    """The exception in vp.fault: to the parent if it asked for it, else through the IDT."""
+    cdef fault_t fault = vp.fault
+    if not fault.software and fault.vector < 32 and vp.partition.exception_intercepts >> fault.vector & 1 \
+            and not vp.exception_passed:
+        vp.exit.index = fault.vector
+        vp.exit.error_code = fault.error_code if fault.has_error_code else 0
+        vp.exit.gva = fault.address
+        vp.exit.gva_valid = fault.has_error_code
+        vp.exit.rip = vp.registers[SLOT_RIP]
+        vp.exit.length = 0
+        return REASON_EXCEPTION
+    vp.exception_passed = False
+    vp.counters.exceptions += 1
+    return deliver_event(vp, fault, False)
+
+
+cdef inline int run_block(vp_t* vp, block_cache_t* cache) noexcept nogil:
+    """Threaded code from `rip` until it stops; a block that is longer than the budget runs as far as that reaches."""
+    cdef int stop = go(vp, vp.registers[SLOT_RIP])
+    cdef block_t* block
+    if stop != STOP_BUDGET or vp.remaining <= 0:
+        return stop
+    block = find(vp, cache)
+    if block == NULL:
+        return vp.stop
+    if block.count <= vp.remaining:
+        return enter(vp, block)
+    return enter(vp, build_head(cache, block, <i32>vp.remaining))
+
+
+cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
+    """Run until the slice is used up (REASON_BUDGET) or a caller is needed: its reason. HALT: nothing to do now."""
+    cdef u32 reason
+    cdef int stop
+    cdef bint shadow, stepping
+    cdef u64 now
+    while True:
+        release(vp)
+        if cache.machine.ram.stale_count or cache.machine.ram.stale_overflow or cache.full:
+            drop_stale(cache)
+        if vp.space_generation != vp.space.generation:
+            tlb_flush(&vp.tlbs[0])
+            tlb_flush(&vp.tlbs[1])
+            forget_code_page(vp)
+            vp.space_generation = vp.space.generation
+        now = now_of(vp)
+        expire_timers(vp, now)
+        shadow = vp.shadow
+        vp.shadow = False
+        if not shadow:
+            reason = take_events(vp)
+            if reason != REASON_NONE:
+                return reason
+        if vp.remaining <= 0:
+            vp.shadow = shadow
+            return REASON_BUDGET
+        if vp.halted:
+            if deadline_of(vp) >= vp.slice_end:
+                return REASON_HALT
+            vp.idle += deadline_of(vp) - now
+            vp.remaining -= <i64>(deadline_of(vp) - now)
+            continue
+        stepping = vp.rflags_system & FLAG_TF != 0
+        if shadow or stepping:
+            withhold_beyond(vp, 1)
+        if deadline_of(vp) < vp.slice_end:
+            withhold_beyond(vp, <i64>(deadline_of(vp) - now))
+        vp.exit.reason = REASON_NONE
+        stop = run_block(vp, cache)
+        if stop == STOP_FAULT:
+            reason = take_fault(vp)
+        else:
+            reason = vp.exit.reason if stop == STOP_EXIT and vp.exit.reason != REASON_HALT else REASON_NONE
+        if stepping and stop != STOP_FAULT and vp.remaining == 0:
+            memset(&vp.fault, 0, sizeof(vp.fault))
+            vp.fault.vector = VECTOR_DB
+            vp.dr[6] |= DR6_SINGLE_STEP
+            reason = take_fault(vp)
+        if reason != REASON_NONE:
+            release(vp)
+            return reason

@@ -1,0 +1,144 @@
+"""Module `decoder`: the decode tables, generated from isa/x64.txt, and one instruction at a time for Python.
+
+Contract: `decode_one` of the .pxd reads at most `available` bytes and never fails; what it found is in `insn.status`.
+"""
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from hvcore._native.base.types cimport u8, u16, u32, u64
+from hvcore._native.decode.decode cimport decode
+from hvcore._native.decode.spec cimport *
+
+include "isa/generated/tables.pxi"
+
+cdef enum:
+    FORMS_MAXIMUM = 8192
+    RULES_MAXIMUM = 16384
+
+cdef opcode_t[MAP_COUNT * 256] opcodes
+cdef rule_t[RULES_MAXIMUM] rules
+cdef form_t[FORMS_MAXIMUM] forms
+cdef isa_t tables
+assert FORM_COUNT <= FORMS_MAXIMUM and RULE_COUNT <= RULES_MAXIMUM
+fill_tables(opcodes, rules, forms)
+tables.opcodes, tables.rules, tables.forms, tables.form_count = opcodes, rules, forms, FORM_COUNT
+
+FLOWS = ("next", "jump", "branch", "call", "return", "interrupt", "end")
+
+
+cdef const isa_t* isa() noexcept nogil:
+    return &tables
+
+
+cdef void decode_one(const u8* code, u32 available, insn_t* insn) noexcept nogil:
+    decode(&tables, code, available, insn)
+
+
+cdef class Instruction:
+    """One decoded instruction. `valid` is False for bytes that are none; then only `length` means something."""
+    cdef insn_t insn
+    cdef readonly u64 ip
+
+    @property
+    def valid(self):
+        return self.insn.status == DECODE_OK
+
+    @property
+    def truncated(self):
+        """More bytes are needed than were given."""
+        return self.insn.status == DECODE_TRUNCATED
+
+    @property
+    def length(self):
+        """Bytes."""
+        return self.insn.length
+
+    @property
+    def form(self):
+        """Index of the row of x64.txt that it matched."""
+        return self.insn.form
+
+    @property
+    def mnemonic(self):
+        """Name as in the table; "invalid" if it is no instruction."""
+        return MNEMONICS[tables.forms[self.insn.form].mnemonic if self.valid else 0]
+
+    @property
+    def flow(self):
+        """How control leaves: one of FLOWS; "end" means straight on, though decoded blocks end there."""
+        return FLOWS[tables.forms[self.insn.form].flow]
+
+    @property
+    def operand_size(self):
+        """Bits."""
+        return self.insn.width
+
+    @property
+    def features(self):
+        """CPUID features that bring it, separated by blanks."""
+        return FORM_FEATURES[self.insn.form]
+
+    @property
+    def table_line(self):
+        """Line of isa/x64.txt."""
+        return FORM_LINES[self.insn.form]
+
+    @property
+    def target(self):
+        """Where a direct branch goes; None for anything else."""
+        cdef const form_t* form = &tables.forms[self.insn.form]
+        if not self.valid or form.operand_count == 0 or form.kinds[0] != KIND_J:
+            return None
+        return (self.ip + self.insn.length + <u64>self.insn.immediate) & 0xFFFFFFFFFFFFFFFF
+
+    def __repr__(self):
+        return f"<Instruction {self.mnemonic} at {self.ip:#x}, {self.length} bytes>"
+
+
+def decode_instruction(code, *, u64 ip=0, Py_ssize_t offset=0):
+    """Decode the instruction at `offset` of a buffer, in 64-bit mode.
+
+    Parameters
+    ----------
+    code : buffer of bytes
+    ip : int
+        Address of the instruction, for branch targets.
+    offset : int
+        Where it starts in `code`.
+
+    Raises
+    ------
+    ValueError
+        `offset` is outside `code`.
+    """
+    cdef Py_buffer source
+    cdef Instruction instruction = Instruction.__new__(Instruction)
+    PyObject_GetBuffer(code, &source, PyBUF_SIMPLE)
+    try:
+        if not 0 <= offset < source.len:
+            raise ValueError(f"offset {offset} is outside the {source.len} bytes of code")
+        decode(&tables, <const u8*>source.buf + offset, <u32>min(source.len - offset, 64), &instruction.insn)
+    finally:
+        PyBuffer_Release(&source)
+    instruction.ip = ip
+    return instruction
+
+
+def sweep(code):
+    """Linear sweep: (offset, length, mnemonic) of each instruction; a byte that starts none is skipped as "invalid".
+
+    Yields tuples. The array interface over whole buffers is another matter.
+    """
+    cdef Py_buffer source
+    cdef Py_ssize_t at = 0
+    cdef insn_t insn
+    PyObject_GetBuffer(code, &source, PyBUF_SIMPLE)
+    try:
+        while at < source.len:
+            decode(&tables, <const u8*>source.buf + at, <u32>min(source.len - at, 64), &insn)
+            if insn.status != DECODE_OK:
+                yield at, 1, "invalid"
+                at += 1
+            else:
+                yield at, insn.length, MNEMONICS[tables.forms[insn.form].mnemonic]
+                at += insn.length
+    finally:
+        PyBuffer_Release(&source)

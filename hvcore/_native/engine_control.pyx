@@ -1,0 +1,9 @@
+"""Handlers of control flow, strings and atomic operations. Generated from isa/x64.txt."""
+from hvcore._native.base.types cimport u8, u16, u32, u64
+from hvcore._native.cpu.dispatch cimport committed, likely, next_op, stop_before, unlikely
+from hvcore._native.cpu.operand cimport (
+    bounced, effective, memory_get, memory_set, readable, register_get, register_set, writable,
+)
+from hvcore._native.cpu.state cimport OP_STACK, handler_t, op_t, vp_t
+
+include "isa/generated/control.pxi"
