@@ -1,0 +1,26 @@
+"""The objects over the mem room: system memory, page pools and second-level spaces."""
+from hvcore._native.base.types cimport u64
+from hvcore._native.mem.ram cimport ram_t
+from hvcore._native.mem.tables cimport pool_t
+from hvcore._native.mem.walk cimport space_t
+
+
+cdef class SystemMemory:
+    cdef ram_t ram
+    cdef void* storage
+    cdef Py_ssize_t exports
+    cdef readonly PagePool reserve_pool
+    cdef int check_range(self, u64 spa, u64 size_bytes) except -1
+
+
+cdef class PagePool:
+    cdef pool_t pool
+    cdef SystemMemory memory
+
+
+cdef class GpaSpace:
+    cdef space_t space
+    cdef readonly PagePool pool
+    cdef readonly int gpa_bits
+    cdef SystemMemory memory
+    cdef int check_range(self, u64 gpn, u64 count, bint large) except -1

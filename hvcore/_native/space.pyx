@@ -1,0 +1,321 @@
+"""Module `space`: system memory, page pools, and the second level (GPA -> SPA) of each partition.
+
+Contract: every address that comes from Python is checked here, and names itself in the exception; the rooms
+below trust their callers. Memory lives until the last object or NumPy view that shares it is gone.
+"""
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from hvcore._native.base.types cimport u8, u16, u32, u64
+from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
+from hvcore._native.mem.tables cimport (
+    pool_allocate, pool_release, space_map_page, space_protect_page, space_unmap_page, table_free,
+)
+from hvcore._native.mem.walk cimport (
+    SECOND_OK, overlay_insert, overlay_t, second_level_t, second_level_walk, space_translate,
+)
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+
+READ = 1
+WRITE = 2
+EXECUTE = 4
+
+cdef enum:
+    STALE_BYTES = 4096 * 8
+
+
+cdef class SystemMemory:
+    """RAM of the machine, SPA [0, size), and above it the hypervisor's reserve, [size, size + reserve).
+
+    Parameters
+    ----------
+    size, reserve : int
+        Bytes, multiples of 4096. The host commits pages when they are first touched.
+
+    Raises
+    ------
+    ValueError
+        `size` or `reserve` is not a positive multiple of 4096.
+    MemoryError
+        The host cannot provide the range.
+    """
+
+    def __cinit__(self, u64 size, u64 reserve):
+        cdef u64 total = size + reserve, spn
+        if size == 0 or size % PAGE_SIZE or size > <u64>1 << 46:
+            raise ValueError(f"size must be a positive multiple of 4096 below 64 TiB, not {size:#x}")
+        if reserve % PAGE_SIZE or reserve > <u64>1 << 40:
+            raise ValueError(f"reserve must be a multiple of 4096, not {reserve:#x}")
+        self.storage = calloc(total + PAGE_SIZE, 1)
+        self.ram.watched = <u64*>calloc(total >> PAGE_SHIFT, 8)
+        self.ram.stale = <u64*>calloc(STALE_BYTES, 1)
+        if self.storage == NULL or self.ram.watched == NULL or self.ram.stale == NULL:
+            raise MemoryError(f"the host has no {total:#x} bytes for system memory")
+        self.ram.host = <u8*>((<u64>self.storage + PAGE_SIZE - 1) & ~<u64>(PAGE_SIZE - 1))
+        self.ram.size_bytes = total
+        self.ram.ram_bytes = size
+        self.reserve_pool = PagePool(self)
+        for spn in range((total >> PAGE_SHIFT) - 1, (size >> PAGE_SHIFT) - 1, -1):
+            self.reserve_pool.deposit(spn)
+
+    def __dealloc__(self):
+        free(self.storage)
+        free(self.ram.watched)
+        free(self.ram.stale)
+
+    @property
+    def size(self):
+        """Bytes of RAM."""
+        return self.ram.ram_bytes
+
+    @property
+    def reserve(self):
+        """Bytes above RAM that belong to the hypervisor."""
+        return self.ram.size_bytes - self.ram.ram_bytes
+
+    cdef int check_range(self, u64 spa, u64 size_bytes) except -1:
+        if spa > self.ram.size_bytes or size_bytes > self.ram.size_bytes - spa:
+            raise IndexError(f"spa {spa:#x} with {size_bytes:#x} bytes is outside system memory")
+        return 0
+
+    def read(self, u64 spa, u64 size):
+        """Copy `size` bytes at `spa`. Raises IndexError outside system memory."""
+        self.check_range(spa, size)
+        return PyBytes_FromStringAndSize(<char*>ram_at(&self.ram, spa), size)
+
+    def write(self, u64 spa, data):
+        """Store any buffer at `spa`; code decoded from there is forgotten. Raises IndexError outside."""
+        cdef Py_buffer source
+        PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+        try:
+            self.check_range(spa, source.len)
+            memcpy(ram_at(&self.ram, spa), source.buf, source.len)
+            ram_written(&self.ram, spa, source.len)
+        finally:
+            PyBuffer_Release(&source)
+
+    def zero(self, u64 spa, u64 size):
+        """Clear `size` bytes at `spa`. Raises IndexError outside system memory."""
+        self.check_range(spa, size)
+        memset(ram_at(&self.ram, spa), 0, size)
+        ram_written(&self.ram, spa, size)
+
+    def page(self, u64 spn):
+        """A page that the hypervisor itself writes, as a memoryview: never code, so never verified."""
+        self.check_range(spn << PAGE_SHIFT, PAGE_SIZE)
+        return memoryview(MemoryView(self, spn << PAGE_SHIFT, PAGE_SIZE, False))
+
+    def view(self, u64 spa, u64 size):
+        """A buffer over `size` bytes at `spa` for users; decoded code under it is verified while it is exported."""
+        self.check_range(spa, size)
+        return MemoryView(self, spa, size, True)
+
+    def live_views(self):
+        """How many user buffers are exported now."""
+        return self.exports
+
+
+cdef class MemoryView:
+    """Exports a run of system memory as a writable buffer and counts its exports."""
+    cdef SystemMemory memory
+    cdef u64 spa
+    cdef u64 size_bytes
+    cdef bint counted
+    cdef readonly Py_ssize_t exports
+
+    def __cinit__(self, SystemMemory memory not None, u64 spa, u64 size_bytes, bint counted):
+        memory.check_range(spa, size_bytes)
+        self.memory = memory
+        self.spa = spa
+        self.size_bytes = size_bytes
+        self.counted = counted
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, ram_at(&self.memory.ram, self.spa), self.size_bytes, 0, flags)
+        self.exports += 1
+        self.memory.exports += self.counted
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self.exports -= 1
+        self.memory.exports -= self.counted
+        if self.counted:
+            ram_written(&self.memory.ram, self.spa, self.size_bytes)
+
+
+cdef class PagePool:
+    """The pages deposited for one partition: `available` ones and those `in_use` (TLFS 5.7)."""
+
+    def __cinit__(self, SystemMemory memory not None):
+        self.memory = memory
+        self.pool.ram = &memory.ram
+
+    def __dealloc__(self):
+        free(self.pool.free_pages)
+
+    @property
+    def available(self):
+        """Free pages."""
+        return self.pool.available
+
+    @property
+    def in_use(self):
+        """Pages that back something."""
+        return self.pool.in_use
+
+    def deposit(self, u64 spn):
+        """Add page `spn`. The caller answers for its being unused. Raises IndexError outside system memory."""
+        cdef u64 held = self.pool.available + self.pool.in_use, capacity
+        cdef u64* grown
+        self.memory.check_range(spn << PAGE_SHIFT, PAGE_SIZE)
+        if held == self.pool.capacity:
+            capacity = max(64, 2 * self.pool.capacity)
+            grown = <u64*>realloc(self.pool.free_pages, capacity * 8)
+            if grown == NULL:
+                raise MemoryError("the host has no memory for a page pool")
+            self.pool.free_pages = grown
+            self.pool.capacity = capacity
+        self.pool.free_pages[self.pool.available] = spn
+        self.pool.available += 1
+
+    def withdraw(self):
+        """Take a free page out of the pool: its number, or None when none is free."""
+        if self.pool.available == 0:
+            return None
+        self.pool.available -= 1
+        return self.pool.free_pages[self.pool.available]
+
+    def allocate(self):
+        """Charge a zeroed page: its number, or None when none is free."""
+        cdef u64 spa = pool_allocate(&self.pool)
+        return spa >> PAGE_SHIFT if spa else None
+
+    def release(self, u64 spn):
+        """Give back a page that `allocate` returned."""
+        if self.pool.in_use == 0:
+            raise ValueError(f"spn {spn:#x} was not allocated from this pool")
+        pool_release(&self.pool, spn << PAGE_SHIFT)
+
+
+cdef class GpaSpace:
+    """The second-level tables of one partition, four levels, and the overlay pages that lie over them (TLFS 7).
+
+    Tables are pages of `pool`. Page numbers are in units of 4 KiB everywhere, for large pages too.
+    """
+
+    def __cinit__(self, SystemMemory memory not None, PagePool pool not None, *, int gpa_bits=46):
+        if not 32 <= gpa_bits <= 48:
+            raise ValueError(f"gpa_bits must be 32 to 48, not {gpa_bits}")
+        self.memory = memory
+        self.pool = pool
+        self.gpa_bits = gpa_bits
+        self.space.ram = &memory.ram
+        self.space.gpa_limit = <u64>1 << gpa_bits
+        self.space.generation = 1
+
+    def __dealloc__(self):
+        free(self.space.overlays)
+
+    cdef int check_range(self, u64 gpn, u64 count, bint large) except -1:
+        cdef u64 pages = self.space.gpa_limit >> PAGE_SHIFT
+        if self.space.root_spa == 0:
+            raise ValueError("the space has no root table: call create() first")
+        if large and gpn & 511:
+            raise ValueError(f"gpn {gpn:#x} must be a multiple of 512 for large pages")
+        if gpn >= pages or count > pages or (count << (9 if large else 0)) > pages - gpn:
+            raise IndexError(f"gpn {gpn:#x} with {count} pages is outside the GPA space")
+        return 0
+
+    def create(self):
+        """Allocate the root table; False when the pool is empty."""
+        if self.space.root_spa == 0:
+            self.space.root_spa = pool_allocate(&self.pool.pool)
+        return self.space.root_spa != 0
+
+    def destroy(self):
+        """Give every table back to the pool and drop all overlays."""
+        if self.space.root_spa:
+            table_free(&self.space, &self.pool.pool, self.space.root_spa, 4)
+        self.space.root_spa = 0
+        self.space.overlay_count = 0
+        self.space.generation += 1
+
+    def map(self, u64 gpn, const u64[::1] spns, *, int rights, bint large=False):
+        """Map consecutive pages from `gpn` to `spns`; how many were mapped before the pool ran out.
+
+        Raises IndexError for pages outside either space, ValueError for unaligned large pages.
+        """
+        cdef Py_ssize_t i
+        cdef u64 shift = 21 if large else PAGE_SHIFT
+        self.check_range(gpn, spns.shape[0], large)
+        self.space.generation += 1
+        for i in range(spns.shape[0]):
+            self.memory.check_range(spns[i] << PAGE_SHIFT, <u64>1 << shift)
+            if large and spns[i] & 511:
+                raise ValueError(f"spns[{i}] {spns[i]:#x} must be a multiple of 512 for large pages")
+            if not space_map_page(&self.space, &self.pool.pool, (gpn << PAGE_SHIFT) + (<u64>i << shift),
+                                  spns[i] << PAGE_SHIFT, rights & 7, 2 if large else 1):
+                return i
+        return spns.shape[0]
+
+    def unmap(self, u64 gpn, u64 count, *, bint large=False):
+        """Unmap `count` pages; fewer when splitting a large page found the pool empty."""
+        cdef u64 i
+        self.check_range(gpn, count, large)
+        self.space.generation += 1
+        for i in range(count):
+            if not space_unmap_page(&self.space, &self.pool.pool,
+                                    (gpn << PAGE_SHIFT) + (i << (21 if large else PAGE_SHIFT)), 2 if large else 1):
+                return i
+        return count
+
+    def protect(self, u64 gpn, u64 count, *, int rights, bint large=False):
+        """Change the rights of mapped pages; fewer when splitting a large page found the pool empty."""
+        cdef u64 i
+        self.check_range(gpn, count, large)
+        self.space.generation += 1
+        for i in range(count):
+            if not space_protect_page(&self.space, &self.pool.pool,
+                                      (gpn << PAGE_SHIFT) + (i << (21 if large else PAGE_SHIFT)), rights & 7,
+                                      2 if large else 1):
+                return i
+        return count
+
+    def lookup(self, u64 gpa):
+        """(spa, rights, page shift) that the tables give for `gpa`, overlays ignored; None if unmapped."""
+        cdef second_level_t found = second_level_walk(&self.space, gpa, 0)
+        return (found.spa, found.rights & 7, found.page_shift) if found.status == SECOND_OK else None
+
+    def resolve(self, u64 gpa):
+        """(spa, rights, page shift, overlay) as the partition sees `gpa`; None if unmapped."""
+        cdef second_level_t found = space_translate(&self.space, gpa, 0)
+        if found.status != SECOND_OK:
+            return None
+        return found.spa, found.rights & 7, found.page_shift, bool(found.overlay)
+
+    def set_overlay(self, u16 kind, u16 vp, u64 gpn, u64 spn, u8 rights):
+        """Lay page `spn` over `gpn`; an earlier overlay of the same kind and VP moves. Lower kinds win."""
+        cdef overlay_t* grown
+        cdef u32 i
+        self.memory.check_range(spn << PAGE_SHIFT, PAGE_SIZE)
+        self.clear_overlay(kind, vp)
+        grown = <overlay_t*>realloc(self.space.overlays, (self.space.overlay_count + 1) * sizeof(overlay_t))
+        if grown == NULL:
+            raise MemoryError("the host has no memory for an overlay")
+        self.space.overlays = grown
+        i = self.space.overlay_count
+        overlay_insert(grown, i, overlay_t(gpn=gpn, spa=spn << PAGE_SHIFT, kind=kind, vp=vp, rights=rights))
+        self.space.overlay_count += 1
+
+    def clear_overlay(self, u16 kind, u16 vp):
+        """Take the overlay of this kind and VP away, if there is one; what it covered shows again."""
+        cdef u32 i, kept = 0
+        for i in range(self.space.overlay_count):
+            if self.space.overlays[i].kind != kind or self.space.overlays[i].vp != vp:
+                self.space.overlays[kept] = self.space.overlays[i]
+                kept += 1
+        self.space.overlay_count = kept
+        self.space.generation += 1
+
+    def flush(self):
+        """Make every VP of this space drop its translations before it runs again."""
+        self.space.generation += 1

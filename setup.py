@@ -1,0 +1,40 @@
+"""Build of the native modules: generate the glue from the instruction table, then cythonize and compile in parallel.
+
+HVCORE_SANITIZE=1 builds with AddressSanitizer (see docs/development.md).
+"""
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+ROOT = Path(__file__).parent
+NATIVE = "hvcore._native"
+
+COMPILE = ["-O2", "-g0", "-fno-ipa-icf", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-unused-function"]
+LINK: list[str] = []
+if os.environ.get("HVCORE_SANITIZE"):
+    COMPILE = ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer", "-foptimize-sibling-calls",
+               "-ffp-contract=off", "-fno-strict-aliasing"]
+    LINK = ["-fsanitize=address"]
+
+
+def module(name: str) -> Extension:
+    return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE,
+                     extra_link_args=LINK)
+
+
+extensions = [module(path.stem) for path in sorted((ROOT / "hvcore/_native").glob("*.pyx"))]
+jobs = os.cpu_count() or 1
+setup(
+    ext_modules=cythonize(
+        extensions,
+        nthreads=jobs,
+        compiler_directives={
+            "language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
+            "initializedcheck": False, "auto_pickle": False, "embedsignature": True,
+        },
+    ),
+    options={"build_ext": {"parallel": jobs}},
+)
