@@ -1,80 +1,19 @@
 """The numbers of the TLFS as users see them: statuses, call codes, properties, ports, intercepts, messages, flags.
 
-Values are those of the specification (hyperv-abi.md sections 1.2, 4.1, 4.4, 4.8, 5, 6.3, 8.1, 8.3, 11.1).
-Register names are in registers.py. Nothing here has behaviour.
+Values are those of the specification (hyperv-abi.md sections 1.2, 4.1, 4.4, 4.8, 6.3, 8.1, 8.3, 11.1). Status and
+RegisterName have files of their own. Nothing here has behaviour.
 """
 
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from hvcore.registers import RegisterName as RegisterName
+from hvcore.status import Status as Status
+
 PARTITION_ID_INVALID: Final = 0
 PARTITION_ID_SELF: Final = 0xFFFF_FFFF_FFFF_FFFF
 VP_INDEX_SELF: Final = 0xFFFF_FFFE
 ANY_VP: Final = 0xFFFF_FFFF
-
-
-class Status(IntEnum):
-    """HV_STATUS, the low 16 bits of a hypercall's result."""
-
-    SUCCESS = 0x00
-    INVALID_HYPERCALL_CODE = 0x02
-    INVALID_HYPERCALL_INPUT = 0x03
-    INVALID_ALIGNMENT = 0x04
-    INVALID_PARAMETER = 0x05
-    ACCESS_DENIED = 0x06
-    INVALID_PARTITION_STATE = 0x07
-    OPERATION_DENIED = 0x08
-    UNKNOWN_PROPERTY = 0x09
-    PROPERTY_VALUE_OUT_OF_RANGE = 0x0A
-    INSUFFICIENT_MEMORY = 0x0B
-    PARTITION_TOO_DEEP = 0x0C
-    INVALID_PARTITION_ID = 0x0D
-    INVALID_VP_INDEX = 0x0E
-    NOT_FOUND = 0x10
-    INVALID_PORT_ID = 0x11
-    INVALID_CONNECTION_ID = 0x12
-    INSUFFICIENT_BUFFERS = 0x13
-    NOT_ACKNOWLEDGED = 0x14
-    INVALID_VP_STATE = 0x15
-    ACKNOWLEDGED = 0x16
-    INVALID_SAVE_RESTORE_STATE = 0x17
-    INVALID_SYNIC_STATE = 0x18
-    OBJECT_IN_USE = 0x19
-    INVALID_PROXIMITY_DOMAIN_INFO = 0x1A
-    NO_DATA = 0x1B
-    INACTIVE = 0x1C
-    NO_RESOURCES = 0x1D
-    FEATURE_UNAVAILABLE = 0x1E
-    PARTIAL_PACKET = 0x1F
-    PROCESSOR_FEATURE_NOT_SUPPORTED = 0x20
-    PROCESSOR_CACHE_LINE_FLUSH_SIZE_INCOMPATIBLE = 0x30
-    INSUFFICIENT_BUFFER = 0x33
-    INCOMPATIBLE_PROCESSOR = 0x37
-    INSUFFICIENT_DEVICE_DOMAINS = 0x38
-    CPUID_FEATURE_VALIDATION_ERROR = 0x3C
-    CPUID_XSAVE_FEATURE_VALIDATION_ERROR = 0x3D
-    PROCESSOR_STARTUP_TIMEOUT = 0x3E
-    SMX_ENABLED = 0x3F
-    INVALID_LP_INDEX = 0x41
-    INVALID_REGISTER_VALUE = 0x50
-    INVALID_VTL_STATE = 0x51
-    NX_NOT_DETECTED = 0x55
-    INVALID_DEVICE_ID = 0x57
-    INVALID_DEVICE_STATE = 0x58
-    PENDING_PAGE_REQUESTS = 0x59
-    PAGE_REQUEST_INVALID = 0x60
-    KEY_ALREADY_EXISTS = 0x65
-    DEVICE_ALREADY_IN_DOMAIN = 0x66
-    INVALID_CPU_GROUP_ID = 0x6F
-    INVALID_CPU_GROUP_STATE = 0x70
-    OPERATION_FAILED = 0x71
-    NOT_ALLOWED_WITH_NESTED_VIRT_ACTIVE = 0x72
-    INSUFFICIENT_ROOT_MEMORY = 0x73
-    EVENT_BUFFER_ALREADY_FREED = 0x74
-    TIME_OUT = 0x78
-    CALL_PENDING = 0x79
-    VTL_ALREADY_ENABLED = 0x86
-    UNKNOWN_REGISTER_NAME = 0x87
 
 
 class Hypercall(IntEnum):
@@ -211,16 +150,7 @@ class PortType(IntEnum):
 class InterruptType(IntEnum):
     """HV_INTERRUPT_TYPE of HvCallAssertVirtualInterrupt (section 10.2)."""
 
-    FIXED = 0
-    LOWEST_PRIORITY = 1
-    SMI = 2
-    REMOTE_READ = 3
-    NMI = 4
-    INIT = 5
-    SIPI = 6
-    EXTINT = 7
-    LOCAL_INT0 = 8
-    LOCAL_INT1 = 9
+    FIXED, LOWEST_PRIORITY, SMI, REMOTE_READ, NMI, INIT, SIPI, EXTINT, LOCAL_INT0, LOCAL_INT1 = range(10)
 
 
 class InterceptType(IntEnum):
@@ -301,26 +231,15 @@ class TranslateFlags(IntFlag):
 class TranslateResult(IntEnum):
     """HV_TRANSLATE_GVA_RESULT_CODE (section 11.1)."""
 
-    SUCCESS = 0
-    PAGE_NOT_PRESENT = 1
-    PRIVILEGE_VIOLATION = 2
-    INVALID_PAGE_TABLE_FLAGS = 3
-    GPA_UNMAPPED = 4
-    GPA_NO_READ_ACCESS = 5
-    GPA_NO_WRITE_ACCESS = 6
-    GPA_ILLEGAL_OVERLAY_ACCESS = 7
-    INTERCEPT = 8
-    GPA_UNACCEPTED = 9
+    SUCCESS, PAGE_NOT_PRESENT, PRIVILEGE_VIOLATION, INVALID_PAGE_TABLE_FLAGS = range(4)
+    GPA_UNMAPPED, GPA_NO_READ_ACCESS, GPA_NO_WRITE_ACCESS, GPA_ILLEGAL_OVERLAY_ACCESS = range(4, 8)
+    INTERCEPT, GPA_UNACCEPTED = 8, 9
 
 
 class GpaAccessResult(IntEnum):
     """HV_ACCESS_GPA_RESULT_CODE of HvCallReadGpa and HvCallWriteGpa (section 4.5)."""
 
-    SUCCESS = 0
-    UNMAPPED = 1
-    READ_INTERCEPT = 2
-    WRITE_INTERCEPT = 3
-    ILLEGAL_OVERLAY_ACCESS = 4
+    SUCCESS, UNMAPPED, READ_INTERCEPT, WRITE_INTERCEPT, ILLEGAL_OVERLAY_ACCESS = range(5)
 
 
 class OverlayKind(IntEnum):

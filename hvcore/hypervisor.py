@@ -67,7 +67,8 @@ class Hypervisor:
         self.partitions: dict[int, Partition] = {}
         self.partition_of: dict[VirtualProcessor, Partition] = {}
         self._lock = RLock()
-        self._last_id = _ROOT_ID
+        self.last_partition_id = _ROOT_ID
+        """Ids ascend and never come back."""
         self.root = self._make_root()
 
     def __enter__(self) -> Hypervisor:
@@ -79,7 +80,9 @@ class Hypervisor:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Hypervisor(memory={self.memory.size:#x}, processors={self.processors}, partitions={len(self.partitions)})"
+        return (
+            f"Hypervisor(memory={self.memory.size:#x}, processors={self.processors}, partitions={len(self.partitions)})"
+        )
 
     def close(self) -> None:
         """Let everything go. RAM lives on until the last NumPy view of it is gone."""
@@ -166,11 +169,6 @@ class Hypervisor:
             vp.reset()
 
     # Resources of the hypervisor itself.
-
-    def next_partition_id(self) -> int:
-        """Ids ascend and never come back."""
-        self._last_id += 1
-        return self._last_id
 
     def new_frames(self, count: int) -> list[int]:
         """Zeroed pages of the reserve, all or none. Refuses with NO_RESOURCES."""

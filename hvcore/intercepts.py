@@ -80,7 +80,7 @@ def deliver(hypervisor: Hypervisor, vp: VirtualProcessor, record: InterceptRecor
     accepting = [target for target in targets if target.interrupts.accepts_messages]
     for target in (accepting or targets)[:1]:
         target.interrupts.post_intercept(
-            (partition.id, vp.index),
+            vp.interrupts,
             message_type=record.message_type,
             sender=partition.id,
             payload=compose(vp, record),

@@ -139,14 +139,14 @@ def _write_event_ring(partition: Partition, vp: VirtualProcessor, value: int) ->
 
 
 def _read_synic(index: int) -> Callable[[Partition, VirtualProcessor], int]:
-    return lambda partition, vp: vp.interrupts.read_msr(index, partition.hypervisor.scheduler.now) or 0
+    return lambda partition, vp: vp.interrupts.read_msr(index, partition.reference_time) or 0
 
 
 def _write_synic(index: int, kind: OverlayKind) -> Callable[[Partition, VirtualProcessor, int], bool]:
     """SIMP and SIEFP: the interrupt controller keeps the value, the page is laid over the space here."""
 
     def write(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
-        if not vp.interrupts.write_msr(index, value, partition.hypervisor.scheduler.now):
+        if not vp.interrupts.write_msr(index, value, partition.reference_time):
             return False
         frames = partition.frames[vp.index]
         frame = frames.message_page if kind is OverlayKind.SIM else frames.event_page

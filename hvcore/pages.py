@@ -69,10 +69,7 @@ class Mappings:
     def place(self, gpn: int, spns: Pages, rights: int, *, large: bool = False) -> int:
         """Map consecutive pages from `gpn`; how many were mapped before the pool ran out of pages for tables."""
         placed = self.space.map(gpn, spns, rights=rights, large=large)
-        if large:
-            spns = (spns[:placed, None] + np.arange(LARGE, dtype=np.uint64)).ravel()
-        else:
-            spns = spns[:placed]
+        spns = (spns[:placed, None] + run_of(0, LARGE)).ravel() if large else spns[:placed]
         self._replace(run_of(gpn, spns.size), (spns << np.uint64(SPN_SHIFT)) | np.uint64(PRESENT | rights))
         return placed
 

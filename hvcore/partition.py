@@ -74,7 +74,7 @@ class Partition:
         self.space = mappings.space
         self.mappings = mappings
         self.pool = pool
-        self.core = PartitionCore()
+        self.core: PartitionCore = PartitionCore()
         self.created = hypervisor.scheduler.now
         self.children: dict[int, Partition] = {}
         self.vps: dict[int, VirtualProcessor] = {}
@@ -86,7 +86,7 @@ class Partition:
         """Where each page of the pool came from: system page number -> page number in the depositor's space."""
         self.regions: list[MemoryRegion] = []
         self.intercepts_hypercalls = False
-        self.reference_tsc = 0
+        self.reference_tsc: int = 0
         self.hypercall_frame, self.reference_tsc_frame = frames
         self.monitor_slots: set[int] = set()
         self.ring_heads: dict[tuple[int, int], int] = {}
@@ -190,7 +190,7 @@ class Partition:
     def new_child(self, flags: int, *, host_managed: bool) -> Partition:
         """An uninitialized child. `host_managed`: its intercepts become exits for Python, not messages."""
         hypervisor = self.hypervisor
-        partition_id = hypervisor.next_partition_id()
+        partition_id = hypervisor.last_partition_id + 1
         frames = self._charge_with_frames(("partition", partition_id), hypervisor.costs.partition, Partition.FRAMES)
         pool = PagePool(hypervisor.memory)
         mappings = Mappings(GpaSpace(hypervisor.memory, pool), hypervisor.owners)
@@ -198,6 +198,7 @@ class Partition:
         child.privileges = Privilege.DEFAULT_CHILD & self.privileges
         child.core.host_managed = host_managed
         child.core.creation_flags = flags
+        hypervisor.last_partition_id = partition_id
         self.children[partition_id] = child
         self.mappings.below.append(child.mappings)
         hypervisor.partitions[partition_id] = child

@@ -66,8 +66,7 @@ class Port:
     def signal(self, flag: int) -> None:
         """Set flag `flag` of this port at the first virtual processor that accepts events on its SINT."""
         for vp in self._targets():
-            if vp.interrupts.accepts_events and not vp.interrupts.sint_masked(self.sint):
-                vp.interrupts.signal_event(sint=self.sint, flag=self.base_flag + flag)
+            if vp.interrupts.signal_event(sint=self.sint, flag=self.base_flag + flag) is not None:
                 return
         raise Refused(Status.INVALID_SYNIC_STATE)
 
@@ -96,7 +95,7 @@ class Port:
             self.monitor.close()
 
     def _interrupt(self, vp: VirtualProcessor) -> None:
-        setting = vp.interrupts.read_msr(_SINT0_MSR + self.sint, self.owner.hypervisor.scheduler.now)
+        setting = vp.interrupts.read_msr(_SINT0_MSR + self.sint, self.owner.reference_time)
         if setting is not None and not setting & _SINT_MASKED:
             vp.interrupts.assert_interrupt(setting & 0xFF)
 

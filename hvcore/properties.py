@@ -96,8 +96,14 @@ def set(partition: Partition, code: int, value: int, *, grantable: int) -> None:
         value = min(max(value, rule.least), rule.most)
     if not rule.least <= value <= rule.most:
         raise Refused(Status.PROPERTY_VALUE_OUT_OF_RANGE)
-    if rule.unique and value and any(
-        other.properties[prop] == value for other in partition.hypervisor.partitions.values() if other is not partition
+    if (
+        rule.unique
+        and value
+        and any(
+            other.properties[prop] == value
+            for other in partition.hypervisor.partitions.values()
+            if other is not partition
+        )
     ):
         raise Refused(Status.OBJECT_IN_USE)
     match prop:

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hvcore.enums import AccessMask, Hypercall, InterceptType, MapFlags, PartitionProperty, PartitionState, Status, UnmapFlags
+from hvcore.enums import (
+    AccessMask,
+    Hypercall,
+    InterceptType,
+    MapFlags,
+    PartitionProperty,
+    PartitionState,
+    Status,
+    UnmapFlags,
+)
 from hvcore.errors import check
 from hvcore.hypercalls.abi import Result
 from hvcore.memory import LARGE_PAGE_SIZE, PAGE_SIZE, MemoryRegion, parse_size
@@ -33,12 +42,16 @@ _ACCESS = {
 }
 
 
-def create_partition(parent: Partition, *, vps: int, flags: int, privileges: int | None, intercept_io: bool) -> Partition:
+def create_partition(
+    parent: Partition, *, vps: int, flags: int, privileges: int | None, intercept_io: bool
+) -> Partition:
     """Create, set properties, Initialize, create VPs, intercept all I/O ports."""
     _require_root(parent)
     if not 0 <= vps <= parent.hypervisor.maximum_vps:
         raise ValueError(f"vps must be 0 to {parent.hypervisor.maximum_vps}, not {vps}")
-    made = _call(parent, parent, Hypercall.CREATE_PARTITION, pack("<QQIIQQQQ", flags, 0, _COMPATIBILITY_VERSION, *[0] * 5))
+    made = _call(
+        parent, parent, Hypercall.CREATE_PARTITION, pack("<QQIIQQQQ", flags, 0, _COMPATIBILITY_VERSION, *[0] * 5)
+    )
     child = parent.children[unpack("<Q", made.output)[0]]
     try:
         if privileges is not None:
@@ -57,9 +70,7 @@ def create_partition(parent: Partition, *, vps: int, flags: int, privileges: int
     return child
 
 
-def map_memory(
-    partition: Partition, *, gpa: int, size: int | str, access: str, page_size: int | str
-) -> MemoryRegion:
+def map_memory(partition: Partition, *, gpa: int, size: int | str, access: str, page_size: int | str) -> MemoryRegion:
     """Map one zeroed run of the parent's RAM into `partition`."""
     parent = _parent(partition)
     _require_root(parent)
@@ -156,7 +167,9 @@ def _require_root(parent: Partition) -> None:
         raise ValueError(f"{parent!r} is not the root: make the hypercalls of a child that is a parent one by one")
 
 
-def _call(parent: Partition, pool_owner: Partition, call: Hypercall, input_: bytes, *, reps: int | None = None) -> Result:
+def _call(
+    parent: Partition, pool_owner: Partition, call: Hypercall, input_: bytes, *, reps: int | None = None
+) -> Result:
     """Make a call, depositing into the pool of `pool_owner` as often as it asks for memory."""
     start = 0
     while True:

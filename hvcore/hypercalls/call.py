@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hvcore.enums import PARTITION_ID_SELF, VP_INDEX_SELF, PartitionState, Status
 from hvcore.hypercalls.abi import Refused
 
@@ -39,7 +36,8 @@ class Call:
     vp: VirtualProcessor | None
     start: int = 0
     count: int = 0
-    elements: NDArray[Any] = np.zeros(0, np.uint64)
+    elements: Any = ()
+    """A NumPy array of the list's element type; empty if the call has no list."""
 
     def target(
         self,

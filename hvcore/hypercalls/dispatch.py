@@ -70,7 +70,7 @@ def _repeat(
 ) -> Result:
     left = word.rep_count - word.rep_start
     count = left if limit is None else min(left, limit)
-    elements: Any = np.zeros(0, np.uint64)
+    elements: Any = ()
     if row.element_in.itemsize:
         offset = row.input.size + word.rep_start * row.element_in.itemsize
         elements = np.frombuffer(input, row.element_in, count, offset)

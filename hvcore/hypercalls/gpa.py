@@ -135,7 +135,7 @@ def _map(source: Mappings, target: Partition, base: int, gpns: Pages, rights: in
 
 def _place(mappings: Mappings, base: int, spns: Pages, rights: int) -> int:
     """Map one row of `spns` per element, as a large page where the system pages allow it."""
-    count, step = spns.shape
+    count, step = len(spns), int(spns.shape[1])
     if step == 1:
         return mappings.place(base, spns.ravel(), rights)
     for done, row in enumerate(spns):

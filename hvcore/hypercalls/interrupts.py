@@ -11,6 +11,7 @@ from hvcore.registers import RegisterName
 
 if TYPE_CHECKING:
     from hvcore._native.engine import VirtualProcessor
+    from hvcore._native.irqchip import InterruptController
     from hvcore.partition import Partition
 
 WITHDRAW = 0xFFFF_FFFF
@@ -44,7 +45,7 @@ def assert_virtual_interrupt(call: Call, header: AssertInterruptInput) -> None:
     if not vps:
         raise Refused(Status.INVALID_VP_INDEX)
     if header.type == InterruptType.LOWEST_PRIORITY:
-        vps = [min(vps, key=lambda vp: (vp.read_register(RegisterName.APIC_PPR) or 0, vp.index))]
+        vps = [min(vps, key=lambda vp: (vp.interrupts.processor_priority, vp.index))]
     for vp in vps:
         _assert_at(vp, header)
 
@@ -76,8 +77,8 @@ def _external(partition: Partition, header: AssertInterruptInput) -> None:
     if header.destination or boot is None:
         raise Refused(Status.INVALID_VP_INDEX)
     if header.vector == WITHDRAW:
-        boot.interrupts.withdraw_external()
-    elif not boot.interrupts.assert_external(header.vector):
+        boot.withdraw_external()
+    elif not boot.assert_external(header.vector):
         raise Refused(Status.ACKNOWLEDGED)
 
 
@@ -92,12 +93,21 @@ def _assert_at(vp: VirtualProcessor, header: AssertInterruptInput) -> None:
         case InterruptType.SIPI:
             vp.assert_startup(header.vector)
         case InterruptType.LOCAL_INT0 | InterruptType.LOCAL_INT1:
-            interrupts.assert_local(header.type - InterruptType.LOCAL_INT0)
+            vp.assert_local(header.type - InterruptType.LOCAL_INT0)
         case _ if header.vector == WITHDRAW:
             if level:
-                interrupts.withdraw_level()
+                _withdraw_level(interrupts)
         case _:
             interrupts.assert_interrupt(header.vector, level=level)
+
+
+def _withdraw_level(interrupts: InterruptController) -> None:
+    """Clear every level-triggered request that was not delivered yet; edges stay (section 10.2)."""
+    waiting = interrupts.requested & interrupts.level_triggered
+    while waiting:
+        vector = waiting.bit_length() - 1
+        interrupts.withdraw_interrupt(vector)
+        waiting ^= 1 << vector
 
 
 def _destinations(partition: Partition, destination: int, *, logical: bool) -> list[VirtualProcessor]:
@@ -107,7 +117,7 @@ def _destinations(partition: Partition, destination: int, *, logical: bool) -> l
         return [vp for vp in vps if _matches_logical(vp.read_register(RegisterName.APIC_LDR) or 0, destination)]
     if destination in _BROADCAST:
         return vps
-    return [vp for vp in vps if vp.read_register(RegisterName.INITIAL_APIC_ID) == destination]
+    return [vp for vp in vps if vp.interrupts.apic_id == destination]
 
 
 def _matches_logical(logical_id: int, destination: int) -> bool:

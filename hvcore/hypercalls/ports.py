@@ -6,7 +6,18 @@ from struct import unpack
 from typing import TYPE_CHECKING, NamedTuple
 
 from hvcore.enums import ANY_VP, PortType, Status
-from hvcore.hypercalls.abi import U8, U16, U32, U64, Bytes24, Bytes32, Bytes240, Refused, require_proximity, require_vtl0
+from hvcore.hypercalls.abi import (
+    U8,
+    U16,
+    U32,
+    U64,
+    Bytes24,
+    Bytes32,
+    Bytes240,
+    Refused,
+    require_proximity,
+    require_vtl0,
+)
 from hvcore.hypercalls.call import Call
 from hvcore.ports import Connection, Port
 

@@ -45,10 +45,7 @@ class Row:
     def accepts(self, control: Control) -> bool:
         """The control word is legal for this call; no call of this table has a variable header (section 3.3)."""
         reps = control.rep_count
-        if self.rep:
-            in_order = control.rep_start < reps
-        else:
-            in_order = reps == control.rep_start == 0
+        in_order = control.rep_start < reps if self.rep else reps == control.rep_start == 0
         in_registers = self.input_size(reps) <= FAST_INPUT_BYTES and self.output_size(reps) == 0
         legal = not control.reserved and not control.variable_qwords
         return legal and in_order and (in_registers or not control.fast)
@@ -62,7 +59,11 @@ _CONNECT = Privilege.CONNECT_PORT
 
 
 def _simple(
-    code: Hypercall, handler: Callable[[Call, Any], Any], input: type[Any], privilege: Privilege, output: type[Any] = Nothing
+    code: Hypercall,
+    handler: Callable[[Call, Any], Any],
+    input: type[Any],
+    privilege: Privilege,
+    output: type[Any] = Nothing,
 ) -> Row:
     return Row(code, handler, Layout(input), Layout(output), privilege)
 
@@ -84,7 +85,11 @@ _ROWS = (
     _simple(Hypercall.FINALIZE_PARTITION, partitions.finalize_partition, Partition, _PARENT),
     _simple(Hypercall.DELETE_PARTITION, partitions.delete_partition, Partition, _PARENT),
     _simple(
-        Hypercall.GET_PARTITION_PROPERTY, partitions.get_partition_property, partitions.GetInput, _PARENT, partitions.Word
+        Hypercall.GET_PARTITION_PROPERTY,
+        partitions.get_partition_property,
+        partitions.GetInput,
+        _PARENT,
+        partitions.Word,
     ),
     _simple(Hypercall.SET_PARTITION_PROPERTY, partitions.set_partition_property, partitions.SetInput, _PARENT),
     _simple(
@@ -126,7 +131,10 @@ _ROWS = (
     _simple(Hypercall.POST_MESSAGE, ports.post_message, ports.PostMessageInput, Privilege.POST_MESSAGES),
     _simple(Hypercall.SIGNAL_EVENT, ports.signal_event, ports.SignalEventInput, Privilege.SIGNAL_EVENTS),
     _simple(
-        Hypercall.ASSERT_VIRTUAL_INTERRUPT, interrupts.assert_virtual_interrupt, interrupts.AssertInterruptInput, _PARENT
+        Hypercall.ASSERT_VIRTUAL_INTERRUPT,
+        interrupts.assert_virtual_interrupt,
+        interrupts.AssertInterruptInput,
+        _PARENT,
     ),
     _simple(Hypercall.CREATE_PORT, ports.create_port, ports.CreatePortInput, _PORT),
     _simple(Hypercall.CONNECT_PORT, ports.connect_port, ports.ConnectPortInput, _CONNECT),
