@@ -149,9 +149,13 @@ class RootMappings(Mappings):
         return np.where(inside, (spns << np.uint64(SPN_SHIFT)) | state, np.uint64(0))
 
     def protect(self, gpn: int, count: int, rights: int, *, large: bool = False) -> int:
-        """Change the root's own rights on consecutive pages; fewer when a large page could not be split."""
-        changed = self.space.protect(gpn, count, rights=rights, large=large)
-        spns = run_of(gpn, changed * LARGE if large else changed)
+        """Change the root's own rights on consecutive pages; fewer when a large page could not be split.
+
+        The identity is mapped anew, because tables do not remember a page without rights.
+        """
+        step = LARGE if large else 1
+        changed = self.space.map(gpn, gpn + run_of(0, count) * np.uint64(step), rights=rights, large=large)
+        spns = run_of(gpn, changed * step)
         weaker = spns[(~self.owners.denied[spns] & RWX & ~rights) != 0]
         self.owners.denied[spns] = RWX & ~rights
         self.revoke(weaker)

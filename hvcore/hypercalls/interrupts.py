@@ -114,13 +114,13 @@ def _destinations(partition: Partition, destination: int, *, logical: bool) -> l
     """The virtual processors that accept `destination`, in index order."""
     vps = [vp for _, vp in sorted(partition.vps.items())]
     if logical:
-        return [vp for vp in vps if _matches_logical(vp.read_register(RegisterName.APIC_LDR) or 0, destination)]
+        return [vp for vp in vps if matches_logical(vp.read_register(RegisterName.APIC_LDR) or 0, destination)]
     if destination in _BROADCAST:
         return vps
     return [vp for vp in vps if vp.interrupts.apic_id == destination]
 
 
-def _matches_logical(logical_id: int, destination: int) -> bool:
+def matches_logical(logical_id: int, destination: int) -> bool:
     """x2APIC ids are cluster:members; an xAPIC id (flat model) is its top byte, one bit per processor."""
     if logical_id >> 24 and not logical_id & 0xFF_FFFF:
         return bool(logical_id >> 24 & destination & 0xFF)
