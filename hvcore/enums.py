@@ -261,6 +261,8 @@ class ServiceReason(IntEnum):
     MSR_READ = 1
     MSR_WRITE = 2
     INTERCEPT = 3
+    UNMAPPED_WRITE = 4
+    """Asked before the intercept, if the partition has doorbells."""
 
 
 class PartitionProperty(IntEnum):

@@ -137,6 +137,7 @@ class Hypervisor:
         -------
         bool
             HYPERCALL: the instruction is finished. MSR_READ, MSR_WRITE: done; False = #GP. INTERCEPT: True.
+            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept.
         """
         match reason:
             case ServiceReason.HYPERCALL:
@@ -151,6 +152,8 @@ class Hypervisor:
             case ServiceReason.INTERCEPT:
                 intercepts.deliver(self, vp, vp.intercept)
                 return True
+            case ServiceReason.UNMAPPED_WRITE:
+                return self.partition_of[vp].ring_doorbell(vp.intercept.gpa, vp.intercept.size, vp.intercept.value)
         raise ValueError(f"reason must be a ServiceReason, not {reason}")
 
     def reset(self, partition: Partition) -> None:

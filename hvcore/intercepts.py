@@ -36,6 +36,7 @@ class InterceptRecord(Protocol):
     gva_valid: bool
     port: int
     size: int
+    value: int
     string: bool
     rep: bool
     msr: int
@@ -59,6 +60,8 @@ class Record:
     gva_valid: bool = False
     port: int = 0
     size: int = 0
+    value: int = 0
+    """What a write to an unmapped GPA would have stored."""
     string: bool = False
     rep: bool = False
     msr: int = 0

@@ -14,7 +14,7 @@ from hvcore import properties, stack
 from hvcore._native.engine import PartitionCore, VirtualProcessor
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.space import GpaSpace, PagePool
-from hvcore.enums import Hypercall, PartitionProperty, PartitionState, Privilege, Status
+from hvcore.enums import Hypercall, PartitionProperty, PartitionState, PortType, Privilege, Status
 from hvcore.hypercalls.abi import Refused, Result
 from hvcore.pages import Mappings
 
@@ -236,6 +236,7 @@ class Partition:
         self.connections[connection.id] = connection
         if connection.port.monitor is not None:
             connection.port.monitor.lay(self, connection.gpa)
+        self._count_doorbells()
 
     def remove_connection(self, connection_id: int) -> None:
         """Free the port for another connection."""
@@ -244,6 +245,7 @@ class Partition:
         if connection.alive and connection.port.monitor is not None:
             connection.port.monitor.lift(self)
         self.release(("connection", connection_id))
+        self._count_doorbells()
 
     def remove_port(self, port_id: int) -> None:
         """The port's connection, if any, stays and is dead."""
@@ -277,6 +279,18 @@ class Partition:
         del self.parent.children[self.id]
         del self.hypervisor.partitions[self.id]
         self.hypervisor.free_frames(self.hypercall_frame, self.reference_tsc_frame)
+
+    def ring_doorbell(self, gpa: int, size: int, value: int) -> bool:
+        """A write to an unmapped GPA: whether a doorbell connection took it."""
+        for connection in self.connections.values():
+            if connection.is_rung_by(gpa, size, value) and connection.alive:
+                connection.port.ring()
+                return True
+        return False
+
+    def _count_doorbells(self) -> None:
+        doorbells = [connection for connection in self.connections.values() if connection.type is PortType.DOORBELL]
+        self.core.has_doorbells = bool(doorbells)
 
     def _charge_with_frames(self, key: Hashable, pages: int, frame_count: int) -> list[int]:
         """Charge `pages` and take frames of the reserve, all or none."""

@@ -21,6 +21,7 @@ class PartitionCore:
         self.host_managed = False
         self.creation_flags = 0
         self.suspended = False
+        self.has_doorbells = False
         self.guest_os_id = 0
         self.hypercall_msr = 0
         self.intercepts: list[tuple[Any, ...]] = []
