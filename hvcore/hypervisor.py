@@ -17,6 +17,7 @@ import numpy as np
 from hvcore import intercepts, msrs
 from hvcore._native.engine import Scheduler, VirtualProcessor
 from hvcore._native.space import GpaSpace, PagePool, SystemMemory
+from hvcore.costs import PageCosts
 from hvcore.enums import Hypercall, OverlayKind, PartitionState, Privilege, ServiceReason, Status
 from hvcore.hypercalls.abi import PAGE_SIZE, Control, Refused, Result
 from hvcore.hypercalls.dispatch import execute
@@ -24,7 +25,7 @@ from hvcore.hypercalls.guest import guest_call
 from hvcore.hypercalls.table import TABLE
 from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_size
 from hvcore.pages import LARGE, RWX, PageOwners, RootMappings
-from hvcore.partition import PageCosts, Partition
+from hvcore.partition import Partition
 
 _ROOT_ID = 1
 _RESERVE_BASE = 16 << 20

@@ -7,7 +7,6 @@ stack.py makes. Charges are real pages of the partition's own pool.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from hvcore import properties, stack
@@ -22,23 +21,6 @@ if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
     from hvcore.memory import MemoryRegion
     from hvcore.ports import Connection, Port
-
-
-@dataclass(frozen=True, slots=True)
-class PageCosts:
-    """Pages that an object takes from a pool, beyond the tables that its mappings need (section 13, #41).
-
-    CreatePartition charges the caller's pool, everything else the pool of the partition that gets the object.
-    """
-
-    partition: int = 2
-    initialize: int = 1
-    """Besides the root table of the GPA space."""
-    vp: int = 4
-    port: int = 1
-    connection: int = 1
-    cpuid_intercept: int = 0
-    """For each leaf."""
 
 
 class VpFrames(NamedTuple):

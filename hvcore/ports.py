@@ -133,7 +133,12 @@ class Connection:
 
     def is_rung_by(self, gpa: int, size: int, value: int) -> bool:
         """A write of `value` at `gpa` matches this doorbell."""
-        return self.type is PortType.DOORBELL and gpa == self.gpa and self.size in (0, size) and self._value in (None, value)
+        return (
+            self.type is PortType.DOORBELL
+            and gpa == self.gpa
+            and self.size in (0, size)
+            and self._value in (None, value)
+        )
 
 
 class MonitorPage:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from struct import pack, unpack
 
+from hvcore.costs import PageCosts
 from hvcore.enums import Hypercall, Status
 from hvcore.hypervisor import Hypervisor
-from hvcore.partition import PageCosts, Partition
+from hvcore.partition import Partition
 
 SELF = 0xFFFF_FFFF_FFFF_FFFF
 ALL_PRIVILEGES = 0x007B_F97F_0000_FFFF | 1 << 39 | 1 << 40

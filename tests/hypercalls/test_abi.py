@@ -78,7 +78,7 @@ def run(machine, word, input_=b""):
     return execute(machine.hypervisor, machine.root, None, word, input_)
 
 
-@pytest.mark.parametrize("code", sorted(set(range(0x200)) - set(SIZES)) + [0x8001, 0xFFFF])
+@pytest.mark.parametrize("code", [*sorted(set(range(0x200)) - set(SIZES)), 0x8001, 0xFFFF])
 def test_unknown_codes(machine, code):
     assert run(machine, code) == (Status.INVALID_HYPERCALL_CODE, 0, b"", True)
 

@@ -3,8 +3,8 @@
 import pytest
 from hypercall_machine import SELF, UNKNOWN_ID, Machine
 
+from hvcore.costs import PageCosts
 from hvcore.enums import Hypercall, Status
-from hvcore.partition import PageCosts
 
 IO, MSR, CPUID, EXCEPTION, ALL_CPUID, HYPERCALL, MSR_INDEX, IO_RANGE = 0, 1, 2, 3, 6, 8, 0xC, 0x11
 

@@ -109,7 +109,12 @@ def test_targets(machine, child):
 
 @pytest.mark.parametrize(
     ("logical_id", "destination", "hit"),
-    [(0x02000000, 0x06, True), (0x02000000, 0x05, False), (0x00030004, 0x00030006, True), (0x00030004, 0x00020004, False)],
+    [
+        (0x02000000, 0x06, True),
+        (0x02000000, 0x05, False),
+        (0x00030004, 0x00030006, True),
+        (0x00030004, 0x00020004, False),
+    ],
 )
 def test_logical_ids(logical_id, destination, hit):
     assert matches_logical(logical_id, destination) is hit

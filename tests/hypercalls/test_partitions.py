@@ -5,9 +5,9 @@ from struct import pack, unpack
 import pytest
 from hypercall_machine import ALL_PRIVILEGES, SELF, UNKNOWN_ID, Machine
 
+from hvcore.costs import PageCosts
 from hvcore.enums import Hypercall, PartitionState, Status
 from hvcore.hypercalls.table import TABLE
-from hvcore.partition import PageCosts
 
 CREATE = "QQIIQQQQ"
 NO_PROXIMITY = 0
@@ -95,9 +95,7 @@ def test_whole_life(machine):
 def test_finalize_frees_everything(machine):
     child = machine.child(vps=2, deposit=60, privileges=ALL_PRIVILEGES)
     machine.map(child, 0, 20)
-    machine.call(
-        Hypercall.CREATE_PORT, "QIBBHQIIII8xQ", child.id, 1, 0, 0, 0, machine.root.id, 1, 0, 2, 0xFFFFFFFF, 0
-    )
+    machine.call(Hypercall.CREATE_PORT, "QIBBHQIIII8xQ", child.id, 1, 0, 0, 0, machine.root.id, 1, 0, 2, 0xFFFFFFFF, 0)
     used = child.pool.available + child.pool.in_use
     machine.call(Hypercall.FINALIZE_PARTITION, "Q", child.id)
     assert (child.pool.available, child.pool.in_use) == (used, 0)

@@ -127,9 +127,7 @@ def test_own_registers_need_the_privilege(machine):
 
 
 def translate(machine, partition_id, page, flags, *, vp=0, **keywords):
-    output = machine.call(
-        Hypercall.TRANSLATE_VIRTUAL_ADDRESS, "QIIQQ", partition_id, vp, 0, flags, page, **keywords
-    )
+    output = machine.call(Hypercall.TRANSLATE_VIRTUAL_ADDRESS, "QIIQQ", partition_id, vp, 0, flags, page, **keywords)
     return unpack("<IIQ", output) if output else None
 
 
