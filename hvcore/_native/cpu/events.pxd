@@ -1,0 +1,151 @@
+"""Exceptions and interrupts on their way through the 64-bit IDT (SDM 3A 6.14).
+
+Called by the run loop between blocks, never by a handler. `rip` is in its register slot.
+"""
+from hvcore._native.base.status cimport STOP_EXIT, STOP_FAULT, STOP_NONE
+from hvcore._native.base.types cimport i64, u8, u16, u32, u64
+from hvcore._native.cpu.flags cimport rflags_read
+from hvcore._native.cpu.segments cimport (
+    ATTRIBUTE_CONFORMING, ATTRIBUTE_PRESENT, TYPE_INTERRUPT_GATE, TYPE_TRAP_GATE, descriptor_dpl, fail,
+    mark_accessed, read_code_segment, set_privilege, system_read, system_write, unpack_descriptor,
+)
+from hvcore._native.cpu.state cimport (
+    FLAG_IF, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, RSP, SEGMENT_CS, SEGMENT_SS, SEGMENT_TR, SLOT_RIP, VECTOR_BP,
+    VECTOR_DB, VECTOR_DE, VECTOR_DF, VECTOR_GP, VECTOR_NMI, VECTOR_NP, VECTOR_PF, VECTOR_SS, VECTOR_TS, fault_t,
+    segment_t, vp_t,
+)
+from hvcore._native.base.bits cimport is_canonical
+
+cdef enum Delivery:
+    DELIVERED
+    SHUTDOWN                # a fault while delivering a double fault
+
+
+cdef inline bint is_contributory(u8 vector) noexcept nogil:
+    return vector == VECTOR_DE or VECTOR_TS <= vector <= VECTOR_GP
+
+
+cdef inline bint is_fault_class(u8 vector) noexcept nogil:
+    """Restartable: the pushed RFLAGS have RF set."""
+    return vector != VECTOR_DB and vector != VECTOR_BP and vector != VECTOR_NMI and vector != VECTOR_DF
+
+
+cdef inline bint push_frame(vp_t* vp, u64 top, u64 return_rip, u64 rflags, bint has_error_code,
+                            u32 error_code) noexcept nogil:
+    """SS, RSP, RFLAGS, CS, RIP and perhaps an error code below `top`, which is aligned to 16."""
+    if not system_write(vp, top - 8, vp.segments[SEGMENT_SS].selector, 64, True):
+        return False
+    if not system_write(vp, top - 16, vp.registers[RSP], 64, True):
+        return False
+    if not system_write(vp, top - 24, rflags, 64, True):
+        return False
+    if not system_write(vp, top - 32, vp.segments[SEGMENT_CS].selector, 64, True):
+        return False
+    if not system_write(vp, top - 40, return_rip, 64, True):
+        return False
+    return not has_error_code or system_write(vp, top - 48, error_code, 64, True)
+
+
+cdef inline bint stack_from_tss(vp_t* vp, u32 offset, u32 extern_bit) noexcept nogil:
+    """A stack pointer out of the 64-bit TSS into vp.carried."""
+    if offset + 7 > vp.segments[SEGMENT_TR].limit:
+        return fail(vp, VECTOR_TS, (vp.segments[SEGMENT_TR].selector & 0xFFFC) | extern_bit)
+    if not system_read(vp, vp.segments[SEGMENT_TR].base + offset, 64):
+        return False
+    return is_canonical(vp.carried) or fail(vp, VECTOR_SS, extern_bit)
+
+
+cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept nogil:
+    """Go through the gate of one event; False with vp.fault set if that itself faults."""
+    cdef u64 low, high, target, top, rflags = rflags_read(vp)
+    cdef u32 code = <u32>event.vector * 8 + 2 + extern_bit
+    cdef u16 selector, attributes
+    cdef u8 kind, stack_table, cpl
+    cdef segment_t segment
+    if <u32>event.vector * 16 + 15 > vp.idtr.limit:
+        return fail(vp, VECTOR_GP, code)
+    if not system_read(vp, vp.idtr.base + <u32>event.vector * 16 + 8, 64):
+        return False
+    high = vp.carried
+    if not system_read(vp, vp.idtr.base + <u32>event.vector * 16, 64):
+        return False
+    low = vp.carried
+    kind = (low >> 40) & 31
+    attributes = (low >> 40) & 0xFF
+    if kind != TYPE_INTERRUPT_GATE and kind != TYPE_TRAP_GATE:
+        return fail(vp, VECTOR_GP, code)
+    if event.software and descriptor_dpl(attributes) < vp.cpl:
+        return fail(vp, VECTOR_GP, code)
+    if not attributes & ATTRIBUTE_PRESENT:
+        return fail(vp, VECTOR_NP, code)
+    selector = <u16>(low >> 16)
+    if not read_code_segment(vp, selector, extern_bit):
+        return False
+    segment = unpack_descriptor(selector, vp.carried)
+    if descriptor_dpl(segment.attributes) > vp.cpl:
+        return fail(vp, VECTOR_GP, (selector & 0xFFFC) | extern_bit)
+    target = (low & 0xFFFF) | ((low >> 32) & 0xFFFF0000) | high << 32
+    if not is_canonical(target):
+        return fail(vp, VECTOR_GP, extern_bit)
+    cpl = vp.cpl if segment.attributes & ATTRIBUTE_CONFORMING else descriptor_dpl(segment.attributes)
+    stack_table = (low >> 32) & 7
+    top = vp.registers[RSP]
+    if stack_table:
+        if not stack_from_tss(vp, 28 + 8 * stack_table, extern_bit):
+            return False
+        top = vp.carried
+    elif cpl < vp.cpl:
+        if not stack_from_tss(vp, 4 + 8 * cpl, extern_bit):
+            return False
+        top = vp.carried
+    top &= ~<u64>15
+    if not event.software and event.has_error_code or is_fault_class(event.vector) and not event.software \
+            and not extern_bit:
+        rflags |= FLAG_RF
+    if not push_frame(vp, top, vp.registers[SLOT_RIP] + (event.length if event.software else 0), rflags,
+                      event.has_error_code, event.error_code):
+        return False
+    segment.selector = (selector & 0xFFFC) | cpl
+    if not mark_accessed(vp, &segment):
+        return False
+    vp.registers[RSP] = top - (48 if event.has_error_code else 40)
+    vp.registers[SLOT_RIP] = target
+    if cpl != vp.cpl:
+        vp.segments[SEGMENT_SS].selector = cpl
+        vp.segments[SEGMENT_SS].attributes = <u16>cpl << 5
+    vp.segments[SEGMENT_CS] = segment
+    set_privilege(vp, cpl)
+    vp.rflags_system &= ~<u64>(FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM)
+    if kind == TYPE_INTERRUPT_GATE:
+        vp.rflags_system &= ~<u64>FLAG_IF
+    return True
+
+
+cdef inline Delivery deliver(vp_t* vp, fault_t event, bint external) noexcept nogil:
+    """Deliver an event, and what comes of it: a fault on the way may become a double fault, then a shutdown.
+
+    A stop that is not a fault (an intercept by the second level) leaves the event pending; vp.stop tells."""
+    cdef fault_t first = event
+    while True:
+        vp.stop = STOP_NONE
+        if event.vector == VECTOR_PF and not external and not event.software:
+            vp.cr2 = event.address
+        if enter_gate(vp, event, 1 if external else 0):
+            vp.stop = STOP_NONE
+            return DELIVERED
+        if vp.stop != STOP_FAULT:
+            vp.pending_interruption = 1 | <u64>(0 if external else 4 if event.software else 3) << 1 \
+                | <u64>event.has_error_code << 4 | <u64>event.length << 5 | <u64>event.vector << 16 \
+                | <u64>event.error_code << 32
+            return DELIVERED
+        if first.vector == VECTOR_DF and not first.software and not external:
+            return SHUTDOWN
+        if not external and not first.software and (
+                is_contributory(first.vector) and is_contributory(vp.fault.vector)
+                or first.vector == VECTOR_PF and (is_contributory(vp.fault.vector) or vp.fault.vector == VECTOR_PF)):
+            vp.fault.vector = VECTOR_DF
+            vp.fault.has_error_code = True
+            vp.fault.error_code = 0
+        event = first = vp.fault
+        event.software = first.software = False
+        external = False

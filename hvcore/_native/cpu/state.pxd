@@ -1,0 +1,288 @@
+"""The state of one virtual processor: one flat struct, hot fields first, no pointer into Python.
+
+`registers` comes first: decoded operations name a register by its byte offset from the start of the struct, so one
+byte serves RAX, EAX, AX, AL and AH alike. Behind the sixteen architectural ones lie slots that make every memory
+operand one sum: RIP of the running block, a constant zero, and a computed address.
+"""
+from hvcore._native.base.types cimport i16, i32, i64, u8, u16, u32, u64, xmm_t
+from hvcore._native.hv.state cimport partition_t
+from hvcore._native.irq.state cimport irq_t
+from hvcore._native.mem.ram cimport ram_t
+from hvcore._native.mem.tlb cimport tlb_t
+from hvcore._native.mem.walk cimport space_t
+
+cdef enum:
+    RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15
+    SLOT_RIP                # GVA of the first instruction of the running block
+    SLOT_ZERO
+    SLOT_ADDRESS            # an address that a preparing operation has computed
+    SLOT_COUNT = 20
+    DIRECT_SIZE = 8192
+
+cdef enum Segment:
+    SEGMENT_ES
+    SEGMENT_CS
+    SEGMENT_SS
+    SEGMENT_DS
+    SEGMENT_FS
+    SEGMENT_GS
+    SEGMENT_LDTR
+    SEGMENT_TR
+    SEGMENT_COUNT
+
+cdef enum:
+    FLAG_CF = 1
+    FLAG_FIXED = 2
+    FLAG_PF = 4
+    FLAG_AF = 0x10
+    FLAG_ZF = 0x40
+    FLAG_SF = 0x80
+    FLAG_TF = 0x100
+    FLAG_IF = 0x200
+    FLAG_DF = 0x400
+    FLAG_OF = 0x800
+    FLAG_IOPL = 0x3000
+    FLAG_NT = 0x4000
+    FLAG_RF = 0x10000
+    FLAG_VM = 0x20000
+    FLAG_AC = 0x40000
+    FLAG_ID = 0x200000
+    FLAGS_ARITHMETIC = 0x8D5
+    FLAGS_SYSTEM = 0x257F00     # TF IF DF IOPL NT RF AC ID: kept as they are
+
+cdef enum:
+    CR0_PE = 1
+    CR0_MP = 2
+    CR0_EM = 4
+    CR0_TS = 8
+    CR0_ET = 16
+    CR0_NE = 32
+    CR0_WP = 0x10000
+    CR0_AM = 0x40000
+    CR0_NW = 0x20000000
+    CR0_CD = 0x40000000
+    CR0_PG = 0x80000000
+    CR4_TSD = 4
+    CR4_DE = 8
+    CR4_PSE = 0x10
+    CR4_PAE = 0x20
+    CR4_PGE = 0x80
+    CR4_PCE = 0x100
+    CR4_OSFXSR = 0x200
+    CR4_OSXMMEXCPT = 0x400
+    EFER_SCE = 1
+    EFER_LME = 0x100
+    EFER_LMA = 0x400
+    EFER_NXE = 0x800
+
+cdef enum Vector:
+    VECTOR_DE = 0
+    VECTOR_DB = 1
+    VECTOR_NMI = 2
+    VECTOR_BP = 3
+    VECTOR_UD = 6
+    VECTOR_NM = 7
+    VECTOR_DF = 8
+    VECTOR_TS = 10
+    VECTOR_NP = 11
+    VECTOR_SS = 12
+    VECTOR_GP = 13
+    VECTOR_PF = 14
+    VECTOR_AC = 17
+    VECTOR_XM = 19
+
+
+ctypedef int (*handler_t)(vp_t* vp, const op_t* op) noexcept nogil
+
+
+# One decoded operation. A block is an array of them; each handler jumps to the next one's.
+cdef struct op_t:
+    handler_t run
+    i64 immediate           # immediate; for a branch: target relative to the block's first instruction
+    i32 displacement        # of memory; for RIP-relative operands: relative to the block's first instruction
+    u16 offset              # of the instruction from the block's first one
+    u8 position             # how many instructions of the block come before this one
+    u8 reg                  # byte offsets of registers
+    u8 rm
+    u8 third                # of a string: the segment of its source, FS, GS or REGISTER_NONE
+    u8 base
+    u8 index
+    u8 scale
+    u8 length               # of the instruction
+    u8 stack                # the memory operand is based on RSP or RBP: a bad address is #SS
+    u8 prefixes
+
+
+# The fast way from an SPA to its block.
+cdef struct direct_t:
+    u64 spa
+    block_t* block
+
+
+# What follows the last operation of a block that ends in a direct branch: where it goes, once known.
+cdef struct link_t:
+    block_t* taken
+    block_t* fallen
+
+
+cdef struct block_t:
+    block_t* next_in_bucket
+    block_t* next_in_frame
+    u64 spa                 # of the first instruction
+    i32 count               # instructions
+    i32 accesses            # data look-ups if all of them run
+    u32 operation_count
+    u32 bytes               # of code
+    op_t[0] operations
+
+
+cdef struct segment_t:
+    u64 base
+    u32 limit
+    u16 selector
+    u16 attributes          # as in the TLFS: type, S, DPL, P, AVL, L, D/B, G
+
+
+cdef struct table_t:
+    u64 base
+    u16 limit
+
+
+cdef struct fault_t:
+    u8 vector
+    bint has_error_code
+    bint software           # INT n, INT3: checks the gate's DPL
+    u8 length               # of the instruction, for software interrupts: RIP to push
+    u32 error_code
+    u64 address             # CR2 of a page fault
+
+
+# Facts of an exit; which ones mean something depends on the reason. Port, MSR, CPUID and hypercall instructions have
+# retired when they exit: `rip` is where they were, and an answer only sets registers. A memory read is pending: it
+# runs again once `value` is there.
+cdef struct exit_t:
+    u32 reason
+    u8 access               # RIGHT_ bits: read, write, execute
+    u8 size_bytes
+    u8 length               # of the instruction
+    bint answered           # `value` answers the read at `gpa` or `port` when the instruction runs again
+    bint gva_valid
+    bint rights             # memory: mapped, but the rights forbid the access
+    bint repeated           # REP prefix
+    bint string
+    u16 port
+    u32 index               # MSR index, CPUID leaf, exception vector
+    u32 error_code
+    u64 rip
+    u64 gva
+    u64 gpa
+    u64 value
+
+
+cdef struct counters_t:
+    u64 instructions
+    u64 tlb_lookups
+    u64 tlb_misses
+    u64 guest_references    # entries of guest page tables read by walks
+    u64 second_level_references
+    u64 exceptions
+    u64 interrupts
+    u64 unimplemented       # #UD for instructions that hvcore decodes but does not execute
+    u64 invalid             # #UD for bytes that are no instruction
+    u64 halts
+    u64 exits
+
+
+# What VPs of one machine share. The functions are those that handlers call rarely; a room may not reach up into
+# the module that holds them, so the engine puts them here.
+cdef struct machine_t:
+    ram_t* ram
+    void* (*read_slow)(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil
+    void* (*write_slow)(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint update) noexcept nogil
+    int (*commit)(vp_t* vp) noexcept nogil
+    block_t* (*find_block)(vp_t* vp) noexcept nogil
+    block_t* (*link_block)(vp_t* vp, const op_t* link, bint fallen) noexcept nogil
+    direct_t* direct        # blocks by the low bits of their SPA
+
+
+cdef struct vp_t:
+    u64[SLOT_COUNT] registers
+    i64 flag_result         # lazy flags: see flags.pxd
+    u64 flag_aux
+    i64 remaining           # instructions that may still run
+    u64 data_lookups        # TLB look-ups for data
+    int stop                # why an access or a block could not be had: a Stop
+    block_t* block          # the running one
+    tlb_t* tlb              # of the current privilege
+    machine_t* machine
+    u64 code_gva            # page that instructions come from, and where it lies
+    u64 code_spa
+    u64 rflags_system       # the bits of FLAGS_SYSTEM
+    u32 mxcsr
+    u8 cpl
+    u8 sse_vector           # what an SSE instruction raises before it runs: #UD, #NM, or 0
+    xmm_t[16] xmm
+
+    u64 slice_start         # virtual time when this slice began ...
+    u64 slice_end           # ... and when `remaining` falls to zero
+    u64[8] bounce           # an access that no host pointer can serve: split, watched, or device memory
+    u64 bounce_gva
+    u64[2] bounce_spa       # where its (one or two) parts belong; all ones: nowhere, it is an exit
+    u64 bounce_gpa
+    u32 bounce_size
+    u32 bounce_first        # bytes of it in the first part
+    u32[4] cpuid            # result of the last CPUID
+    u64 carried             # a value on its way from one bounced place to another
+
+    segment_t[SEGMENT_COUNT] segments
+    table_t gdtr
+    table_t idtr
+    u64 cr0
+    u64 cr2
+    u64 cr3
+    u64 cr4
+    u64 cr8
+    bint cr8_changed        # the local APIC must be told
+    u64 efer
+    u64[8] dr
+    u64 star
+    u64 lstar
+    u64 cstar
+    u64 sfmask
+    u64 kernel_gs_base
+    u64 sysenter_cs
+    u64 sysenter_esp
+    u64 sysenter_eip
+    u64 pat
+    u64 apic_base
+    u64 tsc_offset
+    u64 tsc_aux
+
+    u16 fcw                 # x87 state that FXSAVE carries; no x87 instruction runs yet
+    u16 fsw
+    u8 ftw
+    u16 fop
+    u64 fip
+    u64 fdp
+    xmm_t[8] st
+
+    bint explicit_suspend
+    bint intercept_suspend
+    bint startup_suspend
+    bint halted
+    bint shadow             # one instruction runs before interrupts are looked at
+    bint nmi_masked
+    bint delivering         # an event is on its way through the IDT: a fault now is a double fault, perhaps
+    bint answer_pending     # the caller owes an answer to the last exit
+    u64 pending_interruption
+    fault_t fault
+    exit_t exit
+    counters_t counters
+    space_t* space
+    u64 space_generation    # of the translations in the TLBs
+    partition_t* partition
+    irq_t* irq
+    tlb_t* tlbs             # [supervisor, user]
+    u32 index
+    u32 apic_id
+    u64 runtime             # ticks

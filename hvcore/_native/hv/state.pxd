@@ -1,0 +1,19 @@
+"""What the virtual processors of one partition share, as native code sees it. The Python Partition owns it."""
+from hvcore._native.base.types cimport u8, u32, u64
+
+
+cdef struct partition_t:
+    u64 id
+    u64 privileges
+    u64 guest_os_id
+    u64 hypercall_msr
+    u64 reference_tsc_msr
+    u64 creation_time       # ticks
+    u64 last_reference_time # strictly increasing over all VPs
+    u32 exception_intercepts
+    bint host_managed       # Python is the parent: intercepts become exits
+    bint is_root
+    bint msr_intercept
+    bint cpuid_intercept    # any leaf
+    u8* io_intercepts       # two bits a port: 1 read, 2 write; NULL: none
+    u64 gpa_reserved        # page-table bits above the implemented physical address bits

@@ -1,0 +1,96 @@
+"""The state of one virtual processor's interrupt controller: local APIC, SynIC and synthetic timers in one flat struct.
+
+Owned by irqchip.InterruptController; the engine keeps the pointer. A queue links buffers that live elsewhere (in a
+port, in a timer, in the intercepted VP's own irq_t), so a buffer names its holder, and its owner unlinks it at death.
+One Hypervisor is used by one thread at a time; nothing here is locked.
+"""
+from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.irq.spec cimport message_t
+
+
+cdef struct irq_t
+
+
+cdef struct message_buffer_t:
+    message_buffer_t *next
+    message_buffer_t *previous
+    irq_t *holder                       # in whose queue it waits; NULL: the buffer is free
+    u8 sint                             # which queue
+    u8 is_timer                         # its payload is stamped with the time of delivery
+    message_t message
+
+
+cdef struct message_port_t:
+    message_buffer_t[16] buffers        # PORT_BUFFER_COUNT; one is free when it has no holder
+
+
+cdef struct message_queue_t:
+    message_buffer_t *first
+    message_buffer_t *last
+
+
+cdef struct lapic_t:                    # vector sets are 256 bits in four words, vector v is bit v % 64 of word v / 64
+    u64[4] irr
+    u64[4] isr
+    u64[4] tmr                          # level-triggered
+    u64[4] auto_eoi                     # requests in IRR that drop their ISR bit on delivery
+    u64[4] level_eois                   # EOIs that the parent has to be told of
+    u64 icr
+    u32 apic_id
+    u8 tpr
+    u8 enabled                          # software-enabled (SVR.b8)
+    u8 nmi_pending
+
+
+cdef struct synic_t:
+    u64 control
+    u64 siefp
+    u64 simp
+    u64[16] sints
+    u32 waiting                         # bit n: queue n is not empty
+    message_queue_t[16] queues
+    u8 *message_page                    # hypervisor-owned frames, present whether or not the guest has mapped them
+    u8 *event_page
+
+
+cdef struct synthetic_timer_t:
+    u64 config
+    u64 count
+    u64 deadline                        # reference time of the next expiry; NEVER when not armed
+    message_buffer_t buffer
+
+
+cdef struct irq_counters_t:             # these names are the keys of InterruptController.counters()
+    u64 interrupts_requested
+    u64 interrupts_merged               # requested while the same vector already waited in IRR
+    u64 interrupts_withdrawn
+    u64 interrupts_delivered
+    u64 interrupts_lost                 # APIC software-disabled, or an illegal vector in the ICR
+    u64 interrupts_masked               # a message came through a masked SINT
+    u64 interrupts_polled               # a message or event came through a polling SINT
+    u64 eois
+    u64 nmis_requested
+    u64 nmis_merged
+    u64 nmis_delivered
+    u64 messages_queued
+    u64 messages_delivered
+    u64 messages_overwritten            # an intercept message replaced before it was delivered
+    u64 messages_discarded              # removed from a queue by reset, by the end of either side or by DeletePort
+    u64 messages_refused                # no free buffer in the port
+    u64 events_signaled
+    u64 events_merged                   # the flag was still set
+    u64 events_refused                  # SynIC or SIEF page disabled, or SINT masked
+    u64 timers_expired
+    u64 timers_merged                   # expired while the previous message still waited in the timer's buffer
+    u64 timers_skipped                  # periods given up because the VP was late
+
+
+cdef struct irq_t:
+    lapic_t lapic
+    synic_t synic
+    synthetic_timer_t[4] timers
+    u64 next_deadline                   # the earliest of the timers' deadlines
+    u64 now                             # the latest reference time that a caller has told
+    message_buffer_t intercept          # this VP's one intercept buffer; waits in its parent's queue
+    irq_counters_t counters
+    u64[256] delivered                  # interrupts delivered to the core, per vector

@@ -1,0 +1,172 @@
+"""RDMSR and WRMSR: what is served natively. The rest is deferred to the Python layer: registers that move overlay
+pages, reset the partition, or belong to an intercept (TLFS appendix A; msrs.py).
+"""
+from hvcore._native.base.types cimport i64, u32, u64
+from hvcore._native.cpu.segments cimport forget_code_page
+from hvcore._native.cpu.state cimport (
+    CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, SEGMENT_FS, SEGMENT_GS, vp_t,
+)
+from hvcore._native.hv.privileges cimport privilege_of
+from hvcore._native.hv.spec cimport (
+    APIC_FREQUENCY, MSR_APIC_BASE, MSR_APIC_FREQUENCY, MSR_CSTAR, MSR_EFER, MSR_EOI, MSR_FS_BASE, MSR_GS_BASE,
+    MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_PAT, MSR_SFMASK, MSR_SINT15, MSR_STAR, MSR_SYSENTER_CS, MSR_SYSENTER_EIP,
+    MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_AUX, MSR_TSC_FREQUENCY, MSR_VP_INDEX, MSR_VP_RUNTIME,
+    TICKS_PER_REFERENCE_UNIT, TICKS_PER_SECOND,
+)
+from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
+from hvcore._native.irq.spec cimport DONE, GENERAL_PROTECTION, NOT_MINE, PAGES_CHANGED
+from hvcore._native.mem.tlb cimport tlb_flush
+from hvcore._native.base.bits cimport is_canonical
+
+cdef enum MsrOutcome:
+    MSR_DONE
+    MSR_FAULT               # #GP
+    MSR_DEFERRED            # the Python layer decides
+    MSR_OVERLAY             # done, but an overlay page has to follow
+
+
+cdef inline u64 reference_time(const vp_t* vp, u64 now) noexcept nogil:
+    """100 ns units since the partition was created (TLFS 12.4)."""
+    return (now - vp.partition.creation_time) // TICKS_PER_REFERENCE_UNIT
+
+
+cdef inline MsrOutcome synthetic_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
+    cdef u64 time
+    cdef int result
+    if privilege_of(index) == 0 or not vp.partition.privileges & privilege_of(index):
+        return MSR_DEFERRED
+    if index == MSR_VP_INDEX:
+        vp.carried = vp.index
+    elif index == MSR_VP_RUNTIME:
+        vp.carried = (vp.runtime + now - vp.slice_start) // TICKS_PER_REFERENCE_UNIT
+    elif index == MSR_TIME_REF_COUNT:
+        time = reference_time(vp, now)
+        if time <= vp.partition.last_reference_time:
+            time = vp.partition.last_reference_time + 1
+        vp.partition.last_reference_time = vp.carried = time
+    elif index == MSR_TSC_FREQUENCY:
+        vp.carried = TICKS_PER_SECOND
+    elif index == MSR_APIC_FREQUENCY:
+        vp.carried = APIC_FREQUENCY
+    else:
+        result = irq_read_msr(vp.irq, index, reference_time(vp, now), &vp.carried)
+        return (MSR_FAULT if result == GENERAL_PROTECTION else MSR_DEFERRED if result == NOT_MINE else MSR_DONE)
+    return MSR_DONE
+
+
+cdef inline MsrOutcome synthetic_write(vp_t* vp, u32 index, u64 value, u64 now) noexcept nogil:
+    cdef int result
+    if privilege_of(index) == 0 or not vp.partition.privileges & privilege_of(index):
+        return MSR_DEFERRED
+    result = irq_write_msr(vp.irq, index, value, reference_time(vp, now))
+    if result == NOT_MINE:
+        # VP_INDEX, TIME_REF_COUNT and their like can only be read; an ICR that names others is the Python layer's.
+        return MSR_DEFERRED if MSR_EOI <= index <= MSR_SINT15 else MSR_FAULT
+    return (MSR_FAULT if result == GENERAL_PROTECTION else MSR_OVERLAY if result == PAGES_CHANGED else MSR_DONE)
+
+
+cdef inline MsrOutcome msr_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
+    """The value into vp.carried."""
+    if index == MSR_TSC:
+        vp.carried = now + vp.tsc_offset
+    elif index == MSR_APIC_BASE:
+        vp.carried = vp.apic_base
+    elif index == MSR_SYSENTER_CS:
+        vp.carried = vp.sysenter_cs
+    elif index == MSR_SYSENTER_ESP:
+        vp.carried = vp.sysenter_esp
+    elif index == MSR_SYSENTER_EIP:
+        vp.carried = vp.sysenter_eip
+    elif index == MSR_PAT:
+        vp.carried = vp.pat
+    elif index == MSR_EFER:
+        vp.carried = vp.efer
+    elif index == MSR_STAR:
+        vp.carried = vp.star
+    elif index == MSR_LSTAR:
+        vp.carried = vp.lstar
+    elif index == MSR_CSTAR:
+        vp.carried = vp.cstar
+    elif index == MSR_SFMASK:
+        vp.carried = vp.sfmask
+    elif index == MSR_FS_BASE:
+        vp.carried = vp.segments[SEGMENT_FS].base
+    elif index == MSR_GS_BASE:
+        vp.carried = vp.segments[SEGMENT_GS].base
+    elif index == MSR_KERNEL_GS_BASE:
+        vp.carried = vp.kernel_gs_base
+    elif index == MSR_TSC_AUX:
+        vp.carried = vp.tsc_aux
+    else:
+        return synthetic_read(vp, index, now)
+    return MSR_DONE
+
+
+cdef inline MsrOutcome write_efer(vp_t* vp, u64 value) noexcept nogil:
+    """LMA cannot be written; LME not changed while paging is on (SDM 3A 2.2.1)."""
+    if value & ~<u64>(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE):
+        return MSR_FAULT
+    if (value ^ vp.efer) & EFER_LME and vp.cr0 & CR0_PG:
+        return MSR_FAULT
+    value = (value & ~<u64>EFER_LMA) | (vp.efer & EFER_LMA)
+    if (value ^ vp.efer) & EFER_NXE:
+        tlb_flush(&vp.tlbs[0])
+        tlb_flush(&vp.tlbs[1])
+        forget_code_page(vp)
+    vp.efer = value
+    return MSR_DONE
+
+
+cdef inline bint is_pat_valid(u64 value) noexcept nogil:
+    """Each byte one of the memory types 0, 1, 4, 5, 6, 7."""
+    cdef int i
+    for i in range(8):
+        if (value >> (8 * i)) & 0xFF > 7 or (value >> (8 * i)) & 0xFE == 2:
+            return False
+    return True
+
+
+cdef inline MsrOutcome msr_write(vp_t* vp, u32 index, u64 value, u64 now) noexcept nogil:
+    cdef bint is_address = (index == MSR_SYSENTER_ESP or index == MSR_SYSENTER_EIP or index == MSR_LSTAR
+                            or index == MSR_CSTAR or index == MSR_FS_BASE or index == MSR_GS_BASE
+                            or index == MSR_KERNEL_GS_BASE)
+    if is_address and not is_canonical(value):
+        return MSR_FAULT
+    if index == MSR_TSC:
+        vp.tsc_offset = value - now
+    elif index == MSR_APIC_BASE:
+        # The register page and x2APIC do not exist yet: only what is there may be written.
+        return MSR_DONE if value == vp.apic_base else MSR_FAULT
+    elif index == MSR_SYSENTER_CS:
+        vp.sysenter_cs = value
+    elif index == MSR_SYSENTER_ESP:
+        vp.sysenter_esp = value
+    elif index == MSR_SYSENTER_EIP:
+        vp.sysenter_eip = value
+    elif index == MSR_PAT:
+        if not is_pat_valid(value):
+            return MSR_FAULT
+        vp.pat = value
+    elif index == MSR_EFER:
+        return write_efer(vp, value)
+    elif index == MSR_STAR:
+        vp.star = value
+    elif index == MSR_LSTAR:
+        vp.lstar = value
+    elif index == MSR_CSTAR:
+        vp.cstar = value
+    elif index == MSR_SFMASK:
+        vp.sfmask = value & 0xFFFFFFFF
+    elif index == MSR_FS_BASE:
+        vp.segments[SEGMENT_FS].base = value
+    elif index == MSR_GS_BASE:
+        vp.segments[SEGMENT_GS].base = value
+    elif index == MSR_KERNEL_GS_BASE:
+        vp.kernel_gs_base = value
+    elif index == MSR_TSC_AUX:
+        if value >> 32:
+            return MSR_FAULT
+        vp.tsc_aux = value
+    else:
+        return synthetic_write(vp, index, value, now)
+    return MSR_DONE
