@@ -28,7 +28,7 @@ from hvcore.pages import LARGE, RWX, PageOwners, RootMappings
 from hvcore.partition import Partition
 
 _ROOT_ID = 1
-_RESERVE_BASE = 16 << 20
+_RESERVE_BASE = 64 << 20
 
 
 class Hypervisor:
@@ -114,6 +114,8 @@ class Hypervisor:
     ) -> Result:
         """Partition.hypercall: checks what a Python caller may get wrong, then does what guest code gets."""
         row = TABLE.get(int(call))
+        if not 0 <= call <= 0xFFFF:
+            raise ValueError(f"call must be a call code, 0 to 0xFFFF, not {call:#x}")
         if len(input) > PAGE_SIZE:
             raise ValueError(f"input has {len(input)} bytes: a hypercall takes at most {PAGE_SIZE}")
         if self.partitions.get(caller.id) is not caller:
@@ -124,7 +126,7 @@ class Hypervisor:
                 raise ValueError(f"input of {row.code.name} must have {row.input_size(reps)} bytes, not {len(input)}")
         if not 0 <= start < 4096:
             raise ValueError(f"start must be 0 to 4095, not {start}")
-        word = Control(int(call) & 0xFFFF, fast=fast, rep_count=reps or 0, rep_start=start).word()
+        word = Control(int(call), fast=fast, rep_count=reps or 0, rep_start=start).word()
         with self.exclusive():
             while True:
                 result = execute(self, caller, None, word, bytes(input))

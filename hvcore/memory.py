@@ -42,6 +42,15 @@ def parse_size(size: int | str, argument: str = "size", *, multiple_of: int = 1)
     return count
 
 
+def clear(memory: SystemMemory, spa: int, size: int) -> None:
+    """Make every byte zero, without committing host pages that were never touched."""
+    for start in range(spa, spa + size, LARGE_PAGE_SIZE):
+        length = min(LARGE_PAGE_SIZE, spa + size - start)
+        export: Any = memory.view(start, length)
+        if np.frombuffer(export, np.uint64).any():
+            memory.zero(start, length)
+
+
 class FreePages:
     """The pages of root RAM that nobody uses yet, as runs. Python's own allocator: a guest root has its own.
 

@@ -24,7 +24,7 @@ from hvcore.enums import (
 )
 from hvcore.errors import check
 from hvcore.hypercalls.abi import Result
-from hvcore.memory import LARGE_PAGE_SIZE, PAGE_SIZE, MemoryRegion, parse_size
+from hvcore.memory import LARGE_PAGE_SIZE, PAGE_SIZE, MemoryRegion, clear, parse_size
 from hvcore.pages import run_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def map_memory(partition: Partition, *, gpa: int, size: int | str, access: str, 
     pages = length // PAGE_SIZE
     align = 512 if length >= LARGE_PAGE_SIZE else 1
     first = hypervisor.free_pages.allocate(pages, align=align)
-    hypervisor.memory.zero(first * PAGE_SIZE, length)
+    clear(hypervisor.memory, first * PAGE_SIZE, length)
     hypervisor.owners.held[first : first + pages] = True
 
     def unmap() -> None:

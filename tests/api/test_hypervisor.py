@@ -36,6 +36,11 @@ def test_root():
         assert "memory=0x800000" in repr(hypervisor)
 
 
+def test_many_processors():
+    with Hypervisor(memory="8 MiB", processors=2048) as hypervisor:
+        assert len(hypervisor.root.vps) == 2048
+
+
 def test_create_partition():
     with Hypervisor(memory="64 MiB") as hypervisor:
         child = hypervisor.root.create_partition(vps=3, privileges=Privilege.POST_MESSAGES, flags=1 << 13)

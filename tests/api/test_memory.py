@@ -74,6 +74,16 @@ def test_region_bytes_and_view(child):
     assert child.space.resolve(0x10000)[0] == ram.spa
 
 
+def test_memory_that_was_used_before_is_zero_again(child):
+    ram = child.map_memory(gpa=0, size="3 MiB")
+    spa = ram.spa
+    ram[0x2FFFF8:0x2FFFFF] = b"secrets"
+    ram.close()
+    again = child.map_memory(gpa=0, size="3 MiB")
+    assert again.spa == spa
+    assert not again.view.any()
+
+
 def test_region_misuse(child):
     ram = child.map_memory(gpa=0, size=8192)
     for bad in (8192, -8193):

@@ -136,6 +136,8 @@ def test_python_callers_hear_which_argument_is_wrong(machine):
         root.hypercall(Hypercall.WITHDRAW_MEMORY, bytes(16), reps=4096)
     with pytest.raises(ValueError, match="start"):
         root.hypercall(Hypercall.WITHDRAW_MEMORY, bytes(16), reps=1, start=-1)
+    with pytest.raises(ValueError, match="call must be a call code"):
+        root.hypercall(0x10046)
     with pytest.raises(ValueError, match="input has 4097 bytes"):
         root.hypercall(Hypercall.DEPOSIT_MEMORY, bytes(4097))
     assert root.hypercall(0x8001).status is Status.INVALID_HYPERCALL_CODE

@@ -7,7 +7,7 @@ from struct import pack
 import pytest
 from hypercall_machine import ALL_PRIVILEGES, SELF
 
-from hvcore.enums import Hypercall, Privilege, Status
+from hvcore.enums import Hypercall, Privilege, ServiceReason, Status
 from hvcore.hypercalls.dispatch import execute
 from hvcore.hypercalls.table import TABLE
 
@@ -116,3 +116,30 @@ def test_random_calls(machine, round_):
     accounts_hold(machine)
     assert {code for code, _ in seen} >= {int(code) for code in Hypercall}
     assert sum(status is Status.SUCCESS for _, status in seen) >= 18
+
+
+def test_random_registers_at_the_guests_door(machine):
+    print(f"seed {SEED}")
+    randomness = random.Random(SEED)
+    child = machine.child(vps=1, privileges=ALL_PRIVILEGES)
+    ram = machine.map(child, 0, 16)
+    vp = child.vps[0]
+    child.core.guest_os_id, child.core.hypercall_msr = 1, 1
+    vp.cr0, vp.efer = 0x80000011, 0x500
+    statuses = set()
+    for _ in range(4000):
+        vp.cs = vp.cs._replace(attributes=randomness.choice([0xA09B, 0xC09B]))
+        word, body = random_call(randomness, machine)
+        machine.memory.write(ram[randomness.randrange(16)] << 12, body)
+        pointers = [0, 8, 0x1000, 0x2FF8, 0xFFF8, 0x10000, randomness.getrandbits(64), randomness.getrandbits(16) & ~7]
+        vp.rcx, vp.rdx, vp.r8 = word, randomness.choice(pointers), randomness.choice(pointers)
+        vp.rax = 1 << 40
+        vp.rbx, vp.rdi, vp.rsi = 0, 0, randomness.choice(pointers)
+        for _ in range(100):
+            if machine.hypervisor.service(vp, ServiceReason.HYPERCALL):
+                break
+        else:
+            raise AssertionError("a call does not come to an end")
+        statuses.add(Status(vp.rax & 0xFFFF))
+    accounts_hold(machine)
+    assert len(statuses) > 10
