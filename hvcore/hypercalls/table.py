@@ -1,0 +1,143 @@
+"""The table of hypercalls: one row per call code, in order (hyperv-abi.md 4.1).
+
+A row names the handler, the layouts and the privilege that the caller needs; what else a call checks is in its
+handler. Any call may be fast whose input fits into registers and that has no output (section 13, #27).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hvcore.enums import Hypercall, Privilege
+from hvcore.hypercalls import gpa, intercepts, interrupts, partitions, pool, ports, processors
+from hvcore.hypercalls.abi import FAST_INPUT_BYTES, Control, Layout, Nothing, Partition
+from hvcore.hypercalls.call import Call
+
+GPN = np.dtype("<u8")
+NAME = np.dtype("<u4")
+VALUE = np.dtype("V16")
+NONE = np.dtype("V0")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One call: simple, or with `rep` one that walks a list of elements."""
+
+    code: Hypercall
+    handler: Callable[[Call, Any], Any]
+    input: Layout[Any]
+    output: Layout[Any]
+    privilege: Privilege
+    rep: bool = False
+    element_in: np.dtype[Any] = NONE
+    element_out: np.dtype[Any] = NONE
+
+    def input_size(self, reps: int) -> int:
+        """Bytes of header and list."""
+        return self.input.size + reps * self.element_in.itemsize
+
+    def output_size(self, reps: int) -> int:
+        """Bytes of output, of all elements."""
+        return self.output.size + reps * self.element_out.itemsize
+
+    def accepts(self, control: Control) -> bool:
+        """The control word is legal for this call; no call of this table has a variable header (section 3.3)."""
+        reps = control.rep_count
+        in_order = control.rep_start < reps if self.rep else reps == control.rep_start == 0
+        in_registers = self.input_size(reps) <= FAST_INPUT_BYTES and self.output_size(reps) == 0
+        legal = not control.reserved and not control.variable_qwords
+        return legal and in_order and (in_registers or not control.fast)
+
+
+_NO_PRIVILEGE = Privilege(0)
+_PARENT = Privilege.CREATE_PARTITIONS
+_POOL = Privilege.ACCESS_MEMORY_POOL
+_PORT = Privilege.CREATE_PORT
+_CONNECT = Privilege.CONNECT_PORT
+
+
+def _simple(
+    code: Hypercall,
+    handler: Callable[[Call, Any], Any],
+    input: type[Any],
+    privilege: Privilege,
+    output: type[Any] = Nothing,
+) -> Row:
+    return Row(code, handler, Layout(input), Layout(output), privilege)
+
+
+def _rep(
+    code: Hypercall,
+    handler: Callable[[Call, Any], Any],
+    input: type[Any],
+    privilege: Privilege,
+    element_in: np.dtype[Any] = NONE,
+    element_out: np.dtype[Any] = NONE,
+) -> Row:
+    return Row(code, handler, Layout(input), Layout(Nothing), privilege, True, element_in, element_out)
+
+
+_ROWS = (
+    _simple(Hypercall.CREATE_PARTITION, partitions.create_partition, partitions.CreateInput, _PARENT, partitions.Word),
+    _simple(Hypercall.INITIALIZE_PARTITION, partitions.initialize_partition, Partition, _PARENT),
+    _simple(Hypercall.FINALIZE_PARTITION, partitions.finalize_partition, Partition, _PARENT),
+    _simple(Hypercall.DELETE_PARTITION, partitions.delete_partition, Partition, _PARENT),
+    _simple(
+        Hypercall.GET_PARTITION_PROPERTY,
+        partitions.get_partition_property,
+        partitions.GetInput,
+        _PARENT,
+        partitions.Word,
+    ),
+    _simple(Hypercall.SET_PARTITION_PROPERTY, partitions.set_partition_property, partitions.SetInput, _PARENT),
+    _simple(
+        Hypercall.GET_PARTITION_ID, partitions.get_partition_id, Nothing, Privilege.ACCESS_PARTITION_ID, partitions.Word
+    ),
+    _rep(Hypercall.DEPOSIT_MEMORY, pool.deposit_memory, Partition, _POOL, element_in=GPN),
+    _rep(Hypercall.WITHDRAW_MEMORY, pool.withdraw_memory, pool.PoolInput, _POOL, element_out=GPN),
+    _simple(Hypercall.GET_MEMORY_BALANCE, pool.get_memory_balance, pool.PoolInput, _POOL, pool.Balance),
+    _rep(Hypercall.MAP_GPA_PAGES, gpa.map_gpa_pages, gpa.MapInput, _PARENT, element_in=GPN),
+    _rep(Hypercall.UNMAP_GPA_PAGES, gpa.unmap_gpa_pages, gpa.MapInput, _PARENT),
+    _simple(Hypercall.INSTALL_INTERCEPT, intercepts.install_intercept, intercepts.InstallInput, _PARENT),
+    _simple(Hypercall.CREATE_VP, processors.create_vp, processors.CreateVpInput, _PARENT),
+    _rep(
+        Hypercall.GET_VP_REGISTERS,
+        processors.get_vp_registers,
+        processors.RegistersInput,
+        _NO_PRIVILEGE,
+        element_in=NAME,
+        element_out=VALUE,
+    ),
+    _rep(
+        Hypercall.SET_VP_REGISTERS,
+        processors.set_vp_registers,
+        processors.RegistersInput,
+        _NO_PRIVILEGE,
+        element_in=processors.REGISTER_VALUE,
+    ),
+    _simple(
+        Hypercall.TRANSLATE_VIRTUAL_ADDRESS,
+        processors.translate_virtual_address,
+        processors.TranslateInput,
+        _PARENT,
+        processors.TranslateOutput,
+    ),
+    _simple(Hypercall.READ_GPA, gpa.read_gpa, gpa.ReadInput, _PARENT, gpa.ReadOutput),
+    _simple(Hypercall.WRITE_GPA, gpa.write_gpa, gpa.WriteInput, _PARENT, gpa.WriteOutput),
+    _simple(Hypercall.DELETE_PORT, ports.delete_port, ports.PortInput, _PORT),
+    _simple(Hypercall.DISCONNECT_PORT, ports.disconnect_port, ports.PortInput, _CONNECT),
+    _simple(Hypercall.POST_MESSAGE, ports.post_message, ports.PostMessageInput, Privilege.POST_MESSAGES),
+    _simple(Hypercall.SIGNAL_EVENT, ports.signal_event, ports.SignalEventInput, Privilege.SIGNAL_EVENTS),
+    _simple(
+        Hypercall.ASSERT_VIRTUAL_INTERRUPT,
+        interrupts.assert_virtual_interrupt,
+        interrupts.AssertInterruptInput,
+        _PARENT,
+    ),
+    _simple(Hypercall.CREATE_PORT, ports.create_port, ports.CreatePortInput, _PORT),
+    _simple(Hypercall.CONNECT_PORT, ports.connect_port, ports.ConnectPortInput, _CONNECT),
+)
+
+TABLE: dict[int, Row] = {row.code: row for row in _ROWS}

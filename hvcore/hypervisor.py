@@ -1,0 +1,223 @@
+"""The machine and the hypervisor on it: memory, logical processors, the root partition, and the services that
+guest code asks of it (architecture.md 6).
+
+One thread at a time: every entry from Python goes through `exclusive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from hvcore import intercepts, msrs
+from hvcore._native.engine import Scheduler, VirtualProcessor
+from hvcore._native.space import GpaSpace, PagePool, SystemMemory
+from hvcore.costs import PageCosts
+from hvcore.enums import Hypercall, OverlayKind, PartitionState, Privilege, ServiceReason, Status
+from hvcore.hypercalls.abi import PAGE_SIZE, Control, Refused, Result
+from hvcore.hypercalls.dispatch import execute
+from hvcore.hypercalls.guest import guest_call
+from hvcore.hypercalls.table import TABLE
+from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_size
+from hvcore.pages import LARGE, RWX, PageOwners, RootMappings
+from hvcore.partition import Partition
+
+_ROOT_ID = 1
+_RESERVE_BASE = 64 << 20
+
+
+class Hypervisor:
+    """A machine with a hypervisor on it. `root` is its first partition.
+
+    Parameters
+    ----------
+    memory : int or str
+        RAM of the machine, a multiple of 2 MiB.
+    processors : int
+        Logical processors, each with a virtual processor of the root.
+    costs : PageCosts
+        What objects take from memory pools.
+
+    Raises
+    ------
+    ValueError
+        `memory` or `processors` is out of range.
+    """
+
+    maximum_vps = 2048
+    maximum_depth = 3
+    """How many levels of partitions there may be below the root."""
+
+    def __init__(self, *, memory: int | str = "1 GiB", processors: int = 2, costs: PageCosts | None = None) -> None:
+        size = parse_size(memory, "memory", multiple_of=LARGE_PAGE_SIZE)
+        if not 1 <= processors <= self.maximum_vps:
+            raise ValueError(f"processors must be 1 to {self.maximum_vps}, not {processors}")
+        self.processors = processors
+        self.costs = costs or PageCosts()
+        # Enough for the root's tables when every large page is split, and for overlay frames.
+        self.memory = SystemMemory(size, _RESERVE_BASE + (size // LARGE) // PAGE_SIZE * PAGE_SIZE)
+        self.scheduler = Scheduler(self.memory, processors)
+        self.scheduler.service = self.service
+        self.owners = PageOwners(size // PAGE_SIZE)
+        self.free_pages = FreePages(1, size // PAGE_SIZE - 1)
+        self.partitions: dict[int, Partition] = {}
+        self.partition_of: dict[VirtualProcessor, Partition] = {}
+        self._lock = RLock()
+        self.last_partition_id = _ROOT_ID
+        """Ids ascend and never come back."""
+        self.root = self._make_root()
+
+    def __enter__(self) -> Hypervisor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"Hypervisor(memory={self.memory.size:#x}, processors={self.processors}, partitions={len(self.partitions)})"
+        )
+
+    def close(self) -> None:
+        """Let everything go. RAM lives on until the last NumPy view of it is gone."""
+        with self.exclusive():
+            for vp in self.partition_of:
+                self.scheduler.remove(vp)
+            self.scheduler.service = None
+            self.partition_of.clear()
+            self.partitions.clear()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One thread at a time. Raises RuntimeError when another thread is inside."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def run(self, *, max_instructions: int) -> Any:
+        """Run every runnable virtual processor until an exit that the caller must see, or the budget's end."""
+        with self.exclusive():
+            return self.scheduler.run(None, max_instructions)
+
+    def hypercall(
+        self, caller: Partition, call: Hypercall | int, input: bytes, *, reps: int | None, start: int, fast: bool
+    ) -> Result:
+        """Partition.hypercall: checks what a Python caller may get wrong, then does what guest code gets."""
+        row = TABLE.get(int(call))
+        if not 0 <= call <= 0xFFFF:
+            raise ValueError(f"call must be a call code, 0 to 0xFFFF, not {call:#x}")
+        if len(input) > PAGE_SIZE:
+            raise ValueError(f"input has {len(input)} bytes: a hypercall takes at most {PAGE_SIZE}")
+        if self.partitions.get(caller.id) is not caller:
+            raise ValueError(f"{caller!r} does not exist any more")
+        if row is not None:
+            reps = _repetitions(row.rep, reps, len(input) - row.input.size, row.element_in.itemsize)
+            if len(input) < row.input_size(reps):
+                raise ValueError(f"input of {row.code.name} must have {row.input_size(reps)} bytes, not {len(input)}")
+        if not 0 <= start < 4096:
+            raise ValueError(f"start must be 0 to 4095, not {start}")
+        word = Control(int(call), fast=fast, rep_count=reps or 0, rep_start=start).word()
+        with self.exclusive():
+            while True:
+                result = execute(self, caller, None, word, bytes(input))
+                if result.finished:
+                    return result
+
+    def service(self, vp: VirtualProcessor, reason: int) -> bool:
+        """What the run loop cannot do by itself.
+
+        Returns
+        -------
+        bool
+            HYPERCALL: the instruction is finished. MSR_READ, MSR_WRITE: done; False = #GP. INTERCEPT: True.
+            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept.
+        """
+        match reason:
+            case ServiceReason.HYPERCALL:
+                return guest_call(self, vp)
+            case ServiceReason.MSR_READ:
+                value = msrs.read(self, vp, vp.rcx & 0xFFFF_FFFF)
+                if value is not None:
+                    vp.rax, vp.rdx = value & 0xFFFF_FFFF, value >> 32
+                return value is not None
+            case ServiceReason.MSR_WRITE:
+                return msrs.write(self, vp, vp.rcx & 0xFFFF_FFFF, (vp.rdx & 0xFFFF_FFFF) << 32 | vp.rax & 0xFFFF_FFFF)
+            case ServiceReason.INTERCEPT:
+                intercepts.deliver(self, vp, vp.intercept)
+                return True
+            case ServiceReason.UNMAPPED_WRITE:
+                return self.partition_of[vp].ring_doorbell(vp.intercept.gpa, vp.intercept.size, vp.intercept.value)
+        raise ValueError(f"reason must be a ServiceReason, not {reason}")
+
+    def reset(self, partition: Partition) -> None:
+        """What the RESET MSR does: processors and SynICs to reset state, overlays and the guest id gone."""
+        partition.core.guest_os_id = 0
+        partition.core.hypercall_msr = 0
+        partition.reference_tsc = 0
+        for kind in (OverlayKind.HYPERCALL, OverlayKind.REFERENCE_TSC):
+            partition.space.clear_overlay(kind, 0)
+        for index, vp in partition.vps.items():
+            for kind in (OverlayKind.VP_ASSIST, OverlayKind.SIM, OverlayKind.SIEF, OverlayKind.SIRB):
+                partition.space.clear_overlay(kind, index)
+            vp.assist_msr = 0
+            vp.event_ring_msr = 0
+            vp.interrupts.reset()
+            vp.reset()
+
+    # Resources of the hypervisor itself.
+
+    def new_frames(self, count: int) -> list[int]:
+        """Zeroed pages of the reserve, all or none. Refuses with NO_RESOURCES."""
+        frames: list[int] = []
+        for _ in range(count):
+            frame = self.memory.reserve_pool.allocate()
+            if frame is None:
+                self.free_frames(*frames)
+                raise Refused(Status.NO_RESOURCES)
+            frames.append(frame)
+        return frames
+
+    def free_frames(self, *frames: int) -> None:
+        """Give pages back to the reserve."""
+        for frame in frames:
+            self.memory.reserve_pool.release(frame)
+
+    def _make_root(self) -> Partition:
+        space = GpaSpace(self.memory, self.memory.reserve_pool)
+        space.create()
+        space.map(0, np.arange(0, self.memory.size // PAGE_SIZE, LARGE, dtype=np.uint64), rights=RWX, large=True)
+        mappings = RootMappings(space, self.owners)
+        frames = self.new_frames(Partition.FRAMES)
+        root = Partition(self, _ROOT_ID, None, pool=PagePool(self.memory), mappings=mappings, frames=frames)
+        root.privileges = sum(Privilege)
+        root.core.host_managed = True
+        root.state = PartitionState.ACTIVE
+        self.partitions[root.id] = root
+        for index in range(self.processors):
+            root.create_vp(index)
+        return root
+
+
+def _repetitions(rep: bool, reps: int | None, list_bytes: int, element_bytes: int) -> int:
+    """The rep count of a call from Python: given, or counted from the input, or 0 for a simple call."""
+    if not rep:
+        if reps is not None:
+            raise ValueError("reps is only for rep calls")
+        return 0
+    if reps is None:
+        if not element_bytes:
+            raise ValueError("reps must say how many: this call has no input list to count")
+        reps = max(list_bytes, 0) // element_bytes
+    if not 0 <= reps < 4096:
+        raise ValueError(f"reps must be 0 to 4095, not {reps}")
+    return reps

@@ -1,0 +1,194 @@
+"""The synthetic MSRs that move overlay pages or reset the partition (TLFS 12.7, hyperv-abi.md 2, 3.5, 9.6, 11.3).
+
+The run loop handles all others natively and defers these to `read` and `write`, which also serve the registers of
+the same names. Reserved bits are kept as written (section 13, #16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import pack
+from typing import TYPE_CHECKING, NamedTuple
+
+from hvcore._native.space import EXECUTE, READ, WRITE
+from hvcore.enums import OverlayKind, Privilege, Status
+from hvcore.registers import RegisterName
+
+if TYPE_CHECKING:
+    from hvcore._native.engine import VirtualProcessor
+    from hvcore.hypervisor import Hypervisor
+    from hvcore.partition import Partition
+
+GUEST_OS_ID = 0x4000_0000
+HYPERCALL = 0x4000_0001
+RESET = 0x4000_0003
+REFERENCE_TSC = 0x4000_0021
+VP_ASSIST_PAGE = 0x4000_0073
+SIEFP = 0x4000_0082
+SIMP = 0x4000_0083
+SIRBP = 0x4000_0085
+
+_ENABLE = 1
+_LOCKED = 2
+_WHOLE_PARTITION = 0
+_TSC_HERTZ = 1_000_000_000
+_REFERENCE_HERTZ = 10_000_000
+# VMCALL; RET at offset 0, and INT3 everywhere else.
+_HYPERCALL_CODE = b"\x0f\x01\xc1\xc3".ljust(4096, b"\xcc")
+
+
+class _Msr(NamedTuple):
+    privilege: int
+    read: Callable[[Partition, VirtualProcessor], int]
+    write: Callable[[Partition, VirtualProcessor, int], bool]
+
+
+def read(hypervisor: Hypervisor, vp: VirtualProcessor, index: int) -> int | None:
+    """The value of a deferred MSR; None = #GP."""
+    partition = hypervisor.partition_of[vp]
+    msr = _MSRS.get(index)
+    if msr is None or msr.privilege & ~partition.privileges:
+        return None
+    return msr.read(partition, vp)
+
+
+def write(hypervisor: Hypervisor, vp: VirtualProcessor, index: int, value: int) -> bool:
+    """Write a deferred MSR; False = #GP."""
+    partition = hypervisor.partition_of[vp]
+    msr = _MSRS.get(index)
+    if msr is None or msr.privilege & ~partition.privileges:
+        return False
+    return msr.write(partition, vp, value)
+
+
+def read_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int) -> int | None:
+    """The 16-byte value of a register; None if the name is unknown."""
+    index = _REGISTERS.get(name)
+    if index is None:
+        return vp.read_register(name)
+    return _MSRS[index].read(hypervisor.partition_of[vp], vp)
+
+
+def write_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int, value: int) -> Status:
+    """Write a register as HvCallSetVpRegisters does; privileges do not count."""
+    index = _REGISTERS.get(name)
+    if index is None:
+        return Status(vp.write_register(name, value))
+    if value >> 64 or not _MSRS[index].write(hypervisor.partition_of[vp], vp, value):
+        return Status.INVALID_REGISTER_VALUE
+    return Status.SUCCESS
+
+
+def _write_guest_os_id(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
+    """Zero uncovers the hypercall page but keeps its number (section 13, #39)."""
+    partition.core.guest_os_id = value
+    if value == 0:
+        _set_hypercall(partition, partition.core.hypercall_msr & ~_ENABLE)
+    return True
+
+
+def _write_hypercall(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
+    if partition.core.hypercall_msr & _LOCKED or value >> 12 >= partition.page_limit:
+        return False
+    if not partition.core.guest_os_id:
+        value &= ~_ENABLE
+    _set_hypercall(partition, value)
+    return True
+
+
+def _set_hypercall(partition: Partition, value: int) -> None:
+    partition.core.hypercall_msr = value
+    partition.hypervisor.memory.write(partition.hypercall_frame << 12, _HYPERCALL_CODE)
+    _overlay(partition, OverlayKind.HYPERCALL, _WHOLE_PARTITION, value, partition.hypercall_frame, READ | EXECUTE)
+
+
+def _write_reset(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
+    if value > 1:
+        return False
+    if value:
+        partition.hypervisor.reset(partition)
+    return True
+
+
+def _write_reference_tsc(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
+    partition.reference_tsc = value
+    partition.hypervisor.memory.write(partition.reference_tsc_frame << 12, reference_page(partition))
+    frame = partition.reference_tsc_frame
+    _overlay(partition, OverlayKind.REFERENCE_TSC, _WHOLE_PARTITION, value, frame, READ)
+    return True
+
+
+def reference_page(partition: Partition) -> bytes:
+    """Sequence, scale and offset such that ((tsc * scale) >> 64) + offset is the reference time."""
+    scale = (_REFERENCE_HERTZ << 64) // _TSC_HERTZ
+    now = partition.hypervisor.scheduler.now
+    return pack("<IIQq", 1, 0, scale, partition.reference_time - (now * scale >> 64))
+
+
+def _write_vp_assist(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
+    vp.assist_msr = value
+    frame = partition.frames[vp.index].assist_page
+    _overlay(partition, OverlayKind.VP_ASSIST, vp.index, value, frame, READ | WRITE)
+    return True
+
+
+def _write_event_ring(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
+    vp.event_ring_msr = value
+    _overlay(partition, OverlayKind.SIRB, vp.index, value, partition.frames[vp.index].event_ring, READ | WRITE)
+    return True
+
+
+def _read_synic(index: int) -> Callable[[Partition, VirtualProcessor], int]:
+    return lambda partition, vp: vp.interrupts.read_msr(index, partition.reference_time) or 0
+
+
+def _write_synic(index: int, kind: OverlayKind) -> Callable[[Partition, VirtualProcessor, int], bool]:
+    """SIMP and SIEFP: the interrupt controller keeps the value, the page is laid over the space here."""
+
+    def write(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
+        if not vp.interrupts.write_msr(index, value, partition.reference_time):
+            return False
+        frames = partition.frames[vp.index]
+        frame = frames.message_page if kind is OverlayKind.SIM else frames.event_page
+        _overlay(partition, kind, vp.index, value, frame, READ | WRITE)
+        return True
+
+    return write
+
+
+def _overlay(partition: Partition, kind: OverlayKind, slot: int, value: int, frame: int, rights: int) -> None:
+    """Lay `frame` where an MSR value says, or take it away. Beyond the GPA space it is not reachable."""
+    gpn = value >> 12
+    if value & _ENABLE and gpn < partition.page_limit:
+        partition.space.set_overlay(kind, slot, gpn, frame, rights)
+    else:
+        partition.space.clear_overlay(kind, slot)
+
+
+_HYPERCALLS = Privilege.ACCESS_HYPERCALL_MSRS
+_SYNIC = Privilege.ACCESS_SYNIC_REGS
+
+_MSRS: dict[int, _Msr] = {
+    GUEST_OS_ID: _Msr(_HYPERCALLS, lambda partition, vp: partition.core.guest_os_id, _write_guest_os_id),
+    HYPERCALL: _Msr(_HYPERCALLS, lambda partition, vp: partition.core.hypercall_msr, _write_hypercall),
+    RESET: _Msr(Privilege.ACCESS_RESET_REG, lambda partition, vp: 0, _write_reset),
+    REFERENCE_TSC: _Msr(
+        Privilege.ACCESS_PARTITION_REFERENCE_TSC, lambda partition, vp: partition.reference_tsc, _write_reference_tsc
+    ),
+    VP_ASSIST_PAGE: _Msr(
+        Privilege.ACCESS_INTERRUPT_CONTROL_REGS, lambda partition, vp: vp.assist_msr, _write_vp_assist
+    ),
+    SIEFP: _Msr(_SYNIC, _read_synic(SIEFP), _write_synic(SIEFP, OverlayKind.SIEF)),
+    SIMP: _Msr(_SYNIC, _read_synic(SIMP), _write_synic(SIMP, OverlayKind.SIM)),
+    SIRBP: _Msr(_SYNIC, lambda partition, vp: vp.event_ring_msr, _write_event_ring),
+}
+
+_REGISTERS: dict[int, int] = {
+    RegisterName.GUEST_OS_ID: GUEST_OS_ID,
+    RegisterName.HYPERCALL: HYPERCALL,
+    RegisterName.REFERENCE_TSC: REFERENCE_TSC,
+    RegisterName.VP_ASSIST_PAGE: VP_ASSIST_PAGE,
+    RegisterName.SIEFP: SIEFP,
+    RegisterName.SIMP: SIMP,
+    RegisterName.SIRBP: SIRBP,
+}

@@ -1,0 +1,292 @@
+"""A partition: its lifecycle, pool, GPA space, virtual processors, ports (TLFS 5, hyperv-abi.md 6).
+
+The state is changed by the hypercall handlers only; what Python users call here is sugar over hypercalls, which
+stack.py makes. Charges are real pages of the partition's own pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, NamedTuple
+
+from hvcore import properties, stack
+from hvcore._native.engine import PartitionCore, VirtualProcessor
+from hvcore._native.irqchip import InterruptController
+from hvcore._native.space import GpaSpace, PagePool
+from hvcore.enums import Hypercall, PartitionProperty, PartitionState, PortType, Privilege, Status
+from hvcore.hypercalls.abi import Refused, Result
+from hvcore.pages import Mappings
+
+if TYPE_CHECKING:
+    from hvcore.hypervisor import Hypervisor
+    from hvcore.memory import MemoryRegion
+    from hvcore.ports import Connection, Port
+
+
+class VpFrames(NamedTuple):
+    """Frames in the hypervisor's reserve for the overlay pages of one virtual processor."""
+
+    message_page: int
+    event_page: int
+    assist_page: int
+    event_ring: int
+
+
+class Partition:
+    """One partition. `Hypervisor.root` is the first; `create_partition` makes its children."""
+
+    FRAMES = 2
+    """Frames in the reserve that every partition has for its overlay pages."""
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        partition_id: int,
+        parent: Partition | None,
+        *,
+        pool: PagePool,
+        mappings: Mappings,
+        frames: list[int],
+    ) -> None:
+        self.hypervisor = hypervisor
+        self.id = partition_id
+        self.parent = parent
+        self.depth: int = 0 if parent is None else parent.depth + 1
+        self.state = PartitionState.UNINITIALIZED
+        self.space = mappings.space
+        self.mappings = mappings
+        self.pool = pool
+        self.core: PartitionCore = PartitionCore()
+        self.created = hypervisor.scheduler.now
+        self.children: dict[int, Partition] = {}
+        self.vps: dict[int, VirtualProcessor] = {}
+        self.frames: dict[int, VpFrames] = {}
+        self.ports: dict[int, Port] = {}
+        self.connections: dict[int, Connection] = {}
+        self.properties = properties.defaults()
+        self.deposits: dict[int, int] = {}
+        """Where each page of the pool came from: system page number -> page number in the depositor's space."""
+        self.regions: list[MemoryRegion] = []
+        self.intercepts_hypercalls = False
+        self.reference_tsc: int = 0
+        self.hypercall_frame, self.reference_tsc_frame = frames
+        self.monitor_slots: set[int] = set()
+        self.ring_heads: dict[tuple[int, int], int] = {}
+        self._charges: dict[Hashable, list[int]] = {}
+
+    def __repr__(self) -> str:
+        return f"Partition(id={self.id:#x}, state={self.state.name}, vps={len(self.vps)})"
+
+    # What Python users call: sugar over hypercalls.
+
+    def hypercall(
+        self, call: Hypercall | int, input: bytes = b"", *, reps: int | None = None, start: int = 0, fast: bool = False
+    ) -> Result:
+        """Make a hypercall as this partition, with the bytes that guest code would have in its input page.
+
+        Parameters
+        ----------
+        call : the call code; one that is not implemented gives INVALID_HYPERCALL_CODE.
+        input : the whole input, header and list.
+        reps : elements of a rep call; by default as many as `input` holds.
+        start : the first element to process.
+        fast : set the fast bit of the control word.
+
+        Raises
+        ------
+        ValueError
+            `input` is shorter than the call's input or longer than a page; `reps` is missing or out of range.
+        """
+        return self.hypervisor.hypercall(self, call, input, reps=reps, start=start, fast=fast)
+
+    def create_partition(
+        self, *, vps: int = 1, flags: int = 0, privileges: int | None = None, intercept_io: bool = True
+    ) -> Partition:
+        """A new active child with `vps` virtual processors; pools are filled as needed."""
+        return stack.create_partition(self, vps=vps, flags=flags, privileges=privileges, intercept_io=intercept_io)
+
+    def map_memory(
+        self, *, gpa: int, size: int | str, access: str = "rwx", page_size: int | str = "4 KiB"
+    ) -> MemoryRegion:
+        """Map fresh, zeroed RAM of the parent at `gpa`; it is one run of system memory."""
+        return stack.map_memory(self, gpa=gpa, size=size, access=access, page_size=page_size)
+
+    def destroy(self) -> None:
+        """Finalize, withdraw all pages, delete. Raises BufferError while views of its memory live."""
+        stack.destroy(self)
+
+    # Facts that handlers and the run loop ask for.
+
+    @property
+    def privileges(self) -> int:
+        """HV_PARTITION_PRIVILEGE_MASK."""
+        return self.core.privileges
+
+    @privileges.setter
+    def privileges(self, mask: int) -> None:
+        self.core.privileges = mask
+        self.properties[PartitionProperty.PRIVILEGE_FLAGS] = mask
+
+    @property
+    def page_limit(self) -> int:
+        """The number of 4 KiB pages in the GPA space."""
+        return 1 << self.space.gpa_bits - 12
+
+    @property
+    def reference_time(self) -> int:
+        """100 ns units of virtual time since creation."""
+        return (self.hypervisor.scheduler.now - self.created) // 100
+
+    def reserve_with_one_more_vp(self) -> int:
+        """The CPU_RESERVE of all partitions if this one gets another virtual processor."""
+        total = self.properties[PartitionProperty.CPU_RESERVE]
+        for partition in self.hypervisor.partitions.values():
+            total += partition.properties[PartitionProperty.CPU_RESERVE] * len(partition.vps)
+        return total
+
+    # Charges.
+
+    def charge(self, key: Hashable, count: int) -> None:
+        """Take `count` pages of the own pool for `key`, all or none. Refuses with INSUFFICIENT_MEMORY."""
+        pages: list[int] = []
+        for _ in range(count):
+            page = self.pool.allocate()
+            if page is None:
+                for taken in pages:
+                    self.pool.release(taken)
+                raise Refused(Status.INSUFFICIENT_MEMORY)
+            pages.append(page)
+        self._charges[key] = pages
+
+    def release(self, key: Hashable) -> None:
+        """Give the pages of `key` back to the pool."""
+        for page in self._charges.pop(key):
+            self.pool.release(page)
+
+    def is_charged(self, key: Hashable) -> bool:
+        """`charge` was called for `key`, and `release` was not."""
+        return key in self._charges
+
+    # Lifecycle, called by the handlers.
+
+    def new_child(self, flags: int, *, host_managed: bool) -> Partition:
+        """An uninitialized child. `host_managed`: its intercepts become exits for Python, not messages."""
+        hypervisor = self.hypervisor
+        partition_id = hypervisor.last_partition_id + 1
+        frames = self._charge_with_frames(("partition", partition_id), hypervisor.costs.partition, Partition.FRAMES)
+        pool = PagePool(hypervisor.memory)
+        mappings = Mappings(GpaSpace(hypervisor.memory, pool), hypervisor.owners)
+        child = Partition(hypervisor, partition_id, self, pool=pool, mappings=mappings, frames=frames)
+        child.privileges = Privilege.DEFAULT_CHILD & self.privileges
+        child.core.host_managed = host_managed
+        child.core.creation_flags = flags
+        hypervisor.last_partition_id = partition_id
+        self.children[partition_id] = child
+        self.mappings.below.append(child.mappings)
+        hypervisor.partitions[partition_id] = child
+        return child
+
+    def initialize(self) -> None:
+        """Uninitialized -> active."""
+        self.charge("initialize", self.hypervisor.costs.initialize)
+        if not self.space.create():
+            self.release("initialize")
+            raise Refused(Status.INSUFFICIENT_MEMORY)
+        self.state = PartitionState.ACTIVE
+
+    def create_vp(self, index: int) -> VirtualProcessor:
+        """A virtual processor with an interrupt controller, explicitly suspended."""
+        hypervisor = self.hypervisor
+        cost = 0 if self.parent is None else hypervisor.costs.vp
+        frames = VpFrames(*self._charge_with_frames(("vp", index), cost, len(VpFrames._fields)))
+        interrupts = InterruptController(
+            apic_id=index,
+            message_page=hypervisor.memory.page(frames.message_page),
+            event_page=hypervisor.memory.page(frames.event_page),
+        )
+        vp = VirtualProcessor(self.core, self.space, interrupts, index)
+        vp.explicit_suspend = True
+        self.frames[index] = frames
+        self.vps[index] = vp
+        hypervisor.scheduler.add(vp)
+        hypervisor.partition_of[vp] = self
+        return vp
+
+    def add_connection(self, connection: Connection) -> None:
+        """Register a connection and bind it to its port."""
+        connection.port.connection = connection
+        self.connections[connection.id] = connection
+        if connection.port.monitor is not None:
+            connection.port.monitor.lay(self, connection.gpa)
+        self._count_doorbells()
+
+    def remove_connection(self, connection_id: int) -> None:
+        """Free the port for another connection."""
+        connection = self.connections.pop(connection_id)
+        connection.port.connection = None
+        if connection.alive and connection.port.monitor is not None:
+            connection.port.monitor.lift(self)
+        self.release(("connection", connection_id))
+        self._count_doorbells()
+
+    def remove_port(self, port_id: int) -> None:
+        """The port's connection, if any, stays and is dead."""
+        self.ports.pop(port_id).close()
+        self.release(("port", port_id))
+
+    def finalize_step(self) -> bool:
+        """One step of finalization; True when it was the last."""
+        self.state = PartitionState.FINALIZING
+        if self.vps:
+            for index in list(self.vps):
+                self._remove_vp(index)
+            return False
+        if self.ports or self.connections:
+            for connection_id in list(self.connections):
+                self.remove_connection(connection_id)
+            for port_id in list(self.ports):
+                self.remove_port(port_id)
+            return False
+        self.mappings.clear()
+        for key in list(self._charges):
+            self.release(key)
+        self.state = PartitionState.FINALIZED
+        return True
+
+    def delete(self) -> None:
+        """Make the id invalid and give the creation pages back to the parent's pool."""
+        assert self.parent is not None
+        self.parent.release(("partition", self.id))
+        self.parent.mappings.below.remove(self.mappings)
+        del self.parent.children[self.id]
+        del self.hypervisor.partitions[self.id]
+        self.hypervisor.free_frames(self.hypercall_frame, self.reference_tsc_frame)
+
+    def ring_doorbell(self, gpa: int, size: int, value: int) -> bool:
+        """A write to an unmapped GPA: whether a doorbell connection took it."""
+        for connection in self.connections.values():
+            if connection.is_rung_by(gpa, size, value) and connection.alive:
+                connection.port.ring()
+                return True
+        return False
+
+    def _count_doorbells(self) -> None:
+        doorbells = [connection for connection in self.connections.values() if connection.type is PortType.DOORBELL]
+        self.core.has_doorbells = bool(doorbells)
+
+    def _charge_with_frames(self, key: Hashable, pages: int, frame_count: int) -> list[int]:
+        """Charge `pages` and take frames of the reserve, all or none."""
+        frames = self.hypervisor.new_frames(frame_count)
+        try:
+            self.charge(key, pages)
+        except Refused:
+            self.hypervisor.free_frames(*frames)
+            raise
+        return frames
+
+    def _remove_vp(self, index: int) -> None:
+        vp = self.vps.pop(index)
+        self.hypervisor.scheduler.remove(vp)
+        del self.hypervisor.partition_of[vp]
+        self.hypervisor.free_frames(*self.frames.pop(index))
+        self.release(("vp", index))
