@@ -6,7 +6,8 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-FUNCTION = re.compile(r"^[0-9a-f]+ <(?:__pyx_f_\w+?_)?(\w+?)(?:\.\w+)*>:$")
+FUNCTION = re.compile(r"^[0-9a-f]+ <(\S+)>:$")
+HANDLER = re.compile(r"engine_[a-z]+_(op_\d+_\w+)$")
 INSTRUCTION = re.compile(r"^\s+([0-9a-f]+):\t(\S+)(?:\s+(.*))?$")
 INDIRECT = re.compile(r"\*(?:(-?0x[0-9a-f]+)?\(%(\w+)\)|%(\w+))$")
 LOAD = re.compile(r"^(-?0x[0-9a-f]+)?\(%(\w+)\),%\w+$")
@@ -44,7 +45,7 @@ class Instruction:
 
     @property
     def target_name(self) -> str:
-        found = re.search(r"<(?:__pyx_f_\w+?_native_\d+[a-z_]*?_)?([^>+]+)", self.operands)
+        found = re.search(r"<([^>+]+)", self.operands)
         return found.group(1) if found else ""
 
     @property
@@ -63,6 +64,12 @@ class Function:
 
     def __post_init__(self) -> None:
         self._before: dict[int, list[int]] | None = None
+
+    @property
+    def handler(self) -> str:
+        """Name of the handler as in the generated code; empty for any other function."""
+        found = HANDLER.search(self.name)
+        return found.group(1) if found else ""
 
     @property
     def indirect_jumps(self) -> list[Instruction]:
