@@ -18,9 +18,9 @@ CALLER_SAVED = frozenset(("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", 
 def _widths() -> dict[str, str]:
     names = {f"r{n}{suffix}": f"r{n}" for n in range(8, 16) for suffix in ("", "d", "w", "b")}
     for letter in "abcd":
-        names |= {name: f"r{letter}x" for name in (f"r{letter}x", f"e{letter}x", f"{letter}x", f"{letter}l")}
+        names |= dict.fromkeys((f"r{letter}x", f"e{letter}x", f"{letter}x", f"{letter}l"), f"r{letter}x")
     for word in ("si", "di", "bp", "sp"):
-        names |= {name: f"r{word}" for name in (f"r{word}", f"e{word}", word, f"{word}l")}
+        names |= dict.fromkeys((f"r{word}", f"e{word}", word, f"{word}l"), f"r{word}")
     return names
 
 
