@@ -81,9 +81,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environm
     the tests, by a path entry behind its own packages: nothing is downloaded."""
     folder = tmp_path_factory.mktemp("installed") / "venv"
     venv.create(folder, with_pip=True)
+    environment = Environment(folder)
+    environment.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools")     # 3.11 brings an old one
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "behind.pth").write_text("\n".join(dict.fromkeys(
         sysconfig.get_path(scheme) for scheme in ("purelib", "platlib"))) + "\n")
-    environment = Environment(folder)
     environment.run("python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel)
     return environment
