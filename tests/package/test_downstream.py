@@ -29,7 +29,8 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_against_the_wheel(installed: Environment, project: Path) -> None:
-    installed.run("python", "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index", project)
+    installed.run("python", "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index",
+                  project)
     assert installed.run("python", "-c", PROGRAM).strip() == ANSWER
 
 

@@ -64,11 +64,35 @@ cdef inline u64 effective(const vp_t* vp, const op_t* op) noexcept nogil:
             + <u64>op.displacement)
 
 
+cdef inline u64 effective_plain(const vp_t* vp, const op_t* op) noexcept nogil:
+    """The same for an operand without index register, which most are."""
+    return register_get(vp, op.base, 64) + <u64>op.displacement
+
+
 cdef inline u64 implicit_gva(const vp_t* vp, const op_t* op, u64 offset) noexcept nogil:
     """Address of an operand that no ModRM byte names (strings, XLAT): address size and FS or GS by prefix."""
     if op.prefixes & PREFIX_ADDRESS:
         offset = <u32>offset
     return offset + vp.segments[op.third].base if op.third != REGISTER_NONE else offset
+
+
+# The fast halves: a handler asks whether the fast TLB has the whole access, and only then takes the pointer. Where it
+# has not, the handler tail-calls its slow twin, so that the common path needs neither a frame nor a saved register.
+
+cdef inline bint can_read(const vp_t* vp, u64 gva, u32 size_bytes) noexcept nogil:
+    return (gva ^ vp.tlb.read[tlb_slot(gva)].tag) <= PAGE_SIZE - size_bytes
+
+
+cdef inline void* read_place(const vp_t* vp, u64 gva) noexcept nogil:
+    return <void*>(gva + vp.tlb.read[tlb_slot(gva)].addend)
+
+
+cdef inline bint can_write(const vp_t* vp, u64 gva, u32 size_bytes) noexcept nogil:
+    return (gva ^ vp.tlb.write[tlb_slot(gva)].tag) <= PAGE_SIZE - size_bytes
+
+
+cdef inline void* write_place(const vp_t* vp, u64 gva) noexcept nogil:
+    return <void*>(gva + vp.tlb.write[tlb_slot(gva)].addend)
 
 
 cdef inline void* readable(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil:

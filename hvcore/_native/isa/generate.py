@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 OUTPUT = HERE / "generated"
 SEMANTICS = HERE.parent / "sem"
 BANNER = "# Generated from isa/x64.txt by isa/generate.py. Do not edit.\n"
-VARIANTS = 8                            # of a form: register or memory, times four operand sizes
+VARIANTS = 12       # of a form: register, memory, memory without an index register; times four operand sizes
 SIZES = (8, 16, 32, 64)
 OPERAND_BITS = {"b": 8, "w": 16, "d": 32, "q": 64, "u": 8}
 KIND = {**{k: f"KIND_{k}" for k in "EGZBIJOVWSCD"}, "R": "KIND_E", "M": "KIND_E", "U": "KIND_W", "A": "KIND_A",
@@ -48,6 +48,10 @@ class Unit:
     code: dict[str, str] = field(default_factory=dict)
     slots: list[tuple[int, str]] = field(default_factory=list)
     imports: dict[str, set[str]] = field(default_factory=dict)
+
+    def name(self, text: str, row: table.Row, size: int, memory: bool, suffix: str = "") -> str:
+        """The handler with this body: an earlier one, or a new one that is named after the row."""
+        return self.code.setdefault(text, f"op_{len(self.code)}_{row.mnemonic}_{'m' if memory else 'r'}{size}{suffix}")
 
 
 def semantics() -> dict[str, Semantic]:
@@ -121,9 +125,10 @@ def write_register(operand: table.Operand, size: int, row: table.Row, value: str
     return f"register_set(vp, op.{place}, {value}, {operand_bits(operand, size)})"
 
 
-def call(row: table.Row, semantic: Semantic, values: list[str], size: int, memory: bool) -> str:
+def call(row: table.Row, semantic: Semantic, values: list[str], size: int, memory: bool, retry: str = "NULL") -> str:
     """The call of the semantic function, parameters known by name filled in, operand values in order."""
-    known = {"vp": "vp", "op": "op", "width": str(size), "memory": str(memory), "condition": str(row.condition)}
+    known = {"vp": "vp", "op": "op", "width": str(size), "memory": str(memory), "condition": str(row.condition),
+             "retry": retry}
     rest = iter(values)
     arguments = [known[name] if name in known else next(rest) for name in semantic.parameters]
     if left := list(rest):
@@ -132,33 +137,42 @@ def call(row: table.Row, semantic: Semantic, values: list[str], size: int, memor
 
 
 class Handler:
-    """The body of one handler, line by line."""
+    """The body of one handler, line by line.
 
-    def __init__(self, row: table.Row, semantic: Semantic, size: int, memory: bool) -> None:
-        self.row, self.semantic, self.size, self.memory = row, semantic, size, memory
+    With `twin`, the name of its slow twin, it is the fast one: it touches memory through the fast TLB only, and leaves
+    everything else to the twin by a tail call. Without, it is complete."""
+
+    def __init__(self, row: table.Row, semantic: Semantic, size: int, memory: bool, twin: str = "",
+                 indexed: bool = True) -> None:
+        self.row, self.semantic, self.size, self.memory, self.twin = row, semantic, size, memory, twin
+        self.address = "effective(vp, op)" if indexed else "effective_plain(vp, op)"
         self.declarations: list[str] = []
         self.lines: list[str] = []
+        self.has_twin = "retry" in semantic.parameters
 
     def text(self) -> str:
         return "\n".join("    " + line for line in self.declarations + self.lines) + "\n"
 
     def fetch_place(self, operand: table.Operand) -> None:
         """Leave a host pointer to the memory operand in `place`, or stop."""
+        self.has_twin = True
         size_bytes = operand_bits(operand, self.size) // 8
-        address = "effective(vp, op)"
-        if "aligned" in self.row.attributes and size_bytes == 16:
-            self.declarations.append("cdef u64 gva = effective(vp, op)")
+        self.declarations += [f"cdef u64 gva = {self.address}", "cdef void* place"]
+        aligned = "aligned" in self.row.attributes and size_bytes == 16
+        verb = "write" if operand.writes else "read"
+        if self.twin:
+            test = f"not can_{verb}(vp, gva, {size_bytes})" + (" or gva & 15" if aligned else "")
+            self.lines += [f"if unlikely({test}):", f"    return {self.twin}(vp, op)",
+                           f"place = {verb}_place(vp, gva)"]
+            return
+        if aligned:
             self.lines += ["if gva & 15:", "    return raise_error(vp, op, VECTOR_GP, 0)"]
-            address = "gva"
-        if operand.writes:
-            access = f"writable(vp, {address}, {size_bytes}, op.prefixes & OP_STACK, {operand.reads})"
-        else:
-            access = f"readable(vp, {address}, {size_bytes}, op.prefixes & OP_STACK)"
-        self.declarations.append("cdef void* place")
+        access = (f"writable(vp, gva, {size_bytes}, op.prefixes & OP_STACK, {operand.reads})" if operand.writes else
+                  f"readable(vp, gva, {size_bytes}, op.prefixes & OP_STACK)")
         self.lines += [f"place = {access}", "if unlikely(place == NULL):", "    return stop_before(vp, op, vp.stop)"]
 
     def pass_on(self, stored: bool) -> None:
-        if stored:
+        if stored and not self.twin:
             self.lines += ["if unlikely(bounced(vp, place)):", "    return committed(vp, op)"]
         self.lines.append("return next_op(vp, op)")
 
@@ -167,7 +181,7 @@ class Handler:
         values = []
         for operand in self.row.operands:
             if operand.access == "a":
-                values.append("effective(vp, op)")
+                values.append(self.address)
             elif operand.reads and is_memory_operand(operand, self.memory):
                 values.append(f"memory_get(place, {operand_bits(operand, self.size)})")
             elif operand.reads:
@@ -197,7 +211,8 @@ class Handler:
 
     def build_tail(self) -> None:
         self.fetch_memory()
-        self.lines.append("return " + call(self.row, self.semantic, self.values(), self.size, self.memory))
+        self.lines.append("return " + call(self.row, self.semantic, self.values(), self.size, self.memory,
+                                           self.twin or "NULL"))
 
     def vector(self, operand: table.Operand) -> str:
         """Expression for a pointer to a vector operand."""
@@ -270,9 +285,17 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
         unit.imports.setdefault(semantic.room, set()).add(row.semantic)
         for size in sizes_of(row):
             for memory in modes_of(row):
-                text = Handler(row, semantic, size, memory).build()
-                name = unit.code.setdefault(text, f"op_{len(unit.code)}_{row.mnemonic}_{'m' if memory else 'r'}{size}")
-                unit.slots.append((form * VARIANTS + 4 * memory + SIZES.index(size), name))
+                base = form * VARIANTS + SIZES.index(size)
+                complete = Handler(row, semantic, size, memory)
+                text = complete.build()
+                if not complete.has_twin and "effective(" not in text:
+                    unit.slots += [(base + 4 * slot, unit.name(text, row, size, memory))
+                                   for slot in ((1, 2) if memory else (0,))]
+                    continue
+                twin = unit.name(text, row, size, memory, "_slow") if complete.has_twin else ""
+                for slot in (1, 2) if memory else (0,):
+                    fast = Handler(row, semantic, size, memory, twin, indexed=slot == 1).build()
+                    unit.slots.append((base + 4 * slot, unit.name(fast, row, size, memory, "p" if slot == 2 else "")))
     check_all_used(known, used)
     return units
 
