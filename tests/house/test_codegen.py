@@ -105,8 +105,9 @@ def test_a_handler_that_passes_on_jumps(unit: str) -> None:
     bodies = generated(unit)
     there = {handler.handler: handler for handler in handlers(unit)}
     wanted = {name for name in bodies if name.startswith("op_")}
-    assert wanted and wanted <= set(there), f"stripped, or folded into others: {sorted(wanted - set(there))[:5]}"
-    for name in wanted:
+    gone = {name for name in wanted - set(there) if not name.endswith("_slow")}     # a twin may lie inside the fast one
+    assert wanted and not gone, f"stripped, or folded into others: {sorted(gone)[:5]}"
+    for name in wanted & set(there):
         if any(passes_on(word) for word in re.findall(r"\b(\w+)\(", bodies[name])):
             assert there[name].indirect_jumps, f"{name} has no indirect jump: it is no tail call any more"
 

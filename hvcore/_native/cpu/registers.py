@@ -38,9 +38,9 @@ def text() -> str:
                  "        memset(self.vp, 0, sizeof(vp_t))\n\n"
                  "    def __dealloc__(self):\n"
                  "        free(self.vp)\n")
-    for attribute, name, field, kind in rows():
-        view = {"segment": "segment_of(get_segment(self.vp, &self.vp.%s))",
-                "table": "table_of(get_table(self.vp, &self.vp.%s))", "bit": "bool(get_bit(self.vp, &self.vp.%s))"}.get(kind, f"get_{kind}(self.vp, &self.vp.%s)") % field
+    views = {"segment": "segment_of({})", "table": "table_of({})", "bit": "bool({})"}
+    for attribute, _, field, kind in rows():
+        view = views.get(kind, "{}").format(f"get_{kind}(self.vp, &self.vp.{field})")
         pack = {"segment": "pack_segment(value)", "table": "pack_table(value)"}.get(kind, "value")
         lines.append(f"\n    @property\n    def {attribute}(self):\n        return {view}\n\n"
                      f"    @{attribute}.setter\n    def {attribute}(self, value):\n"
