@@ -40,7 +40,8 @@ class Counters(Mapping[str, int]):
     __slots__ = ("_values",)
 
     def __init__(self, values: Mapping[str, int]) -> None:
-        self._values = {name: values[name] for name in sorted(values) if values[name] or "." not in name}
+        complete = {name: 0 for _, name in _LINES} | dict(values)
+        self._values = {name: complete[name] for name in sorted(complete) if complete[name] or "." not in name}
 
     @classmethod
     def collect(cls, totals: Mapping[str, int], groups: Mapping[str, Mapping[str, int]]) -> Counters:

@@ -263,6 +263,21 @@ class ServiceReason(IntEnum):
     INTERCEPT = 3
     UNMAPPED_WRITE = 4
     """Asked before the intercept, if the partition has doorbells."""
+    IO_PORT = 5
+    """IN or OUT of the root: it reaches the machine."""
+
+
+class ExitReason(IntEnum):
+    """Why a virtual processor stopped executing guest code: what `Counters` counts exits by."""
+
+    IO_PORT = 3
+    MEMORY = 4
+    MSR = 5
+    CPUID = 6
+    HYPERCALL = 7
+    EXCEPTION = 8
+    TRIPLE_FAULT = 9
+    UNSUPPORTED = 10
 
 
 class PartitionProperty(IntEnum):

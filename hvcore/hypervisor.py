@@ -15,17 +15,20 @@ from typing import Any
 import numpy as np
 
 from hvcore import intercepts, msrs
-from hvcore._native.engine import Scheduler, VirtualProcessor
+from hvcore._native.engine import Scheduler
 from hvcore._native.space import GpaSpace, PagePool, SystemMemory
 from hvcore.costs import PageCosts
-from hvcore.enums import Hypercall, OverlayKind, PartitionState, Privilege, ServiceReason, Status
+from hvcore.counters import Counters
+from hvcore.enums import AccessMask, Hypercall, OverlayKind, PartitionState, Privilege, ServiceReason, Status
 from hvcore.hypercalls.abi import PAGE_SIZE, Control, Refused, Result
-from hvcore.hypercalls.dispatch import execute
+from hvcore.hypercalls.dispatch import call_name, execute
 from hvcore.hypercalls.guest import guest_call
 from hvcore.hypercalls.table import TABLE
+from hvcore.machine.pc import Machine
 from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_size
 from hvcore.pages import LARGE, RWX, PageOwners, RootMappings
 from hvcore.partition import Partition
+from hvcore.processor import VirtualProcessor
 
 _ROOT_ID = 1
 _RESERVE_BASE = 64 << 20
@@ -63,10 +66,13 @@ class Hypervisor:
         self.memory = SystemMemory(size, _RESERVE_BASE + (size // LARGE) // PAGE_SIZE * PAGE_SIZE)
         self.scheduler = Scheduler(self.memory, processors)
         self.scheduler.service = self.service
+        self.machine = Machine()
         self.owners = PageOwners(size // PAGE_SIZE)
         self.free_pages = FreePages(1, size // PAGE_SIZE - 1)
         self.partitions: dict[int, Partition] = {}
         self.partition_of: dict[VirtualProcessor, Partition] = {}
+        self.past_counters = Counters({})
+        """What partitions that are gone had counted."""
         self._lock = RLock()
         self.last_partition_id = _ROOT_ID
         """Ids ascend and never come back."""
@@ -104,10 +110,14 @@ class Hypervisor:
         finally:
             self._lock.release()
 
-    def run(self, *, max_instructions: int) -> Any:
+    def run(self, *, max_instructions: int | None = None) -> Any:
         """Run every runnable virtual processor until an exit that the caller must see, or the budget's end."""
         with self.exclusive():
             return self.scheduler.run(None, max_instructions)
+
+    def counters(self) -> Counters:
+        """A snapshot of what all partitions counted, also those that are gone."""
+        return sum((partition.counters() for partition in self.partitions.values()), self.past_counters)
 
     def hypercall(
         self, caller: Partition, call: Hypercall | int, input: bytes, *, reps: int | None, start: int, fast: bool
@@ -131,6 +141,7 @@ class Hypervisor:
             while True:
                 result = execute(self, caller, None, word, bytes(input))
                 if result.finished:
+                    caller.hypercalls_by_name[call_name(call)] += 1
                     return result
 
     def service(self, vp: VirtualProcessor, reason: int) -> bool:
@@ -140,7 +151,7 @@ class Hypervisor:
         -------
         bool
             HYPERCALL: the instruction is finished. MSR_READ, MSR_WRITE: done; False = #GP. INTERCEPT: True.
-            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept.
+            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT: True.
         """
         match reason:
             case ServiceReason.HYPERCALL:
@@ -157,6 +168,13 @@ class Hypervisor:
                 return True
             case ServiceReason.UNMAPPED_WRITE:
                 return self.partition_of[vp].ring_doorbell(vp.intercept.gpa, vp.intercept.size, vp.intercept.value)
+            case ServiceReason.IO_PORT:
+                access = vp.intercept
+                if access.access == AccessMask.READ:
+                    vp.answer(self.machine.ports.read(access.port, access.size))
+                else:
+                    self.machine.ports.write(access.port, access.size, access.value)
+                return True
         raise ValueError(f"reason must be a ServiceReason, not {reason}")
 
     def reset(self, partition: Partition) -> None:

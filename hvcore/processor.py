@@ -9,6 +9,7 @@ from hvcore._native import engine
 from hvcore.boot.long_mode import enter_long_mode
 from hvcore.boot.place import top_of_ram
 from hvcore.counters import Counters
+from hvcore.enums import ExitReason
 from hvcore.memory import LARGE_PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -27,18 +28,15 @@ class VirtualProcessor(engine.VirtualProcessor):
 
     partition: Partition
     """Whose it is."""
-    exits_by_kind: Counter[str]
-    """How often which exit ended a run."""
     hypercalls_by_name: Counter[str]
     """Finished hypercalls of its code."""
 
     def attach(self, partition: Partition) -> None:
         """What the constructor does in Python: the native one has the arguments to itself."""
         self.partition = partition
-        self.exits_by_kind = Counter()
         self.hypercalls_by_name = Counter()
 
-    def run(self, max_instructions: int | None = None) -> Any:
+    def run(self, *, max_instructions: int | None = None) -> Any:
         """Run until something needs the caller: an exit of hvcore.exits.
 
         Parameters
@@ -53,9 +51,7 @@ class VirtualProcessor(engine.VirtualProcessor):
             Another thread uses this Hypervisor.
         """
         with self.partition.hypervisor.exclusive():
-            exit_ = super().run(max_instructions)
-        self.exits_by_kind[type(exit_).__name__] += 1
-        return exit_
+            return super().run(max_instructions=max_instructions)
 
     def reset(
         self,
@@ -108,5 +104,6 @@ class VirtualProcessor(engine.VirtualProcessor):
 
     def counters(self) -> Counters:  # type: ignore[override]
         """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""
-        groups = {"exits": self.exits_by_kind, "hypercalls": self.hypercalls_by_name}
+        exits = {ExitReason(reason).name: count for reason, count in self.exit_counters().items()}
+        groups = {"exits": exits, "hypercalls": self.hypercalls_by_name}
         return Counters.collect(super().counters() | self.interrupts.counters(), groups)

@@ -35,3 +35,4 @@ def boot(
     place(partition, image)
     enter_long_mode(partition, vp, rip=image.entry, rsp=tables, identity_map=mapped, tables=tables, page_size=page_size)
     vp.rdi = ram
+    vp.explicit_suspend = False

@@ -12,7 +12,7 @@ from hvcore import intercepts
 from hvcore._native.space import READ, WRITE
 from hvcore.enums import AccessType, MessageType, Status
 from hvcore.hypercalls.abi import PAGE_SIZE, Control, Result
-from hvcore.hypercalls.dispatch import execute
+from hvcore.hypercalls.dispatch import call_name, execute
 from hvcore.hypercalls.table import TABLE, Row
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ class _GuestCall:
         return self._finish(Result(status, self.word.rep_start, b""))
 
     def _finish(self, result: Result) -> bool:
+        self.vp.hypercalls_by_name[call_name(self.word.code)] += 1
         if self.long_mode:
             self.vp.rax = result.word()
         else:
