@@ -25,7 +25,7 @@ from hvcore.hypercalls.dispatch import call_name, execute
 from hvcore.hypercalls.guest import guest_call
 from hvcore.hypercalls.table import TABLE
 from hvcore.machine.pc import Machine
-from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_size
+from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_page_size, parse_size
 from hvcore.pages import LARGE, RWX, PageOwners, RootMappings
 from hvcore.partition import Partition
 from hvcore.processor import VirtualProcessor
@@ -45,18 +45,27 @@ class Hypervisor:
         Logical processors, each with a virtual processor of the root.
     costs : PageCosts
         What objects take from memory pools.
+    root_page_size : int or str
+        Pages of the root's second level, "4 KiB" or "2 MiB".
 
     Raises
     ------
     ValueError
-        `memory` or `processors` is out of range.
+        `memory`, `processors` or `root_page_size` is out of range.
     """
 
     maximum_vps = 2048
     maximum_depth = 3
     """How many levels of partitions there may be below the root."""
 
-    def __init__(self, *, memory: int | str = "1 GiB", processors: int = 2, costs: PageCosts | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        memory: int | str = "1 GiB",
+        processors: int = 2,
+        costs: PageCosts | None = None,
+        root_page_size: int | str = "2 MiB",
+    ) -> None:
         size = parse_size(memory, "memory", multiple_of=LARGE_PAGE_SIZE)
         if not 1 <= processors <= self.maximum_vps:
             raise ValueError(f"processors must be 1 to {self.maximum_vps}, not {processors}")
@@ -76,7 +85,7 @@ class Hypervisor:
         self._lock = RLock()
         self.last_partition_id = _ROOT_ID
         """Ids ascend and never come back."""
-        self.root = self._make_root()
+        self.root = self._make_root(parse_page_size(root_page_size, "root_page_size"))
 
     def __enter__(self) -> Hypervisor:
         return self
@@ -210,10 +219,12 @@ class Hypervisor:
         for frame in frames:
             self.memory.reserve_pool.release(frame)
 
-    def _make_root(self) -> Partition:
+    def _make_root(self, page_size: int) -> Partition:
         space = GpaSpace(self.memory, self.memory.reserve_pool)
         space.create()
-        space.map(0, np.arange(0, self.memory.size // PAGE_SIZE, LARGE, dtype=np.uint64), rights=RWX, large=True)
+        step = page_size // PAGE_SIZE
+        every_page = np.arange(0, self.memory.size // PAGE_SIZE, step, dtype=np.uint64)
+        space.map(0, every_page, rights=RWX, large=step == LARGE)
         mappings = RootMappings(space, self.owners)
         frames = self.new_frames(Partition.FRAMES)
         root = Partition(self, _ROOT_ID, None, pool=PagePool(self.memory), mappings=mappings, frames=frames)

@@ -12,7 +12,7 @@ import numpy as np
 
 from hvcore._native.engine import Segment, Table
 from hvcore.boot.place import top_of_ram, write
-from hvcore.memory import LARGE_PAGE_SIZE, PAGE_SIZE, parse_size
+from hvcore.memory import LARGE_PAGE_SIZE, PAGE_SIZE, parse_page_size, parse_size
 
 if TYPE_CHECKING:
     from hvcore.partition import Partition
@@ -109,9 +109,7 @@ def enter_long_mode(
 
 def _sizes(identity_map: int | str, page_size: int | str) -> tuple[int, bool]:
     """Bytes that are mapped, and whether by large pages."""
-    page = parse_size(page_size, "page_size")
-    if page not in (PAGE_SIZE, LARGE_PAGE_SIZE):
-        raise ValueError(f'page_size must be "4 KiB" or "2 MiB", not {page_size!r}')
+    page = parse_page_size(page_size)
     mapped = parse_size(identity_map, "identity_map", multiple_of=page)
     if mapped > 1 << 47:
         raise ValueError(f"identity_map must be at most 128 TiB, not {mapped:#x}")
