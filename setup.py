@@ -20,10 +20,12 @@ if os.environ.get("HVCORE_SANITIZE"):
     LINK = ["-fsanitize=address"]
 
 
-sys.path.insert(0, str(ROOT / "hvcore/_native/isa"))
-import generate  # noqa: E402  (the instruction table's glue; its folder is no package during the build)
+sys.path[:0] = [str(ROOT / "hvcore/_native/isa"), str(ROOT / "hvcore/_native/cpu")]
+import generate  # noqa: E402  (the tables' glue; their folders are no packages during the build)
+import registers  # noqa: E402
 
 generate.main()
+registers.main()
 
 
 def module(name: str) -> Extension:

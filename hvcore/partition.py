@@ -61,6 +61,8 @@ class Partition:
         self.pool = pool
         self.core: PartitionCore = PartitionCore()
         self.created = hypervisor.scheduler.now
+        self.core.creation_time = self.created
+        self.core.is_root = parent is None
         self.children: dict[int, Partition] = {}
         self.vps: dict[int, VirtualProcessor] = {}
         self.frames: dict[int, VpFrames] = {}

@@ -6,6 +6,10 @@ runs again; a write has completed by itself. Everything is read-only; `rip` is t
 cimport cython
 
 
+class ExitNotCompleted(RuntimeError):
+    """A VP was to run on although its last exit, a read, had not been answered."""
+
+
 cdef str address_text(object exit, tuple names):
     parts = []
     for name in names:

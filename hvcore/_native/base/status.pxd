@@ -9,7 +9,7 @@ cdef enum Stop:
     STOP_STALE              # decoded code was written; blocks must go before anything runs
 
 # Why the scheduler came back to its caller; also the reason in an exit record.
-cpdef enum Reason:
+cdef enum Reason:
     REASON_NONE = 0
     REASON_BUDGET = 1
     REASON_HALT = 2
@@ -22,4 +22,3 @@ cpdef enum Reason:
     REASON_TRIPLE_FAULT = 9
     REASON_UNSUPPORTED = 10     # a mode of the processor that does not exist yet
     REASON_CANCELED = 11
-    REASON_OVERLAY = 12     # SIMP or SIEFP changed: the overlay must follow

@@ -32,6 +32,7 @@ from libc.string cimport memcpy, memset
 cdef enum:
     BLOCK_INSTRUCTIONS = 64
     OPERATIONS_MAXIMUM = 2 * BLOCK_INSTRUCTIONS + 4     # a preparing operation each, an end, its link
+    BLOCK_BYTES_MAXIMUM = 64 + 32 * OPERATIONS_MAXIMUM      # block_t and its operations (engine.pyx checks)
     BUCKETS = 65536
     ARENA_BYTES = 48 << 20
 
@@ -53,8 +54,8 @@ cdef struct block_cache_t:
     u64 generation              # grows when a frame becomes watched: write TLBs must look
     vp_t** vps
     u32 vp_count
-    u8[sizeof(block_t) + OPERATIONS_MAXIMUM * sizeof(op_t)] crossing    # an instruction over a page end
-    u8[sizeof(block_t) + OPERATIONS_MAXIMUM * sizeof(op_t)] head        # the first instructions of a block
+    u8[BLOCK_BYTES_MAXIMUM] crossing    # an instruction over a page end
+    u8[BLOCK_BYTES_MAXIMUM] head        # the first instructions of a block
 
 
 cdef inline i32 lookups_of(const op_t* op) noexcept nogil:

@@ -44,11 +44,12 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
     """An interrupt or NMI that would be taken now."""
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
         return True
-    return vp.rflags_system & FLAG_IF != 0 and irq_pending_vector(vp.irq) >= 0
+    return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_pending_vector(vp.irq) >= 0)
 
 
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
-    return vp.explicit_suspend or vp.intercept_suspend or vp.startup_suspend or vp.answer_pending
+    return (vp.explicit_suspend or vp.intercept_suspend or vp.startup_suspend or vp.answer_pending
+            or vp.exit_waits or vp.shutdown or vp.partition.suspended)
 
 
 cdef inline bint is_runnable(const vp_t* vp) noexcept nogil:
@@ -115,6 +116,12 @@ cdef inline u32 take_events(vp_t* vp) noexcept nogil:
         vp.counters.interrupts += 1
         return deliver_event(vp, event, True)
     if vp.rflags_system & FLAG_IF:
+        if vp.external_pending:
+            vp.external_pending = False
+            vp.external_acknowledged = True
+            event.vector = vp.external_vector
+            vp.counters.interrupts += 1
+            return deliver_event(vp, event, True)
         vector = irq_pending_vector(vp.irq)
         if vector >= 0:
             irq_acknowledge(vp.irq, vector)
@@ -160,7 +167,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
     cdef u32 reason
     cdef int stop
     cdef bint shadow, stepping
-    cdef u64 now
+    cdef u64 now, events
     while True:
         release(vp)
         if cache.machine.ram.stale_count or cache.machine.ram.stale_overflow or cache.full:
@@ -175,18 +182,18 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         shadow = vp.shadow
         vp.shadow = False
         if not shadow:
+            events = vp.counters.interrupts + vp.pending_interruption
             reason = take_events(vp)
             if reason != REASON_NONE:
                 return reason
+            if events != vp.counters.interrupts + vp.pending_interruption:
+                continue                # one was taken: another may be deliverable before the next instruction
         if vp.remaining <= 0:
             vp.shadow = shadow
             return REASON_BUDGET
         if vp.halted:
-            if deadline_of(vp) >= vp.slice_end:
-                return REASON_HALT
-            vp.idle += deadline_of(vp) - now
-            vp.remaining -= <i64>(deadline_of(vp) - now)
-            continue
+            vp.shadow = shadow
+            return REASON_HALT
         stepping = vp.rflags_system & FLAG_TF != 0
         if shadow or stepping:
             withhold_beyond(vp, 1)

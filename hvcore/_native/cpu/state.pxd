@@ -277,6 +277,12 @@ cdef struct vp_t:
     bint intercept_suspend
     bint startup_suspend
     bint halted
+    bint shutdown           # after a triple fault, until reset
+    bint exit_waits         # an exit that its caller has not fetched yet
+    bint external_pending   # ExtINT asserted by the parent ...
+    bint external_acknowledged      # ... taken by the processor, not yet cleared
+    u8 external_vector
+    u32 processor           # logical processor that it runs on
     bint shadow             # one instruction runs before interrupts are looked at
     bint nmi_masked
     bint exception_passed   # the parent has seen the exception at this instruction and lets it through

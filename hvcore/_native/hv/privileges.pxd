@@ -1,7 +1,7 @@
 """Which partition privilege gates which synthetic MSR (TLFS 4.2.2)."""
 from hvcore._native.base.types cimport u32, u64
 from hvcore._native.hv.spec cimport (
-    MSR_APIC_FREQUENCY, MSR_EOI, MSR_SCONTROL, MSR_SINT15, MSR_STIMER0_CONFIG, MSR_STIMER3_COUNT,
+    MSR_APIC_FREQUENCY, MSR_EOI, MSR_SCONTROL, MSR_SIEFP, MSR_SIMP, MSR_SINT15, MSR_STIMER0_CONFIG, MSR_STIMER3_COUNT,
     MSR_TIME_REF_COUNT, MSR_TSC_FREQUENCY, MSR_VP_ASSIST_PAGE, MSR_VP_INDEX, MSR_VP_RUNTIME,
     PRIVILEGE_FREQUENCY, PRIVILEGE_INTERRUPT_CONTROL, PRIVILEGE_REFERENCE_COUNTER, PRIVILEGE_SYNIC,
     PRIVILEGE_SYNTHETIC_TIMERS, PRIVILEGE_VP_INDEX, PRIVILEGE_VP_RUNTIME,
@@ -20,6 +20,8 @@ cdef inline u64 privilege_of(u32 index) noexcept nogil:
         return PRIVILEGE_FREQUENCY
     if MSR_EOI <= index < MSR_VP_ASSIST_PAGE:
         return PRIVILEGE_INTERRUPT_CONTROL
+    if MSR_SIEFP <= index <= MSR_SIMP:
+        return 0                # they move overlay pages
     if MSR_SCONTROL <= index <= MSR_SINT15:
         return PRIVILEGE_SYNIC
     if MSR_STIMER0_CONFIG <= index <= MSR_STIMER3_COUNT:

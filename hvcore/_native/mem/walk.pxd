@@ -183,6 +183,10 @@ cdef inline walk_t walk(ram_t* ram, page_format_t form, space_t* nested, walk_re
                 result.address = slots[depth]
                 return result
             places[depth] = where.spa
+        elif slots[depth] >= ram.size_bytes:
+            # SAFETY: a page that Python still has a view of may have become a table; what it wrote is no address.
+            result.status = WALK_NOT_PRESENT
+            return result
         entry = (<u64*>ram_at(ram, places[depth]))[0]
         depth += 1
         result.references += 1
@@ -234,6 +238,8 @@ cdef inline walk_t walk(ram_t* ram, page_format_t form, space_t* nested, walk_re
         result.spa = where.spa
         if where.status != SECOND_OK:
             result.status = WALK_NESTED
+    elif result.address >= ram.size_bytes:
+        result.status = WALK_NOT_PRESENT        # SAFETY: as above
     else:
         result.spa = result.address
     return result

@@ -14,7 +14,7 @@ from hvcore._native.hv.spec cimport (
     TICKS_PER_REFERENCE_UNIT, TICKS_PER_SECOND,
 )
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
-from hvcore._native.irq.spec cimport DONE, GENERAL_PROTECTION, NOT_MINE, PAGES_CHANGED
+from hvcore._native.irq.spec cimport GENERAL_PROTECTION, NOT_MINE
 from hvcore._native.mem.tlb cimport tlb_flush
 from hvcore._native.base.bits cimport is_canonical
 
@@ -22,7 +22,6 @@ cdef enum MsrOutcome:
     MSR_DONE
     MSR_FAULT               # #GP
     MSR_DEFERRED            # the Python layer decides
-    MSR_OVERLAY             # done, but an overlay page has to follow
 
 
 cdef inline u64 reference_time(const vp_t* vp, u64 now) noexcept nogil:
@@ -62,7 +61,7 @@ cdef inline MsrOutcome synthetic_write(vp_t* vp, u32 index, u64 value, u64 now) 
     if result == NOT_MINE:
         # VP_INDEX, TIME_REF_COUNT and their like can only be read; an ICR that names others is the Python layer's.
         return MSR_DEFERRED if MSR_EOI <= index <= MSR_SINT15 else MSR_FAULT
-    return (MSR_FAULT if result == GENERAL_PROTECTION else MSR_OVERLAY if result == PAGES_CHANGED else MSR_DONE)
+    return (MSR_FAULT if result == GENERAL_PROTECTION else MSR_DONE)
 
 
 cdef inline MsrOutcome msr_read(vp_t* vp, u32 index, u64 now) noexcept nogil:

@@ -5,7 +5,7 @@ leaves the facts in vp.exit; the answer only sets registers.
 """
 from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport (
-    REASON_CPUID, REASON_HALT, REASON_HYPERCALL, REASON_MSR, REASON_OVERLAY, STOP_EXIT, STOP_FAULT, STOP_NONE,
+    REASON_CPUID, REASON_HALT, REASON_HYPERCALL, REASON_MSR, STOP_EXIT, STOP_FAULT, STOP_NONE,
 )
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.cpu.dispatch cimport next_rip, raise_error, raise_fault, stop_after, stop_before, time_at
@@ -21,7 +21,7 @@ from hvcore._native.cpu.state cimport (
 from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_WRITE
 from hvcore._native.mem.tlb cimport tlb_flush, tlb_flush_page
 from hvcore._native.sem.cpuid cimport cpuid
-from hvcore._native.sem.msr cimport MSR_DEFERRED, MSR_DONE, MSR_FAULT, MSR_OVERLAY, msr_read, msr_write
+from hvcore._native.sem.msr cimport MSR_DEFERRED, MSR_DONE, MSR_FAULT, msr_read, msr_write
 
 cdef enum:
     CR0_WRITABLE = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG
@@ -243,7 +243,7 @@ cdef inline int system_wrmsr(vp_t* vp, const op_t* op) noexcept nogil:
     vp.exit.index = index
     vp.exit.value = value
     vp.exit.access = RIGHT_WRITE
-    return leave_for(vp, op, REASON_OVERLAY if outcome == MSR_OVERLAY else REASON_MSR)
+    return leave_for(vp, op, REASON_MSR)
 
 
 cdef inline int system_rdtsc(vp_t* vp, const op_t* op) noexcept nogil:

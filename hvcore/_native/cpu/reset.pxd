@@ -1,0 +1,77 @@
+"""The state of a virtual processor after power-on and INIT (SDM 3A table 10-1; hyperv-abi 6.4)."""
+from hvcore._native.base.types cimport u16, u32, u64
+from hvcore._native.cpu.segments cimport forget_code_page
+from hvcore._native.cpu.state cimport (
+    CR0_EM, FLAG_FIXED, RDX, SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, SLOT_COUNT, SLOT_RIP, VECTOR_UD,
+    block_t, vp_t,
+)
+from hvcore._native.mem.tlb cimport tlb_flush
+from libc.string cimport memset
+
+cdef enum:
+    RESET_CR0 = 0x60000010
+    RESET_RIP = 0xFFF0
+    RESET_MXCSR = 0x1F80
+    RESET_DR6 = 0xFFFF0FF0
+    RESET_DR7 = 0x400
+    RESET_FCW = 0x40
+    RESET_APIC_BASE = 0xFEE00800
+    APIC_BASE_BSP = 0x100
+    CPU_SIGNATURE = 0x6F2
+
+
+cdef inline void vp_init(vp_t* vp) noexcept nogil:
+    """What INIT sets; the rest (MSRs, SSE registers) survives it."""
+    cdef int i
+    memset(vp.registers, 0, SLOT_COUNT * sizeof(u64))
+    vp.registers[SLOT_RIP] = RESET_RIP
+    vp.registers[RDX] = CPU_SIGNATURE
+    vp.flag_result = 1
+    vp.flag_aux = 0
+    vp.rflags_system = 0
+    vp.cpl = 0
+    vp.tlb = &vp.tlbs[0]
+    for i in range(SEGMENT_COUNT):
+        vp.segments[i].base = 0
+        vp.segments[i].limit = 0xFFFF
+        vp.segments[i].selector = 0
+        vp.segments[i].attributes = 0x93
+    vp.segments[SEGMENT_CS].base = <u64>0xFFFF0000
+    vp.segments[SEGMENT_CS].selector = 0xF000
+    vp.segments[SEGMENT_CS].attributes = 0x9B
+    vp.segments[SEGMENT_LDTR].attributes = 0x82
+    vp.segments[SEGMENT_TR].attributes = 0x8B
+    vp.gdtr.base = vp.idtr.base = 0
+    vp.gdtr.limit = vp.idtr.limit = 0xFFFF
+    vp.cr0 = RESET_CR0
+    vp.cr2 = vp.cr3 = vp.cr4 = vp.cr8 = vp.efer = 0
+    memset(vp.dr, 0, sizeof(vp.dr))
+    vp.dr[6] = <u64>RESET_DR6
+    vp.dr[7] = RESET_DR7
+    vp.sse_vector = VECTOR_UD
+    vp.halted = vp.shutdown = vp.shadow = vp.nmi_masked = False
+    vp.pending_interruption = 0
+    vp.exception_passed = False
+    vp.answer_pending = vp.exit_waits = False
+    vp.exit.answered = False
+    tlb_flush(&vp.tlbs[0])
+    tlb_flush(&vp.tlbs[1])
+    forget_code_page(vp)
+
+
+cdef inline void vp_reset(vp_t* vp) noexcept nogil:
+    """Power-on: everything. Processors other than the first wait for a start."""
+    vp_init(vp)
+    memset(vp.xmm, 0, sizeof(vp.xmm))
+    memset(vp.st, 0, sizeof(vp.st))
+    vp.mxcsr = RESET_MXCSR
+    vp.fcw = RESET_FCW
+    vp.fsw = vp.ftw = vp.fop = 0
+    vp.fip = vp.fdp = 0
+    vp.star = vp.lstar = vp.cstar = vp.sfmask = vp.kernel_gs_base = 0
+    vp.sysenter_cs = vp.sysenter_esp = vp.sysenter_eip = 0
+    vp.pat = <u64>0x0007040600070406
+    vp.apic_base = <u64>RESET_APIC_BASE | (APIC_BASE_BSP if vp.index == 0 else 0)
+    vp.tsc_offset = vp.tsc_aux = 0
+    vp.external_pending = vp.external_acknowledged = False
+    vp.startup_suspend = vp.index != 0

@@ -1,0 +1,45 @@
+"""The objects that run guest code. Not for downstream: decoder.pxd is."""
+from hvcore._native.base.types cimport i64, u8, u32, u64
+from hvcore._native.cpu.blocks cimport block_cache_t
+from hvcore._native.cpu.schedule cimport scheduler_t
+from hvcore._native.cpu.state cimport vp_t
+from hvcore._native.hv.state cimport partition_t
+from hvcore._native.irqchip cimport InterruptController
+from hvcore._native.space cimport GpaSpace, SystemMemory
+
+
+cdef class PartitionCore:
+    cdef partition_t partition
+    cdef public u64 creation_flags
+    cdef public bint has_doorbells
+    cdef set cpuid_leaves
+    cdef object msr_ranges
+
+
+cdef class RegisterFile:
+    cdef vp_t* vp
+
+
+cdef class VirtualProcessor(RegisterFile):
+    cdef readonly PartitionCore core
+    cdef readonly GpaSpace space
+    cdef readonly InterruptController interrupts
+    cdef Scheduler scheduler
+    cdef public u64 assist_msr
+    cdef public u64 event_ring_msr
+    cdef dict exit_counts
+    cdef u64 spa_of(self, u64 gpa, u8 right) except? 0
+
+
+cdef class Scheduler:
+    cdef scheduler_t* scheduler
+    cdef block_cache_t* cache
+    cdef SystemMemory memory
+    cdef dict vps                   # address of the vp_t -> VirtualProcessor
+    cdef public object service
+    cdef unsigned long owner        # thread that runs, or 0
+    cdef int verify_code(self) except -1
+    cdef object run_loop(self, VirtualProcessor only, i64 budget)
+    cdef bint serve(self, VirtualProcessor vp, u32 reason) except -1
+    cdef bint serve_msr(self, VirtualProcessor vp) except -1
+    cdef bint tell_parent(self, VirtualProcessor vp, u32 reason) except -1

@@ -1,0 +1,134 @@
+"""Module `engine`: partitions as native code knows them, virtual processors, and the scheduler that runs them.
+
+Contract: one thread at a time runs; guest code never raises a Python exception, it makes an exit. What the run loop
+cannot do by itself goes to `Scheduler.service`; an exception there leaves run() as it is, with the VP still at the
+instruction.
+"""
+from collections import namedtuple
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
+from hvcore._native.base.status cimport *
+from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
+from hvcore._native.cpu.access cimport commit_bounce, read_access, vp_walk, write_access
+from hvcore._native.cpu.blocks cimport (
+    ARENA_BYTES, BUCKETS, block_cache_t, drop_all, find, link, op_fall_through, op_head_end, op_invalid, op_prepare,
+    op_unimplemented, unwind_block,
+)
+from hvcore._native.cpu.flags cimport rflags_read, rflags_write
+from hvcore._native.cpu.reset cimport vp_init, vp_reset
+from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
+from hvcore._native.cpu.segments cimport forget_code_page, set_privilege
+from hvcore._native.cpu.state cimport *
+from hvcore._native.decoder cimport isa
+from hvcore._native.engine_control cimport fill_handlers as fill_control
+from hvcore._native.engine_integer cimport fill_handlers as fill_integer
+from hvcore._native.engine_sse cimport fill_handlers as fill_sse
+from hvcore._native.engine_system cimport fill_handlers as fill_system
+from hvcore._native.exits cimport (
+    Budget, Canceled, Cpuid, ExceptionRaised, Exit, GpaViolation, Halt, IoPort, Mmio, Msr, TripleFault, Unsupported,
+)
+from hvcore._native.exits import ExitNotCompleted
+from hvcore._native.hv.state cimport partition_t
+from hvcore._native.irqchip cimport InterruptController, irq_of
+from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_WRITE
+from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
+from hvcore._native.mem.tlb cimport tlb_t
+from hvcore._native.mem.walk cimport (
+    SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_NOT_PRESENT,
+    WALK_NOT_CANONICAL, second_level_t, space_translate, walk_t,
+)
+from hvcore._native.sem.fxsave cimport MXCSR_MASK
+from hvcore._native.sem.system cimport CR0_WRITABLE, CR4_WRITABLE, flush_translations, update_sse, write_cr8
+from hvcore._native.space cimport GpaSpace, SystemMemory
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+cdef extern from "<stdlib.h>" nogil:
+    void* aligned_alloc(size_t alignment, size_t size_bytes)
+
+WORD64 = 0xFFFFFFFFFFFFFFFF
+cdef enum:
+    PENDING_GENERAL_PROTECTION = 1 | 3 << 1 | 1 << 4 | 13 << 16
+    QUANTA_BETWEEN_SIGNALS = 16
+    IO_BITMAP_BYTES = 65536 // 4
+    HANDLER_SLOTS = 8192 * 8
+    # ServiceReason of hvcore/enums.py
+    SERVICE_HYPERCALL = 0
+    SERVICE_MSR_READ = 1
+    SERVICE_MSR_WRITE = 2
+    SERVICE_INTERCEPT = 3
+    SERVICE_IO_PORT = 5
+    # HvTranslateGva flags and result codes (hyperv-abi 11.1)
+    TRANSLATE_IGNORE_PRIVILEGE = 8
+    TRANSLATE_SET_MARKS = 0x10
+    TRANSLATE_SUPERVISOR = 0x40
+    TRANSLATE_USER = 0x80
+    CACHE_WRITE_BACK = 6
+
+assert sizeof(op_t) == 32 and sizeof(block_t) <= 64
+
+cdef handler_t[HANDLER_SLOTS] handlers
+fill_integer(handlers)
+fill_control(handlers)
+fill_system(handlers)
+fill_sse(handlers)
+
+
+
+cdef void* read_slow(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil:
+    return read_access(vp, gva, size_bytes, stack)
+
+
+cdef void* write_slow(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint update) noexcept nogil:
+    return write_access(vp, gva, size_bytes, stack, update)
+
+
+cdef int commit(vp_t* vp) noexcept nogil:
+    return commit_bounce(vp)
+
+
+cdef void unwind(vp_t* vp, const op_t* op, bint done) noexcept nogil:
+    unwind_block(vp, op, done)
+
+
+cdef block_t* find_block(vp_t* vp) noexcept nogil:
+    return find(vp, <block_cache_t*>vp.machine)
+
+
+cdef block_t* link_block(vp_t* vp, const op_t* slot, bint fallen) noexcept nogil:
+    return link(vp, <block_cache_t*>vp.machine, slot, fallen)
+
+
+cdef int prepare(vp_t* vp, const op_t* op) noexcept nogil:
+    return op_prepare(vp, op)
+
+
+cdef int fall_through(vp_t* vp, const op_t* op) noexcept nogil:
+    return op_fall_through(vp, op)
+
+
+cdef int invalid(vp_t* vp, const op_t* op) noexcept nogil:
+    return op_invalid(vp, op)
+
+
+cdef int unimplemented(vp_t* vp, const op_t* op) noexcept nogil:
+    return op_unimplemented(vp, op)
+
+
+cdef int head_end(vp_t* vp, const op_t* op) noexcept nogil:
+    return op_head_end(vp, op)
+
+
+def is_implemented(u32 form):
+    """Whether any handler exists for a form of the instruction table."""
+    cdef u32 i
+    return any(handlers[form * 8 + i] != NULL for i in range(8))
+
+
+include "engine_registers.pxi"
+include "isa/generated/registers.pxi"
+include "engine_partition.pxi"
+include "engine_processor.pxi"
+include "engine_exits.pxi"
+include "engine_scheduler.pxi"

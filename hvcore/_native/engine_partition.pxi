@@ -1,0 +1,100 @@
+# Chapter of engine.pyx: what the processors of one partition share.
+
+cdef class PartitionCore:
+    """What the processors of one partition share. The Python Partition keeps it up to date."""
+
+    def __dealloc__(self):
+        free(self.partition.io_intercepts)
+
+    def __cinit__(self):
+        self.cpuid_leaves = set()
+        self.msr_ranges = []
+
+    @property
+    def privileges(self):
+        return self.partition.privileges
+
+    @privileges.setter
+    def privileges(self, u64 mask):
+        self.partition.privileges = mask
+
+    @property
+    def guest_os_id(self):
+        return self.partition.guest_os_id
+
+    @guest_os_id.setter
+    def guest_os_id(self, u64 value):
+        self.partition.guest_os_id = value
+
+    @property
+    def hypercall_msr(self):
+        return self.partition.hypercall_msr
+
+    @hypercall_msr.setter
+    def hypercall_msr(self, u64 value):
+        self.partition.hypercall_msr = value
+
+    @property
+    def host_managed(self):
+        """Python is the parent: intercepts become exits."""
+        return bool(self.partition.host_managed)
+
+    @host_managed.setter
+    def host_managed(self, bint value):
+        self.partition.host_managed = value
+
+    @property
+    def is_root(self):
+        return bool(self.partition.is_root)
+
+    @is_root.setter
+    def is_root(self, bint value):
+        self.partition.is_root = value
+
+    @property
+    def suspended(self):
+        return bool(self.partition.suspended)
+
+    @suspended.setter
+    def suspended(self, bint value):
+        self.partition.suspended = value
+
+    @property
+    def creation_time(self):
+        """Ticks."""
+        return self.partition.creation_time
+
+    @creation_time.setter
+    def creation_time(self, u64 ticks):
+        self.partition.creation_time = ticks
+
+    def set_io_intercept(self, u32 first, u32 last, u8 access):
+        """Intercept reads (1), writes (2), both or neither of ports `first` to `last`."""
+        cdef u32 port
+        if self.partition.io_intercepts == NULL:
+            self.partition.io_intercepts = <u8*>calloc(IO_BITMAP_BYTES, 1)
+            if self.partition.io_intercepts == NULL:
+                raise MemoryError("the host has no memory for an I/O bitmap")
+        for port in range(first, min(last, <u32>0xFFFF) + 1):
+            self.partition.io_intercepts[port >> 2] &= ~(3 << 2 * (port & 3))
+            self.partition.io_intercepts[port >> 2] |= (access & 3) << 2 * (port & 3)
+
+    def set_msr_intercept(self, u32 first, u32 last, int access):
+        """Intercept those MSRs of the range that nobody serves."""
+        self.msr_ranges = [kept for kept in self.msr_ranges if kept[:2] != (first, last)]
+        if access:
+            self.msr_ranges.append((first, last, access))
+
+    def set_cpuid_intercept(self, leaf, bint on):
+        """Intercept a CPUID leaf, or all with None."""
+        if on:
+            self.cpuid_leaves.add(leaf)
+        else:
+            self.cpuid_leaves.discard(leaf)
+        self.partition.cpuid_intercept = len(self.cpuid_leaves) > 0
+
+    def set_exception_intercept(self, u8 vector, bint on):
+        if vector > 31:
+            raise ValueError(f"vector must be 0 to 31, not {vector}")
+        self.partition.exception_intercepts &= ~(<u32>1 << vector)
+        self.partition.exception_intercepts |= <u32>on << vector

@@ -1,0 +1,223 @@
+# Chapter of engine.pyx: the virtual processor as Python sees it.
+
+InterceptRecord = namedtuple("InterceptRecord", (
+    "message_type", "instruction_length", "instruction_bytes", "access", "gpa", "gva", "gva_valid", "port", "size",
+    "value", "string", "rep", "msr", "defaults", "vector", "error_code", "software", "parameter"))
+
+REASON_NAMES = {REASON_IO_PORT: "io_port", REASON_MEMORY: "memory", REASON_MSR: "msr", REASON_CPUID: "cpuid",
+                REASON_HYPERCALL: "hypercall", REASON_EXCEPTION: "exception", REASON_TRIPLE_FAULT: "triple_fault",
+                REASON_UNSUPPORTED: "unsupported"}
+
+# Reason -> HV_MESSAGE_TYPE (hyperv-abi 8.3); memory: unmapped, with rights the next number.
+MESSAGES = {REASON_IO_PORT: 0x80010000, REASON_MEMORY: 0x80000000, REASON_MSR: 0x80010001, REASON_CPUID: 0x80010002,
+            REASON_EXCEPTION: 0x80010003, REASON_TRIPLE_FAULT: 0x80000021, REASON_UNSUPPORTED: 0x80000022}
+
+
+cdef class VirtualProcessor(RegisterFile):
+    """A virtual processor. Registers are attributes; `run` executes until an exit.
+
+    Parameters
+    ----------
+    core, space, interrupts
+        What it shares with its partition, and its own interrupt controller.
+    index : int
+        VP index; also its initial APIC id.
+    """
+
+    def __init__(self, PartitionCore core not None, GpaSpace space not None, InterruptController interrupts not None,
+                 u32 index):
+        self.core, self.space, self.interrupts = core, space, interrupts
+        self.exit_counts = {}
+        self.vp.tlbs = <tlb_t*>malloc(2 * sizeof(tlb_t))
+        if self.vp.tlbs == NULL:
+            raise MemoryError("the host has no memory for the TLBs of a virtual processor")
+        core.partition.gpa_reserved = (<u64>0x000FFFFFFFFFF000 & ~(space.space.gpa_limit - 1))
+        self.vp.partition = &core.partition
+        self.vp.space = &space.space
+        self.vp.irq = irq_of(interrupts)
+        self.vp.index = self.vp.apic_id = index
+        vp_reset(self.vp)
+
+    def __dealloc__(self):
+        free(self.vp.tlbs)
+
+    @property
+    def index(self):
+        return self.vp.index
+
+    @property
+    def cpl(self):
+        """Current privilege level."""
+        return self.vp.cpl
+
+    @property
+    def mxcsr(self):
+        return self.vp.mxcsr
+
+    @mxcsr.setter
+    def mxcsr(self, u32 value):
+        if value & ~<u32>MXCSR_MASK:
+            raise ValueError(f"mxcsr cannot hold {value:#x}")
+        self.vp.mxcsr = value
+
+    def reset(self):
+        """Power-on state (SDM 3A table 10-1)."""
+        vp_reset(self.vp)
+
+    def start(self):
+        """Let a processor run that waits for its start-up message."""
+        self.vp.startup_suspend = False
+
+    def read_register(self, u32 name):
+        """The value of an HV_REGISTER_NAME as int of up to 128 bits; None for an unknown name."""
+        return read_named(self.vp, name)
+
+    def write_register(self, u32 name, value):
+        """Set an HV_REGISTER_NAME: an HV_STATUS."""
+        return write_named(self.vp, name, value)
+
+    def run(self, *, max_instructions=None):
+        """Execute until an exit of this VP; at most `max_instructions` retire. Clears ExplicitSuspend.
+
+        Returns
+        -------
+        one of the classes of hvcore.exits
+
+        Raises
+        ------
+        RuntimeError
+            The VP was removed, an exit has not been answered, or another thread is running this machine.
+        ValueError
+            `max_instructions` is negative.
+        """
+        if self.scheduler is None:
+            raise RuntimeError("this virtual processor does not exist any more")
+        self.vp.explicit_suspend = False
+        return self.scheduler.run(self, max_instructions)
+
+    def answer(self, value):
+        """What the last exit asked for: called by `complete` of the exit."""
+        cdef exit_t* exit = &self.vp.exit
+        if exit.reason == REASON_MEMORY:
+            data = int(value).to_bytes(64, "little")
+            memcpy(self.vp.answer, <const char*>data, 64)
+            exit.answered = True
+        elif exit.reason == REASON_MSR:
+            self.rax, self.rdx = value & 0xFFFFFFFF, value >> 32
+        elif exit.string:
+            exit.value = value
+            exit.answered = True
+        elif exit.size_bytes == 4:
+            self.vp.registers[RAX] = value
+        else:
+            data = int(value).to_bytes(8, "little")
+            memcpy(&self.vp.registers[RAX], <const char*>data, exit.size_bytes)
+        self.vp.answer_pending = False
+
+    def counters(self):
+        """What happened on this VP since it was made, by name."""
+        cdef dict names = self.vp.counters
+        names["runtime_ticks"], names["idle_ticks"] = self.vp.runtime, self.vp.idle
+        return names
+
+    def exit_counters(self):
+        """How often each reason ended a stretch of execution, by name."""
+        return {REASON_NAMES[reason]: count for reason, count in sorted(self.exit_counts.items())}
+
+    @property
+    def intercept(self):
+        """The facts of the last exit as an InterceptRecord, for messages to a parent that is guest code."""
+        cdef exit_t* exit = &self.vp.exit
+        kind = MESSAGES.get(exit.reason, 0)
+        if exit.reason == REASON_MEMORY:
+            kind += exit.rights
+        access = {RIGHT_READ: 0, RIGHT_WRITE: 1, RIGHT_READ | RIGHT_WRITE: 1, RIGHT_EXECUTE: 2}.get(exit.access, 0)
+        return InterceptRecord(
+            kind, exit.length, self.instruction_bytes(), access, exit.gpa, exit.gva, bool(exit.gva_valid), exit.port,
+            exit.size_bytes, exit.value, bool(exit.string), bool(exit.repeated), exit.index,
+            (self.vp.cpuid[0], self.vp.cpuid[2], self.vp.cpuid[3], self.vp.cpuid[1]), exit.index,
+            exit.error_code if exit.gva_valid else None, False, exit.gva)
+
+    def instruction_bytes(self):
+        """Up to sixteen bytes at RIP, to the end of their page; empty if they cannot be read."""
+        cdef walk_t found = vp_walk(self.vp, self.vp.registers[SLOT_RIP], RIGHT_EXECUTE, False)
+        if found.status != WALK_OK:
+            return b""
+        size = min(16, PAGE_SIZE - (found.spa & PAGE_OFFSET_MASK))
+        return (<const char*>ram_at(self.vp.space.ram, found.spa))[:size]
+
+    def translate_one(self, u64 gva, u32 flags):
+        """(result code, GPA, cache type, overlay) as HvCallTranslateVirtualAddress wants them (hyperv-abi 11.1)."""
+        cdef u64 access = flags & 7
+        cdef u8 cpl = self.vp.cpl
+        cdef walk_t found
+        self.vp.cpl = 0 if flags & (TRANSLATE_SUPERVISOR | TRANSLATE_IGNORE_PRIVILEGE) else \
+            3 if flags & TRANSLATE_USER else cpl
+        found = vp_walk(self.vp, gva, access, flags & TRANSLATE_SET_MARKS != 0)
+        self.vp.cpl = cpl
+        if found.status == WALK_OK:
+            return 0, found.address, CACHE_WRITE_BACK, bool(found.overlay)
+        if found.status in (WALK_NOT_PRESENT, WALK_NOT_CANONICAL):
+            return 1, 0, CACHE_WRITE_BACK, False
+        if found.status == WALK_RIGHTS:
+            return 2, 0, CACHE_WRITE_BACK, False
+        if found.status == WALK_RESERVED:
+            return 3, 0, CACHE_WRITE_BACK, False
+        code = 7 if found.nested_status == SECOND_OVERLAY else 4
+        if found.nested_status == SECOND_RIGHTS:
+            code = 6 if access & RIGHT_WRITE else 5
+        return code, found.address, CACHE_WRITE_BACK, False
+
+    def walk(self, u64 gva, u64 access=RIGHT_READ):
+        """Translate without side effects: (status, gpa, spa, page shift, second-level page shift, references of the
+        guest's tables, references of the second level)."""
+        cdef walk_t found = vp_walk(self.vp, gva, access, False)
+        return (<int>found.status, found.address, found.spa, found.page_shift, found.nested_page_shift,
+                found.references, found.nested_references)
+
+    cdef u64 spa_of(self, u64 gpa, u8 right) except? 0:
+        cdef second_level_t found = space_translate(self.vp.space, gpa, right)
+        return found.spa if found.status == SECOND_OK else <u64>-1
+
+    def read_gpa(self, u64 gpa, u32 n):
+        """`n` bytes of one page as the VP sees it, overlays included; None if they are not readable."""
+        cdef u64 spa = self.spa_of(gpa, RIGHT_READ)
+        if spa == <u64>-1 or (gpa & PAGE_OFFSET_MASK) + n > PAGE_SIZE:
+            return None
+        return (<const char*>ram_at(self.vp.space.ram, spa))[:n]
+
+    def write_gpa(self, u64 gpa, bytes data not None):
+        """Store into one page as the VP would; False if it is not writable."""
+        cdef u64 spa = self.spa_of(gpa, RIGHT_WRITE)
+        if spa == <u64>-1 or (gpa & PAGE_OFFSET_MASK) + len(data) > PAGE_SIZE:
+            return False
+        memcpy(ram_at(self.vp.space.ram, spa), <const char*>data, len(data))
+        ram_written(self.vp.space.ram, spa, len(data))
+        return True
+
+    def assert_init(self):
+        """INIT: processor state, and all but the first wait for a start-up message."""
+        vp_init(self.vp)
+        self.vp.startup_suspend = self.vp.index != 0
+
+    def assert_startup(self, u8 page):
+        """SIPI, if it is waited for: real mode at page * 4 KiB."""
+        if self.vp.startup_suspend:
+            self.vp.startup_suspend = False
+            self.vp.segments[SEGMENT_CS].selector = <u16>page << 8
+            self.vp.segments[SEGMENT_CS].base = <u64>page << 12
+            self.vp.registers[SLOT_RIP] = 0
+
+    def assert_local(self, int pin):
+        """LINT0 or LINT1: masked at reset, and the register that unmasks it does not exist yet."""
+
+    def assert_external(self, u8 vector):
+        """ExtINT; False while an acknowledged one has not been cleared."""
+        if self.vp.external_acknowledged:
+            return False
+        self.vp.external_pending = True
+        self.vp.external_vector = vector
+        return True
+
+    def withdraw_external(self):
+        self.vp.external_pending = False

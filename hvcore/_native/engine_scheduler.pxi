@@ -1,0 +1,192 @@
+# Chapter of engine.pyx: the scheduler, and what happens between two stretches of guest code.
+
+cdef class Scheduler:
+    """Runs the virtual processors of a machine on its logical processors, one thread of the host at a time.
+
+    Parameters
+    ----------
+    memory : SystemMemory
+    processors : int
+        Logical processors, 1 to 2048.
+    """
+
+    def __cinit__(self, SystemMemory memory not None, u32 processors):
+        cdef u64 frames = memory.ram.size_bytes >> PAGE_SHIFT
+        if not 1 <= processors <= PROCESSORS_MAXIMUM:
+            raise ValueError(f"processors must be 1 to {PROCESSORS_MAXIMUM}, not {processors}")
+        self.memory = memory
+        self.vps = {}
+        self.scheduler = <scheduler_t*>calloc(1, sizeof(scheduler_t))
+        self.cache = <block_cache_t*>calloc(1, sizeof(block_cache_t))
+        if self.scheduler == NULL or self.cache == NULL:
+            raise MemoryError("the host has no memory for a scheduler")
+        self.cache.machine.direct = <direct_t*>malloc(DIRECT_SIZE * sizeof(direct_t))
+        self.cache.buckets = <block_t**>calloc(BUCKETS, sizeof(block_t*))
+        self.cache.frames = <block_t**>calloc(frames, sizeof(block_t*))
+        self.cache.arena = <u8*>malloc(ARENA_BYTES)
+        if self.cache.machine.direct == NULL or self.cache.buckets == NULL or self.cache.frames == NULL \
+                or self.cache.arena == NULL:
+            raise MemoryError("the host has no memory for a block cache")
+        self.cache.isa = isa()
+        self.cache.handlers = handlers
+        self.cache.prepare, self.cache.fall_through, self.cache.head_end = prepare, fall_through, head_end
+        self.cache.invalid, self.cache.unimplemented = invalid, unimplemented
+        self.cache.machine.ram = &memory.ram
+        self.cache.machine.read_slow, self.cache.machine.write_slow = read_slow, write_slow
+        self.cache.machine.commit, self.cache.machine.unwind = commit, unwind
+        self.cache.machine.find_block, self.cache.machine.link_block = find_block, link_block
+        self.scheduler.cache = self.cache
+        self.scheduler.processor_count = self.scheduler.cursor = processors
+        drop_all(self.cache)
+
+    def __dealloc__(self):
+        if self.cache != NULL:
+            free(self.cache.machine.direct)
+            free(self.cache.buckets)
+            free(self.cache.frames)
+            free(self.cache.arena)
+            free(self.cache.vps)
+        free(self.cache)
+        free(self.scheduler)
+
+    @property
+    def now(self):
+        """Virtual time in ticks of 1 ns: that of the processor which is being served, or of the machine."""
+        cdef u32 cursor = self.scheduler.cursor
+        if cursor < self.scheduler.processor_count:
+            return self.scheduler.clocks[cursor]
+        return self.scheduler.quantum_end
+
+    def check_thread(self):
+        """Raises RuntimeError if another thread is running this machine."""
+        if self.owner and self.owner != PyThread_get_thread_ident():
+            raise RuntimeError("another thread is running this machine: use one thread at a time")
+
+    def cancel(self):
+        """Make a run in another thread return at once. Without one, the next run returns immediately."""
+        self.scheduler.canceled = 1
+
+    def add(self, VirtualProcessor vp not None):
+        """Take a VP on: it runs on logical processor `number of VPs so far` modulo their count."""
+        cdef vp_t** grown = <vp_t**>realloc(self.cache.vps, (self.cache.vp_count + 1) * sizeof(vp_t*))
+        if grown == NULL:
+            raise MemoryError("the host has no memory for another virtual processor")
+        self.cache.vps = grown
+        vp.vp.machine = &self.cache.machine
+        vp.vp.processor = self.cache.vp_count % self.scheduler.processor_count
+        vp.vp.slice_start = vp.vp.slice_end = self.now
+        vp.scheduler = self
+        grown[self.cache.vp_count] = vp.vp
+        self.cache.vp_count += 1
+        self.vps[<u64>vp.vp] = vp
+
+    def remove(self, VirtualProcessor vp not None):
+        """Let a VP go. It cannot run any more."""
+        cdef u32 i, kept = 0
+        for i in range(self.cache.vp_count):
+            if self.cache.vps[i] != vp.vp:
+                self.cache.vps[kept] = self.cache.vps[i]
+                kept += 1
+        self.cache.vp_count = kept
+        vp.scheduler = None
+        self.vps.pop(<u64>vp.vp, None)
+
+    def run(self, VirtualProcessor only, max_instructions=None):
+        """Run all VPs until an exit of `only`, or of any with None; its budget is `max_instructions`."""
+        cdef i64 budget = <i64>1 << 62
+        if max_instructions is not None:
+            if max_instructions < 0:
+                raise ValueError(f"max_instructions must not be negative: {max_instructions}")
+            budget = min(max_instructions, 1 << 62)
+        if self.owner:
+            self.check_thread()
+            raise RuntimeError("run() was called while this machine is running")
+        if only is not None and only.vp.answer_pending:
+            raise ExitNotCompleted("the last exit was a read: complete it before running on")
+        if self.memory.exports:
+            self.verify_code()
+        self.owner = PyThread_get_thread_ident()
+        try:
+            return self.run_loop(only, budget)
+        finally:
+            self.owner = 0
+
+    cdef int verify_code(self) except -1:
+        """Python may have written decoded code through a view: forget all of it."""
+        drop_all(self.cache)
+
+    cdef object run_loop(self, VirtualProcessor only, i64 budget):
+        cdef vp_t* chosen = only.vp if only is not None else NULL
+        cdef VirtualProcessor vp
+        cdef u32 reason
+        if chosen != NULL and chosen.exit_waits:
+            chosen.exit_waits = False
+            return exit_for(only, chosen.exit.reason)
+        if chosen != NULL and chosen.shutdown:
+            return plain_exit(only, REASON_TRIPLE_FAULT)
+        while True:
+            with nogil:
+                reason = schedule(self.scheduler, chosen, &budget, QUANTA_BETWEEN_SIGNALS)
+            if reason == REASON_NONE:
+                PyErr_CheckSignals()
+                continue
+            if self.scheduler.current == NULL or (<u64>self.scheduler.current) not in self.vps:
+                if only is None:
+                    raise RuntimeError("this machine has no virtual processor that could run")
+                vp = only
+            else:
+                vp = self.vps[<u64>self.scheduler.current]
+            if reason == REASON_HALT or reason == REASON_BUDGET or reason == REASON_CANCELED:
+                return plain_exit(only if only is not None else vp, reason)
+            vp.vp.counters.exits += 1
+            vp.exit_counts[reason] = vp.exit_counts.get(reason, 0) + 1
+            if self.serve(vp, reason):
+                shorten_quantum(self.scheduler)
+            elif only is None or vp is only:
+                return exit_for(vp, reason)
+            else:
+                vp.vp.exit_waits = True
+
+    cdef bint serve(self, VirtualProcessor vp, u32 reason) except -1:
+        """Do what needs no caller. False: it becomes an exit."""
+        cdef exit_t* exit = &vp.vp.exit
+        if reason == REASON_HYPERCALL:
+            vp.vp.registers[SLOT_RIP] = exit.rip
+            if self.service(vp, SERVICE_HYPERCALL):
+                vp.vp.registers[SLOT_RIP] = exit.rip + exit.length
+            return True
+        if reason == REASON_MSR:
+            return self.serve_msr(vp)
+        if reason == REASON_IO_PORT and vp.vp.partition.is_root:
+            if exit.access == RIGHT_READ:
+                vp.vp.answer_pending = True
+            self.service(vp, SERVICE_IO_PORT)
+            return True
+        if reason == REASON_CPUID and None not in vp.core.cpuid_leaves and exit.index not in vp.core.cpuid_leaves:
+            vp.rax, vp.rbx, vp.rcx, vp.rdx = tuple(vp.vp.cpuid)
+            return True
+        if vp.vp.partition.host_managed or vp.vp.partition.is_root:
+            return False
+        return self.tell_parent(vp, reason)
+
+    cdef bint serve_msr(self, VirtualProcessor vp) except -1:
+        """The Python layer's register, an intercept, or #GP."""
+        cdef exit_t* exit = &vp.vp.exit
+        cdef bint write = exit.access == RIGHT_WRITE
+        if self.service(vp, SERVICE_MSR_WRITE if write else SERVICE_MSR_READ):
+            return True
+        for first, last, access in vp.core.msr_ranges:
+            if first <= exit.index <= last and access & (2 if write else 1):
+                return False if vp.vp.partition.host_managed else self.tell_parent(vp, REASON_MSR)
+        vp.vp.registers[SLOT_RIP] = exit.rip
+        vp.vp.pending_interruption = PENDING_GENERAL_PROTECTION
+        return True
+
+    cdef bint tell_parent(self, VirtualProcessor vp, u32 reason) except -1:
+        """An intercept message, with the VP at the instruction."""
+        vp.vp.exit.reason = reason
+        if reason in (REASON_IO_PORT, REASON_MSR, REASON_CPUID):
+            vp.vp.registers[SLOT_RIP] = vp.vp.exit.rip
+        vp.vp.shutdown = False
+        self.service(vp, SERVICE_INTERCEPT)
+        return True
