@@ -267,19 +267,6 @@ class ServiceReason(IntEnum):
     """IN or OUT of the root: it reaches the machine."""
 
 
-class ExitReason(IntEnum):
-    """Why a virtual processor stopped executing guest code: what `Counters` counts exits by."""
-
-    IO_PORT = 3
-    MEMORY = 4
-    MSR = 5
-    CPUID = 6
-    HYPERCALL = 7
-    EXCEPTION = 8
-    TRIPLE_FAULT = 9
-    UNSUPPORTED = 10
-
-
 class PartitionProperty(IntEnum):
     """HV_PARTITION_PROPERTY_CODE (section 6.3)."""
 

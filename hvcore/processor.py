@@ -9,7 +9,6 @@ from hvcore._native import engine
 from hvcore.boot.long_mode import enter_long_mode
 from hvcore.boot.place import top_of_ram
 from hvcore.counters import Counters
-from hvcore.enums import ExitReason
 from hvcore.memory import LARGE_PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -104,6 +103,5 @@ class VirtualProcessor(engine.VirtualProcessor):
 
     def counters(self) -> Counters:  # type: ignore[override]
         """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""
-        exits = {ExitReason(reason).name: count for reason, count in self.exit_counters().items()}
-        groups = {"exits": exits, "hypercalls": self.hypercalls_by_name}
+        groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name}
         return Counters.collect(super().counters() | self.interrupts.counters(), groups)

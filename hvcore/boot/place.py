@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hvcore.memory import clear
+from hvcore.memory import PAGE_SIZE, clear
 
 if TYPE_CHECKING:
     from hvcore.boot.elf import Image
@@ -33,8 +33,12 @@ def write(partition: Partition, gpa: int, data: bytes) -> None:
 
 def zero(partition: Partition, gpa: int, size: int) -> None:
     """Clear `size` bytes at `gpa`. Raises ValueError, before anything is cleared, if a page of it is not mapped."""
+    memory = partition.hypervisor.memory
     for spa, length in list(_pieces(partition, gpa, size)):
-        clear(partition.hypervisor.memory, spa, length)
+        if spa % PAGE_SIZE or length % PAGE_SIZE:
+            memory.zero(spa, length)
+        else:
+            clear(memory, spa, length)
 
 
 def place(partition: Partition, image: Image) -> None:

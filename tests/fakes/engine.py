@@ -85,7 +85,7 @@ class VirtualProcessor:
     def counters(self) -> dict[str, int]:
         return {}
 
-    def exit_counters(self) -> dict[int, int]:
+    def exit_counters(self) -> dict[str, int]:
         return {}
 
     def read_register(self, name: int) -> int | None:
