@@ -19,7 +19,7 @@ from hvcore._native.engine import Scheduler
 from hvcore._native.space import GpaSpace, PagePool, SystemMemory
 from hvcore.costs import PageCosts
 from hvcore.counters import Counters
-from hvcore.enums import AccessMask, Hypercall, OverlayKind, PartitionState, Privilege, ServiceReason, Status
+from hvcore.enums import AccessType, Hypercall, OverlayKind, PartitionState, Privilege, ServiceReason, Status
 from hvcore.hypercalls.abi import PAGE_SIZE, Control, Refused, Result
 from hvcore.hypercalls.dispatch import call_name, execute
 from hvcore.hypercalls.guest import guest_call
@@ -179,7 +179,7 @@ class Hypervisor:
                 return self.partition_of[vp].ring_doorbell(vp.intercept.gpa, vp.intercept.size, vp.intercept.value)
             case ServiceReason.IO_PORT:
                 access = vp.intercept
-                if access.access == AccessMask.READ:
+                if access.access == AccessType.READ:
                     vp.answer(self.machine.ports.read(access.port, access.size))
                 else:
                     self.machine.ports.write(access.port, access.size, access.value)
