@@ -20,6 +20,7 @@ _CLASS_64, _LITTLE_ENDIAN = 2, 1
 _EXECUTABLE, _SHARED_OBJECT = 2, 3
 _X86_64 = 62
 _LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3
+_ADDRESSES = 1 << 64
 _HEADER = Struct("<4sBBB9xHHIQQQIHHHHHH")
 _PROGRAM_HEADER = Struct("<IIQQQQQQ")
 
@@ -126,6 +127,8 @@ def _segment(data: bytes, header: _ProgramHeader) -> Segment:
         raise ValueError(f"{where}: more bytes in the file ({header.file_size:#x}) than in memory ({header.memory_size:#x})")
     if header.offset + header.file_size > len(data):
         raise ValueError(f"truncated: {where} needs the file up to {header.offset + header.file_size:#x}, not {len(data):#x}")
+    if header.address + header.memory_size > _ADDRESSES:
+        raise ValueError(f"{where} leaves the 64-bit address space")
     if header.virtual_address != header.address:
         raise ValueError(f"{where} is linked for another address, {header.virtual_address:#x}: memory is mapped flat")
     content = data[header.offset : header.offset + header.file_size]
