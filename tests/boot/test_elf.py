@@ -4,32 +4,20 @@ import random
 import struct
 
 import pytest
+from elf_programs import file_of, header
 
 from hvcore.boot import elf
 from hvcore.guests import build
 
-HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 CODE = b"\xf4" * 16
 
 
-def header(*, ident=b"\x7fELF\x02\x01\x01", kind=2, machine=62, entry=0x40_0000, count=1, entry_size=56, offset=64):
-    return HEADER.pack(ident.ljust(16, b"\0"), kind, machine, 1, entry, offset, 0, 0, 64, entry_size, count, 0, 0, 0)
-
-
-def program(*headers, **changes):
-    """A file with the given (kind, address, bytes, memory size); all bytes come behind the headers."""
-    headers = headers or ((1, 0x40_0000, CODE, len(CODE)),)
-    at = 64 + 56 * len(headers)
-    table, data = b"", b""
-    for kind, address, content, memory in headers:
-        table += PROGRAM_HEADER.pack(kind, 5, at + len(data), address, address, len(content), memory, 4096)
-        data += content
-    return header(count=len(headers), **changes) + table + data
+def a_file(*segments, **changes):
+    return file_of(*(segments or ((1, 0x40_0000, CODE, len(CODE)),)), **changes)
 
 
 def test_segments_in_order_with_zeros_behind():
-    data = program((1, 0x60_0000, b"data", 0x1000), (1, 0x40_0000, CODE, len(CODE)), (0x6474E551, 0, b"", 0))
+    data = a_file((1, 0x60_0000, b"data", 0x1000), (1, 0x40_0000, CODE, len(CODE)), (0x6474E551, 0, b"", 0))
     image = elf.load(data)
     assert image.entry == 0x40_0000
     assert image.segments == [(0x40_0000, CODE, 16, 5), (0x60_0000, b"data", 0x1000, 5)]
@@ -37,7 +25,7 @@ def test_segments_in_order_with_zeros_behind():
 
 
 def test_empty_segments_take_no_memory():
-    assert len(elf.load(program((1, 0x40_0000, CODE, 16), (1, 0x40_0008, b"", 0))).segments) == 1
+    assert len(elf.load(a_file((1, 0x40_0000, CODE, 16), (1, 0x40_0008, b"", 0))).segments) == 1
 
 
 def test_root_guest():
@@ -54,21 +42,21 @@ def test_root_guest():
         (b"\x7fE", "not an ELF file"),
         (b"#!/bin/sh\n", "not an ELF file"),
         (b"\x7fELF\x02\x01\x01", "truncated: 7 bytes, the ELF header alone has 64"),
-        (program()[:100], "truncated: program headers end at 0x78, the file at 0x64"),
-        (program()[:-1], "truncated: segment at 0x400000 needs the file up to 0x88, not 0x87"),
+        (a_file()[:100], "truncated: program headers end at 0x78, the file at 0x64"),
+        (a_file()[:-1], "truncated: segment at 0x400000 needs the file up to 0x88, not 0x87"),
         (header(ident=b"\x7fELF\x01\x01\x01"), r"class 1 \(32-bit\)"),
         (header(ident=b"\x7fELF\x02\x02\x01"), "little-endian"),
-        (program(machine=183), r"machine 183, not x86-64 \(62\)"),
-        (program(kind=3), "ET_DYN"),
-        (program(kind=1), "not an executable: ELF type 1"),
-        (program((3, 0, b"/lib/ld.so", 10), (1, 0x40_0000, CODE, 16)), "dynamically linked"),
-        (program((2, 0x41_0000, b"", 0), (1, 0x40_0000, CODE, 16)), "dynamically linked"),
-        (program((4, 0x40_0000, CODE, 16)), "no segments to load"),
-        (program((1, 0x40_0000, CODE, 16), (1, 0x40_000F, CODE, 16)), "0x400000-0x400010 and 0x40000f-0x40001f overlap"),
-        (program((1, 0x40_0000, CODE, 15)), "more bytes in the file"),
-        (program(entry=0x40_0010), "entry point 0x400010 is in none"),
-        (program(entry_size=32), "program headers have 32 bytes"),
-        (program((1, (1 << 64) - 8, CODE, 16)), "segment at 0xfffffffffffffff8 .* 64-bit"),
+        (a_file(machine=183), r"machine 183, not x86-64 \(62\)"),
+        (a_file(kind=3), "ET_DYN"),
+        (a_file(kind=1), "not an executable: ELF type 1"),
+        (a_file((3, 0, b"/lib/ld.so", 10), (1, 0x40_0000, CODE, 16)), "dynamically linked"),
+        (a_file((2, 0x41_0000, b"", 0), (1, 0x40_0000, CODE, 16)), "dynamically linked"),
+        (a_file((4, 0x40_0000, CODE, 16)), "no segments to load"),
+        (a_file((1, 0x40_0000, CODE, 16), (1, 0x40_000F, CODE, 16)), "0x400000-0x400010 and 0x40000f-0x40001f overlap"),
+        (a_file((1, 0x40_0000, CODE, 15)), "more bytes in the file"),
+        (a_file(entry=0x40_0010), "entry point 0x400010 is in none"),
+        (a_file(entry_size=32), "program headers have 32 bytes"),
+        (a_file((1, (1 << 64) - 8, CODE, 16)), "segment at 0xfffffffffffffff8 .* 64-bit"),
     ],
 )
 def test_refusals_of_one_line(data, message):
@@ -78,14 +66,14 @@ def test_refusals_of_one_line(data, message):
 
 
 def test_other_addresses_are_refused():
-    data = bytearray(program())
+    data = bytearray(a_file())
     struct.pack_into("<Q", data, 64 + 16, 0xFFFF_8000_0000_0000)
     with pytest.raises(ValueError, match="linked for another address"):
         elf.load(bytes(data))
 
 
 def test_outside_memory():
-    image = elf.load(program((1, 0x40_0000, CODE, 0x2000)))
+    image = elf.load(a_file((1, 0x40_0000, CODE, 0x2000)))
     image.require_inside(0x40_2000)
     with pytest.raises(ValueError, match="segment 0x400000-0x402000 is outside memory, which ends at 0x401fff"):
         image.require_inside(0x40_1FFF)
@@ -94,7 +82,7 @@ def test_outside_memory():
 @pytest.mark.parametrize("length", range(0, 140, 7))
 def test_every_cut_is_a_value_error(length):
     with pytest.raises(ValueError):
-        elf.load(program()[: min(length, 135)])
+        elf.load(a_file()[: min(length, 135)])
 
 
 def test_random_damage_never_raises_anything_else():
