@@ -73,6 +73,7 @@ cdef class Scheduler:
             raise MemoryError("the host has no memory for another virtual processor")
         self.cache.vps = grown
         vp.vp.machine = &self.cache.machine
+        vp.vp.direct = self.cache.machine.direct
         vp.vp.processor = self.cache.vp_count % self.scheduler.processor_count
         vp.vp.slice_start = vp.vp.slice_end = self.now
         vp.scheduler = self

@@ -87,7 +87,7 @@ cdef inline int go(vp_t* vp, u64 rip) noexcept nogil:
     vp.registers[SLOT_RIP] = rip
     if likely((rip ^ vp.code_gva) <= PAGE_OFFSET_MASK):
         spa = vp.code_spa | (rip & PAGE_OFFSET_MASK)
-        entry = &vp.machine.direct[spa & (DIRECT_SIZE - 1)]
+        entry = &vp.direct[spa & (DIRECT_SIZE - 1)]
         if likely(entry.spa == spa):
             return enter(vp, entry.block)
     block = vp.machine.find_block(vp)

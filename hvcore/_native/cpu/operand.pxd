@@ -71,6 +71,25 @@ cdef inline u64 implicit_gva(const vp_t* vp, const op_t* op, u64 offset) noexcep
     return offset + vp.segments[op.third].base if op.third != REGISTER_NONE else offset
 
 
+# The fast halves: a handler asks whether the fast TLB has the whole access, and only then takes the pointer. Where it
+# has not, the handler tail-calls its slow twin, so that the common path needs neither a frame nor a saved register.
+
+cdef inline bint can_read(const vp_t* vp, u64 gva, u32 size_bytes) noexcept nogil:
+    return (gva ^ vp.tlb.read[tlb_slot(gva)].tag) <= PAGE_SIZE - size_bytes
+
+
+cdef inline void* read_place(const vp_t* vp, u64 gva) noexcept nogil:
+    return <void*>(gva + vp.tlb.read[tlb_slot(gva)].addend)
+
+
+cdef inline bint can_write(const vp_t* vp, u64 gva, u32 size_bytes) noexcept nogil:
+    return (gva ^ vp.tlb.write[tlb_slot(gva)].tag) <= PAGE_SIZE - size_bytes
+
+
+cdef inline void* write_place(const vp_t* vp, u64 gva) noexcept nogil:
+    return <void*>(gva + vp.tlb.write[tlb_slot(gva)].addend)
+
+
 cdef inline void* readable(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil:
     """Host pointer to `size_bytes` that may be read now, or NULL: vp.stop says why."""
     cdef fast_entry_t* entry = &vp.tlb.read[tlb_slot(gva)]

@@ -218,6 +218,7 @@ cdef struct vp_t:
     int stop                # why an access or a block could not be had: a Stop
     block_t* block          # the running one
     tlb_t* tlb              # of the current privilege
+    direct_t* direct        # of the machine
     machine_t* machine
     u64 code_gva            # page that instructions come from, and where it lies
     u64 code_spa

@@ -121,9 +121,10 @@ def write_register(operand: table.Operand, size: int, row: table.Row, value: str
     return f"register_set(vp, op.{place}, {value}, {operand_bits(operand, size)})"
 
 
-def call(row: table.Row, semantic: Semantic, values: list[str], size: int, memory: bool) -> str:
+def call(row: table.Row, semantic: Semantic, values: list[str], size: int, memory: bool, retry: str = "NULL") -> str:
     """The call of the semantic function, parameters known by name filled in, operand values in order."""
-    known = {"vp": "vp", "op": "op", "width": str(size), "memory": str(memory), "condition": str(row.condition)}
+    known = {"vp": "vp", "op": "op", "width": str(size), "memory": str(memory), "condition": str(row.condition),
+             "retry": retry}
     rest = iter(values)
     arguments = [known[name] if name in known else next(rest) for name in semantic.parameters]
     if left := list(rest):
@@ -132,33 +133,40 @@ def call(row: table.Row, semantic: Semantic, values: list[str], size: int, memor
 
 
 class Handler:
-    """The body of one handler, line by line."""
+    """The body of one handler, line by line.
 
-    def __init__(self, row: table.Row, semantic: Semantic, size: int, memory: bool) -> None:
-        self.row, self.semantic, self.size, self.memory = row, semantic, size, memory
+    With `twin`, the name of its slow twin, it is the fast one: it touches memory through the fast TLB only, and leaves
+    everything else to the twin by a tail call. Without, it is complete."""
+
+    def __init__(self, row: table.Row, semantic: Semantic, size: int, memory: bool, twin: str = "") -> None:
+        self.row, self.semantic, self.size, self.memory, self.twin = row, semantic, size, memory, twin
         self.declarations: list[str] = []
         self.lines: list[str] = []
+        self.has_twin = "retry" in semantic.parameters
 
     def text(self) -> str:
         return "\n".join("    " + line for line in self.declarations + self.lines) + "\n"
 
     def fetch_place(self, operand: table.Operand) -> None:
         """Leave a host pointer to the memory operand in `place`, or stop."""
+        self.has_twin = True
         size_bytes = operand_bits(operand, self.size) // 8
-        address = "effective(vp, op)"
-        if "aligned" in self.row.attributes and size_bytes == 16:
-            self.declarations.append("cdef u64 gva = effective(vp, op)")
+        self.declarations += ["cdef u64 gva = effective(vp, op)", "cdef void* place"]
+        aligned = "aligned" in self.row.attributes and size_bytes == 16
+        verb = "write" if operand.writes else "read"
+        if self.twin:
+            test = f"not can_{verb}(vp, gva, {size_bytes})" + (" or gva & 15" if aligned else "")
+            self.lines += [f"if unlikely({test}):", f"    return {self.twin}(vp, op)",
+                           f"place = {verb}_place(vp, gva)"]
+            return
+        if aligned:
             self.lines += ["if gva & 15:", "    return raise_error(vp, op, VECTOR_GP, 0)"]
-            address = "gva"
-        if operand.writes:
-            access = f"writable(vp, {address}, {size_bytes}, op.prefixes & OP_STACK, {operand.reads})"
-        else:
-            access = f"readable(vp, {address}, {size_bytes}, op.prefixes & OP_STACK)"
-        self.declarations.append("cdef void* place")
+        access = (f"writable(vp, gva, {size_bytes}, op.prefixes & OP_STACK, {operand.reads})" if operand.writes else
+                  f"readable(vp, gva, {size_bytes}, op.prefixes & OP_STACK)")
         self.lines += [f"place = {access}", "if unlikely(place == NULL):", "    return stop_before(vp, op, vp.stop)"]
 
     def pass_on(self, stored: bool) -> None:
-        if stored:
+        if stored and not self.twin:
             self.lines += ["if unlikely(bounced(vp, place)):", "    return committed(vp, op)"]
         self.lines.append("return next_op(vp, op)")
 
@@ -196,7 +204,8 @@ class Handler:
 
     def build_tail(self) -> None:
         self.fetch_memory()
-        self.lines.append("return " + call(self.row, self.semantic, self.values(), self.size, self.memory))
+        self.lines.append("return " + call(self.row, self.semantic, self.values(), self.size, self.memory,
+                                           self.twin or "NULL"))
 
     def vector(self, operand: table.Operand) -> str:
         """Expression for a pointer to a vector operand."""
@@ -260,8 +269,13 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
         unit.imports.setdefault(semantic.room, set()).add(row.semantic)
         for size in sizes_of(row):
             for memory in modes_of(row):
-                text = Handler(row, semantic, size, memory).build()
-                name = unit.code.setdefault(text, f"op_{len(unit.code)}_{row.mnemonic}_{'m' if memory else 'r'}{size}")
+                stem = f"op_{len(unit.code)}_{row.mnemonic}_{'m' if memory else 'r'}{size}"
+                handler = Handler(row, semantic, size, memory)
+                text = handler.build()
+                if handler.has_twin:
+                    twin = unit.code.setdefault(text, f"{stem}_slow")
+                    text = Handler(row, semantic, size, memory, twin).build()
+                name = unit.code.setdefault(text, stem)
                 unit.slots.append((form * VARIANTS + 4 * memory + SIZES.index(size), name))
     shaped = {name for name, s in known.items() if s.parameters[:2] == ("vp", "op") and s.parameters[-1:] == ("width",)
               and name.startswith(tuple(p for prefixes in UNITS.values() for p in prefixes))}

@@ -3,39 +3,51 @@ from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport STOP_NONE
 from hvcore._native.base.types cimport i64, u8, u32, u64
 from hvcore._native.cpu.dispatch cimport (
-    committed, go, go_linked, next_op, next_rip, raise_error, stop_after, stop_before,
+    committed, go, go_linked, next_op, next_rip, raise_error, stop_after, stop_before, unlikely,
 )
 from hvcore._native.cpu.flags cimport condition_holds, flag_zero, flags_load, rflags_read
 from hvcore._native.cpu.operand cimport (
-    bounced, effective, memory_get, memory_set, readable, register_get, register_set, writable,
+    bounced, can_read, can_write, effective, memory_get, memory_set, read_place, readable, register_get, register_set,
+    writable, write_place,
 )
 from hvcore._native.cpu.state cimport (
     OP_STACK, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, FLAGS_SYSTEM, RBP, RCX, RSP,
-    SLOT_RIP, VECTOR_GP, op_t, vp_t,
+    SLOT_RIP, VECTOR_GP, handler_t, op_t, vp_t,
 )
 from hvcore._native.decode.spec cimport PREFIX_ADDRESS
 
 
-cdef inline int control_push(vp_t* vp, const op_t* op, u64 value, int width) noexcept nogil:
+cdef inline int control_push(vp_t* vp, const op_t* op, u64 value, int width, handler_t retry) noexcept nogil:
     cdef u64 top = vp.registers[RSP] - (width >> 3)
-    cdef void* place = writable(vp, top, width >> 3, 1, False)
-    if place == NULL:
-        return stop_before(vp, op, vp.stop)
+    cdef void* place
+    if retry != NULL:
+        if unlikely(not can_write(vp, top, width >> 3)):
+            return retry(vp, op)
+        place = write_place(vp, top)
+    else:
+        place = writable(vp, top, width >> 3, 1, False)
+        if place == NULL:
+            return stop_before(vp, op, vp.stop)
     memory_set(place, value, width)
     vp.registers[RSP] = top
-    if bounced(vp, place):
+    if retry == NULL and bounced(vp, place):
         return committed(vp, op)
     return next_op(vp, op)
 
 
-cdef inline int control_pop(vp_t* vp, const op_t* op, int width) noexcept nogil:
-    cdef void* place = readable(vp, vp.registers[RSP], width >> 3, 1)
-    cdef u64 value
-    if place == NULL:
-        return stop_before(vp, op, vp.stop)
-    value = memory_get(place, width)
-    vp.registers[RSP] += width >> 3
-    register_set(vp, op.rm, value, width)
+cdef inline int control_pop(vp_t* vp, const op_t* op, int width, handler_t retry) noexcept nogil:
+    cdef u64 top = vp.registers[RSP]
+    cdef void* place
+    if retry != NULL:
+        if unlikely(not can_read(vp, top, width >> 3)):
+            return retry(vp, op)
+        place = read_place(vp, top)
+    else:
+        place = readable(vp, top, width >> 3, 1)
+        if place == NULL:
+            return stop_before(vp, op, vp.stop)
+    vp.registers[RSP] = top + (width >> 3)
+    register_set(vp, op.rm, memory_get(place, width), width)
     return next_op(vp, op)
 
 
@@ -61,7 +73,7 @@ cdef inline int control_pop_to(vp_t* vp, const op_t* op, int width, bint memory)
 
 
 cdef inline int control_pushf(vp_t* vp, const op_t* op, int width) noexcept nogil:
-    return control_push(vp, op, rflags_read(vp) & ~<u64>(FLAG_RF | FLAG_VM), width)
+    return control_push(vp, op, rflags_read(vp) & ~<u64>(FLAG_RF | FLAG_VM), width, NULL)
 
 
 cdef inline int control_popf(vp_t* vp, const op_t* op, int width) noexcept nogil:
@@ -173,27 +185,40 @@ cdef inline int control_jump_to(vp_t* vp, const op_t* op, u64 target) noexcept n
     return go(vp, target)
 
 
-cdef inline int control_call(vp_t* vp, const op_t* op) noexcept nogil:
-    cdef u64* place = <u64*>writable(vp, vp.registers[RSP] - 8, 8, 1, False)
-    if place == NULL:
-        return stop_before(vp, op, vp.stop)
+cdef inline int control_call(vp_t* vp, const op_t* op, handler_t retry) noexcept nogil:
+    cdef u64 top = vp.registers[RSP] - 8
+    cdef u64* place
+    if retry != NULL:
+        if unlikely(not can_write(vp, top, 8)):
+            return retry(vp, op)
+        place = <u64*>write_place(vp, top)
+    else:
+        place = <u64*>writable(vp, top, 8, 1, False)
+        if place == NULL:
+            return stop_before(vp, op, vp.stop)
     place[0] = next_rip(vp, op)
-    vp.registers[RSP] -= 8
-    if bounced(vp, place):
+    vp.registers[RSP] = top
+    if retry == NULL and bounced(vp, place):
         return committed_jump(vp, vp.registers[SLOT_RIP] + <u64>op.immediate)
     return go_linked(vp, op, op.immediate, False)
 
 
-cdef inline int control_call_to(vp_t* vp, const op_t* op, u64 target) noexcept nogil:
+cdef inline int control_call_to(vp_t* vp, const op_t* op, u64 target, handler_t retry) noexcept nogil:
+    cdef u64 top = vp.registers[RSP] - 8
     cdef u64* place
-    if not is_canonical(target):
+    if unlikely(not is_canonical(target)):
         return raise_error(vp, op, VECTOR_GP, 0)
-    place = <u64*>writable(vp, vp.registers[RSP] - 8, 8, 1, False)
-    if place == NULL:
-        return stop_before(vp, op, vp.stop)
+    if retry != NULL:
+        if unlikely(not can_write(vp, top, 8)):
+            return retry(vp, op)
+        place = <u64*>write_place(vp, top)
+    else:
+        place = <u64*>writable(vp, top, 8, 1, False)
+        if place == NULL:
+            return stop_before(vp, op, vp.stop)
     place[0] = next_rip(vp, op)
-    vp.registers[RSP] -= 8
-    if bounced(vp, place):
+    vp.registers[RSP] = top
+    if retry == NULL and bounced(vp, place):
         return committed_jump(vp, target)
     return go(vp, target)
 
@@ -204,12 +229,19 @@ cdef inline int committed_jump(vp_t* vp, u64 target) noexcept nogil:
     return vp.machine.commit(vp)
 
 
-cdef inline int control_return(vp_t* vp, const op_t* op) noexcept nogil:
+cdef inline int control_return(vp_t* vp, const op_t* op, handler_t retry) noexcept nogil:
     """`immediate` more bytes are dropped from the stack."""
-    cdef u64* place = <u64*>readable(vp, vp.registers[RSP], 8, 1)
-    if place == NULL:
-        return stop_before(vp, op, vp.stop)
-    if not is_canonical(place[0]):
+    cdef u64 top = vp.registers[RSP]
+    cdef u64* place
+    if retry != NULL:
+        if unlikely(not can_read(vp, top, 8)):
+            return retry(vp, op)
+        place = <u64*>read_place(vp, top)
+    else:
+        place = <u64*>readable(vp, top, 8, 1)
+        if place == NULL:
+            return stop_before(vp, op, vp.stop)
+    if unlikely(not is_canonical(place[0])):
         return raise_error(vp, op, VECTOR_GP, 0)
-    vp.registers[RSP] += 8 + <u64>op.immediate
+    vp.registers[RSP] = top + 8 + <u64>op.immediate
     return go(vp, place[0])
