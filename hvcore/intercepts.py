@@ -78,7 +78,7 @@ def deliver(hypervisor: Hypervisor, vp: VirtualProcessor, record: InterceptRecor
     partition = hypervisor.partition_of[vp]
     parent = partition.parent
     assert parent is not None, "the root has no parent to intercept for it"
-    vp.intercept_suspend = True
+    vp.suspend_for_intercept()
     targets = [target for _, target in sorted(parent.vps.items())]
     accepting = [target for target in targets if target.interrupts.accepts_messages]
     for target in (accepting or targets)[:1]:

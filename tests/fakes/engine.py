@@ -88,6 +88,9 @@ class VirtualProcessor:
     def exit_counters(self) -> dict[str, int]:
         return {}
 
+    def suspend_for_intercept(self) -> None:
+        self.intercept_suspend = True
+
     def read_register(self, name: int) -> int | None:
         return int(getattr(self, _NAMED[name][0])) if name in _NAMED else None
 
