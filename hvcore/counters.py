@@ -132,4 +132,5 @@ class Counters(Mapping[str, int]):
             rows += [(f"  {kind}", count, "") for kind, count in self.by_kind(name).items()]
         label_width = max(len(label) for label, _, _ in rows)
         count_width = max(len(f"{count:,}") for _, count, _ in rows)
-        return "\n".join(f"{label:<{label_width}}  {count:>{count_width},}  {note}".rstrip() for label, count, note in rows)
+        lines = (f"{label:<{label_width}}  {count:>{count_width},}  {note}" for label, count, note in rows)
+        return "\n".join(line.rstrip() for line in lines)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 from hvcore.enums import CacheType, MessageType
 
 if TYPE_CHECKING:
-    from hvcore._native.engine import Segment, VirtualProcessor
+    from hvcore._native.engine import Segment
     from hvcore.hypervisor import Hypervisor
+    from hvcore.processor import VirtualProcessor
 
 _CR0_PE, _CR0_AM = 1, 1 << 18
 _EFER_LMA = 1 << 10

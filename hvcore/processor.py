@@ -1,4 +1,4 @@
-"""The virtual processor that Python users hold: the native one, with modes to reset into, register sets and counters."""
+"""The virtual processor that Python users hold: the native one, with modes, register sets and counters."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from hvcore.memory import LARGE_PAGE_SIZE
 if TYPE_CHECKING:
     from hvcore.partition import Partition
 
-_GENERAL = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15 rip rflags".split()
-_CONTROL = "cr0 cr2 cr3 cr4 cr8 efer mxcsr".split()
-INTEGERS = (*_GENERAL, *_CONTROL, *(f"xmm{number}" for number in range(16)))
+INTEGERS = (
+    *("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
+    *("rip", "rflags", "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "mxcsr"),
+    *(f"xmm{number}" for number in range(16)),
+)
 """What `registers()` reads."""
-SETTABLE = frozenset(INTEGERS) | set("cs ds es fs gs ss ldtr tr gdtr idtr".split())
+SETTABLE = {*INTEGERS, "cs", "ds", "es", "fs", "gs", "ss", "ldtr", "tr", "gdtr", "idtr"}
 """What `registers(...)` sets."""
 
 

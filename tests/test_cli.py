@@ -212,7 +212,10 @@ def test_bad_usage(arguments, words):
 def test_interrupt(code, form):
     process = subprocess.Popen(
         [sys.executable, "-m", "hvcore", "run", str(code(b"\x66\xba\xf8\x03\xb0\x0a\xee" + HANG)), *form],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
     )
     time.sleep(1.5)
     begin = time.monotonic()

@@ -38,6 +38,11 @@ class Segment(NamedTuple):
         """The first address behind it."""
         return self.address + self.memory_size
 
+    @property
+    def span(self) -> str:
+        """Its addresses, for messages."""
+        return f"{self.address:#x}-{self.end:#x}"
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -55,9 +60,7 @@ class Image:
         """Raise ValueError unless all of it lies in memory of `size` bytes from address 0."""
         for segment in self.segments:
             if segment.end > size:
-                raise ValueError(
-                    f"segment {segment.address:#x}-{segment.end:#x} is outside memory, which ends at {size:#x}"
-                )
+                raise ValueError(f"segment {segment.span} is outside memory, which ends at {size:#x}")
 
 
 class _ProgramHeader(NamedTuple):
@@ -101,7 +104,7 @@ def load(data: bytes) -> Image:
         raise ValueError("no segments to load")
     for lower, upper in pairwise(segments):
         if lower.end > upper.address:
-            raise ValueError(f"segments {lower.address:#x}-{lower.end:#x} and {upper.address:#x}-{upper.end:#x} overlap")
+            raise ValueError(f"segments {lower.span} and {upper.span} overlap")
     if not any(segment.address <= entry < segment.end for segment in segments):
         raise ValueError(f"the entry point {entry:#x} is in none of its segments")
     return Image(entry, segments)
@@ -112,7 +115,8 @@ def _loaded(data: bytes, offset: int, entry_size: int, count: int) -> list[_Prog
     if count and entry_size != _PROGRAM_HEADER.size:
         raise ValueError(f"program headers have {entry_size} bytes, not {_PROGRAM_HEADER.size}")
     if offset + count * entry_size > len(data):
-        raise ValueError(f"truncated: program headers end at {offset + count * entry_size:#x}, the file at {len(data):#x}")
+        end = offset + count * entry_size
+        raise ValueError(f"truncated: program headers end at {end:#x}, the file at {len(data):#x}")
     headers = [
         _ProgramHeader(*_PROGRAM_HEADER.unpack_from(data, offset + index * entry_size)) for index in range(count)
     ]
@@ -124,12 +128,15 @@ def _loaded(data: bytes, offset: int, entry_size: int, count: int) -> list[_Prog
 def _segment(data: bytes, header: _ProgramHeader) -> Segment:
     where = f"segment at {header.address:#x}"
     if header.file_size > header.memory_size:
-        raise ValueError(f"{where}: more bytes in the file ({header.file_size:#x}) than in memory ({header.memory_size:#x})")
-    if header.offset + header.file_size > len(data):
-        raise ValueError(f"truncated: {where} needs the file up to {header.offset + header.file_size:#x}, not {len(data):#x}")
+        raise ValueError(
+            f"{where}: {header.file_size:#x} bytes in the file, more than {header.memory_size:#x} in memory"
+        )
+    end = header.offset + header.file_size
+    if end > len(data):
+        raise ValueError(f"truncated: {where} needs the file up to {end:#x}, not {len(data):#x}")
     if header.address + header.memory_size > _ADDRESSES:
         raise ValueError(f"{where} leaves the 64-bit address space")
     if header.virtual_address != header.address:
         raise ValueError(f"{where} is linked for another address, {header.virtual_address:#x}: memory is mapped flat")
-    content = data[header.offset : header.offset + header.file_size]
+    content = data[header.offset : end]
     return Segment(header.address, content, header.memory_size, header.flags & (READ | WRITE | EXECUTE))

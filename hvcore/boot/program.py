@@ -1,4 +1,4 @@
-"""Boots a static program in a partition: image at its addresses, 64-bit mode, a stack and the tables at the top of RAM."""
+"""Boots a static program in a partition: in 64-bit mode, with a stack and its tables at the top of RAM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ STACK_SIZE = 64 << 10
 
 
 def boot(
-    partition: Partition, vp: VirtualProcessor, image: Image, *, stack: int | str = STACK_SIZE, page_size: int | str = "2 MiB"
+    partition: Partition,
+    vp: VirtualProcessor,
+    image: Image,
+    *,
+    stack: int | str = STACK_SIZE,
+    page_size: int | str = "2 MiB",
 ) -> None:
     """Load `image` and make `vp` begin at its entry point: RDI = bytes of RAM, RSP = the top of a stack.
 

@@ -66,14 +66,28 @@ def _add_run(commands: _SubParsersAction[_Parser]) -> None:
         "RAX = 0. With PROGRAM, a static ELF64 program: run it in a child partition until it halts.",
     )
     run.add_argument("program", nargs="?", metavar="PROGRAM", help="a static ELF64 executable for x86-64")
-    run.add_argument("--memory", type=_memory, default=_memory(DEFAULT_MEMORY), metavar="SIZE",
-                     help=f'RAM of the guest, a multiple of 2 MiB, like "64 MiB" (default: {DEFAULT_MEMORY})')
+    run.add_argument(
+        "--memory",
+        type=_memory,
+        default=_memory(DEFAULT_MEMORY),
+        metavar="SIZE",
+        help=f'RAM of the guest, a multiple of 2 MiB, like "64 MiB" (default: {DEFAULT_MEMORY})',
+    )
     run.add_argument("--guest-pages", choices=PAGE_SIZES, default="4K", help="page size of the guest's tables")
     run.add_argument("--nested-pages", choices=PAGE_SIZES, default="4K", help="page size of the second level")
-    run.add_argument("--vps", type=_count, metavar="N",
-                     help="virtual processors of the child; the program runs on the first (default: 1)")
-    run.add_argument("--processors", type=_count, default=DEFAULT_PROCESSORS, metavar="N",
-                     help=f"logical processors (default: {DEFAULT_PROCESSORS})")
+    run.add_argument(
+        "--vps",
+        type=_count,
+        metavar="N",
+        help="virtual processors of the child; the program runs on the first (default: 1)",
+    )
+    run.add_argument(
+        "--processors",
+        type=_count,
+        default=DEFAULT_PROCESSORS,
+        metavar="N",
+        help=f"logical processors (default: {DEFAULT_PROCESSORS})",
+    )
     run.add_argument("--max-instructions", type=_count, metavar="N", help="stop after so many instructions")
     run.add_argument("--json", action="store_true", help="one JSON object on standard output, and nothing else")
     run.add_argument("--quiet", action="store_true", help="without the table of counters")

@@ -23,8 +23,10 @@ def info(options: Namespace) -> int:
         return 0
     instructions = facts["instructions"]
     print(f"hvcore {facts['version']}")
-    print(f"instructions  {instructions['executed']} of {instructions['forms']} forms in the table, "
-          f"{instructions['mnemonics']} mnemonics")
+    print(
+        f"instructions  {instructions['executed']} of {instructions['forms']} forms in the table, "
+        f"{instructions['mnemonics']} mnemonics"
+    )
     for feature, counts in instructions["features"].items():
         print(f"  {feature:<12}{counts['executed']:>4} of {counts['forms']}")
     print(f"hypercalls    {len(facts['hypercalls'])} in Python: {', '.join(facts['hypercalls'])}")

@@ -15,9 +15,9 @@ from hvcore.hypercalls.call import Call, Progress
 from hvcore.hypercalls.table import TABLE, Row
 
 if TYPE_CHECKING:
-    from hvcore._native.engine import VirtualProcessor
     from hvcore.hypervisor import Hypervisor
     from hvcore.partition import Partition
+    from hvcore.processor import VirtualProcessor
 
 
 def call_name(code: int) -> str:

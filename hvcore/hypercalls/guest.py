@@ -16,9 +16,9 @@ from hvcore.hypercalls.dispatch import call_name, execute
 from hvcore.hypercalls.table import TABLE, Row
 
 if TYPE_CHECKING:
-    from hvcore._native.engine import VirtualProcessor
     from hvcore.hypervisor import Hypervisor
     from hvcore.partition import Partition
+    from hvcore.processor import VirtualProcessor
 
 ELEMENTS_PER_ENTRY = 64
 """A rep call does so many elements, then lets the guest take interrupts (section 3.4)."""

@@ -19,9 +19,9 @@ class Device(Protocol):
 
 
 class _Claim(NamedTuple):
-    first: int
-    count: int
     device: Device
+    first: int
+    end: int
 
 
 class Bus:
@@ -41,9 +41,9 @@ class Bus:
         if count < 1 or not 0 <= port <= PORT_COUNT - count:
             raise ValueError(f"ports {port:#x} to {port + count - 1:#x} are not in 0 to {PORT_COUNT - 1:#x}")
         for claim in self._claims:
-            if port < claim.first + claim.count and claim.first < port + count:
+            if port < claim.end and claim.first < port + count:
                 raise ValueError(f"port {max(port, claim.first):#x} belongs to {type(claim.device).__name__} already")
-        self._claims.append(_Claim(port, count, device))
+        self._claims.append(_Claim(device, port, port + count))
 
     def read(self, port: int, size: int) -> int:
         """What IN gets."""
@@ -59,6 +59,6 @@ class Bus:
     def _find(self, port: int, size: int) -> _Claim | None:
         """The claim that has all of the access."""
         for claim in self._claims:
-            if claim.first <= port and port + size <= claim.first + claim.count:
+            if claim.first <= port and port + size <= claim.end:
                 return claim
         return None

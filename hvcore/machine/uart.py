@@ -32,7 +32,7 @@ class _Register(IntEnum):
 
 
 class Uart:
-    """One port. `sink` is called with each byte that the guest transmits, unless it is None; `feed` gives it bytes to receive."""
+    """One port. `sink` gets each byte that the guest transmits, unless it is None; `feed` gives it bytes to receive."""
 
     def __init__(self, sink: Callable[[int], object] | None = None) -> None:
         self.sink = sink

@@ -53,7 +53,7 @@ def test_root_guest():
         (a_file((2, 0x41_0000, b"", 0), (1, 0x40_0000, CODE, 16)), "dynamically linked"),
         (a_file((4, 0x40_0000, CODE, 16)), "no segments to load"),
         (a_file((1, 0x40_0000, CODE, 16), (1, 0x40_000F, CODE, 16)), "0x400000-0x400010 and 0x40000f-0x40001f overlap"),
-        (a_file((1, 0x40_0000, CODE, 15)), "more bytes in the file"),
+        (a_file((1, 0x40_0000, CODE, 15)), "0x10 bytes in the file, more than 0xf in memory"),
         (a_file(entry=0x40_0010), "entry point 0x400010 is in none"),
         (a_file(entry_size=32), "program headers have 32 bytes"),
         (a_file((1, (1 << 64) - 8, CODE, 16)), "segment at 0xfffffffffffffff8 .* 64-bit"),
