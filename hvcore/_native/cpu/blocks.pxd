@@ -167,6 +167,13 @@ cdef inline bint place_memory(const insn_t* insn, op_t* op, u16 end) noexcept no
             or displacement != <i32>displacement)
 
 
+cdef inline u32 handler_column(const insn_t* insn) noexcept nogil:
+    """Register, memory, or memory that no index register takes part in (isa/generate.py, VARIANTS)."""
+    if not insn.is_memory:
+        return 0
+    return 8 if insn.index == REGISTER_NONE else 4
+
+
 cdef inline u32 emit(block_cache_t* cache, block_t* block, const insn_t* insn, u16 offset) noexcept nogil:
     """Append one instruction to a block."""
     cdef const form_t* form = &cache.isa.forms[insn.form]
@@ -187,7 +194,7 @@ cdef inline u32 emit(block_cache_t* cache, block_t* block, const insn_t* insn, u
         op.run = cache.invalid
         op.third = VECTOR_GP if insn.status == DECODE_TOO_LONG else VECTOR_UD
         return FLOW_NEXT + 1
-    run = cache.handlers[<u32>insn.form * 8 + (4 if insn.is_memory else 0) + size]
+    run = cache.handlers[<u32>insn.form * 12 + handler_column(insn) + size]
     if run == NULL:
         op.run = cache.unimplemented
         return FLOW_NEXT + 1

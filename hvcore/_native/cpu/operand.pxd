@@ -64,6 +64,11 @@ cdef inline u64 effective(const vp_t* vp, const op_t* op) noexcept nogil:
             + <u64>op.displacement)
 
 
+cdef inline u64 effective_plain(const vp_t* vp, const op_t* op) noexcept nogil:
+    """The same for an operand without index register, which most are."""
+    return register_get(vp, op.base, 64) + <u64>op.displacement
+
+
 cdef inline u64 implicit_gva(const vp_t* vp, const op_t* op, u64 offset) noexcept nogil:
     """Address of an operand that no ModRM byte names (strings, XLAT): address size and FS or GS by prefix."""
     if op.prefixes & PREFIX_ADDRESS:

@@ -4,6 +4,7 @@ In a quantum every logical processor runs its VPs from the same start to the sam
 the other, in order. A single runnable VP gets long quanta; a halted one is woken at the exact time of its timer.
 Everything that decides is state of this struct, so a run that is cut anywhere goes on as if it had not been.
 """
+from hvcore._native.base.inexact cimport forget_inexact, host_inexact
 from hvcore._native.base.status cimport REASON_BUDGET, REASON_CANCELED, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT
 from hvcore._native.base.types cimport i64, u32, u64
 from hvcore._native.cpu.blocks cimport block_cache_t
@@ -12,6 +13,7 @@ from hvcore._native.cpu.state cimport vp_t
 
 cdef enum:
     PROCESSORS_MAXIMUM = 2048
+    MXCSR_PE = 0x20
     QUANTUM = 10000             # ticks, when several VPs can run
     LONG_QUANTUM = 1 << 18      # when one alone can
 
@@ -108,7 +110,10 @@ cdef inline u32 run_vp(scheduler_t* scheduler, vp_t* vp, i64 budget) noexcept no
     vp.slice_end = clock[0] + slice
     vp.remaining = <i64>slice
     vp.withheld = 0
+    forget_inexact()
     reason = run_slice(vp, scheduler.cache)
+    if host_inexact():
+        vp.mxcsr |= MXCSR_PE
     used = slice - <u64>(vp.remaining + vp.withheld)
     vp.remaining = vp.withheld = 0
     clock[0] += used

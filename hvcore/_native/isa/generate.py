@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 OUTPUT = HERE / "generated"
 SEMANTICS = HERE.parent / "sem"
 BANNER = "# Generated from isa/x64.txt by isa/generate.py. Do not edit.\n"
-VARIANTS = 8                            # of a form: register or memory, times four operand sizes
+VARIANTS = 12       # of a form: register, memory, memory without an index register; times four operand sizes
 SIZES = (8, 16, 32, 64)
 OPERAND_BITS = {"b": 8, "w": 16, "d": 32, "q": 64, "u": 8}
 KIND = {**{k: f"KIND_{k}" for k in "EGZBIJOVWSCD"}, "R": "KIND_E", "M": "KIND_E", "U": "KIND_W", "A": "KIND_A",
@@ -48,6 +48,10 @@ class Unit:
     code: dict[str, str] = field(default_factory=dict)
     slots: list[tuple[int, str]] = field(default_factory=list)
     imports: dict[str, set[str]] = field(default_factory=dict)
+
+    def name(self, text: str, row: table.Row, size: int, memory: bool, suffix: str = "") -> str:
+        """The handler with this body: an earlier one, or a new one that is named after the row."""
+        return self.code.setdefault(text, f"op_{len(self.code)}_{row.mnemonic}_{'m' if memory else 'r'}{size}{suffix}")
 
 
 def semantics() -> dict[str, Semantic]:
@@ -138,8 +142,10 @@ class Handler:
     With `twin`, the name of its slow twin, it is the fast one: it touches memory through the fast TLB only, and leaves
     everything else to the twin by a tail call. Without, it is complete."""
 
-    def __init__(self, row: table.Row, semantic: Semantic, size: int, memory: bool, twin: str = "") -> None:
+    def __init__(self, row: table.Row, semantic: Semantic, size: int, memory: bool, twin: str = "",
+                 indexed: bool = True) -> None:
         self.row, self.semantic, self.size, self.memory, self.twin = row, semantic, size, memory, twin
+        self.address = "effective(vp, op)" if indexed else "effective_plain(vp, op)"
         self.declarations: list[str] = []
         self.lines: list[str] = []
         self.has_twin = "retry" in semantic.parameters
@@ -151,7 +157,7 @@ class Handler:
         """Leave a host pointer to the memory operand in `place`, or stop."""
         self.has_twin = True
         size_bytes = operand_bits(operand, self.size) // 8
-        self.declarations += ["cdef u64 gva = effective(vp, op)", "cdef void* place"]
+        self.declarations += [f"cdef u64 gva = {self.address}", "cdef void* place"]
         aligned = "aligned" in self.row.attributes and size_bytes == 16
         verb = "write" if operand.writes else "read"
         if self.twin:
@@ -175,7 +181,7 @@ class Handler:
         values = []
         for operand in self.row.operands:
             if operand.access == "a":
-                values.append("effective(vp, op)")
+                values.append(self.address)
             elif operand.reads and is_memory_operand(operand, self.memory):
                 values.append(f"memory_get(place, {operand_bits(operand, self.size)})")
             elif operand.reads:
@@ -269,14 +275,17 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
         unit.imports.setdefault(semantic.room, set()).add(row.semantic)
         for size in sizes_of(row):
             for memory in modes_of(row):
-                stem = f"op_{len(unit.code)}_{row.mnemonic}_{'m' if memory else 'r'}{size}"
-                handler = Handler(row, semantic, size, memory)
-                text = handler.build()
-                if handler.has_twin:
-                    twin = unit.code.setdefault(text, f"{stem}_slow")
-                    text = Handler(row, semantic, size, memory, twin).build()
-                name = unit.code.setdefault(text, stem)
-                unit.slots.append((form * VARIANTS + 4 * memory + SIZES.index(size), name))
+                base = form * VARIANTS + SIZES.index(size)
+                complete = Handler(row, semantic, size, memory)
+                text = complete.build()
+                if not complete.has_twin and "effective(" not in text:
+                    unit.slots += [(base + 4 * slot, unit.name(text, row, size, memory))
+                                   for slot in ((1, 2) if memory else (0,))]
+                    continue
+                twin = unit.name(text, row, size, memory, "_slow") if complete.has_twin else ""
+                for slot in (1, 2) if memory else (0,):
+                    fast = Handler(row, semantic, size, memory, twin, indexed=slot == 1).build()
+                    unit.slots.append((base + 4 * slot, unit.name(fast, row, size, memory, "p" if slot == 2 else "")))
     shaped = {name for name, s in known.items() if s.parameters[:2] == ("vp", "op") and s.parameters[-1:] == ("width",)
               and name.startswith(tuple(p for prefixes in UNITS.values() for p in prefixes))}
     if unused := sorted(shaped - used - {"string_movs", "string_stos", "string_lods", "string_scas", "string_cmps"}):

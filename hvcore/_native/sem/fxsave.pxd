@@ -1,4 +1,5 @@
 """MXCSR, the FXSAVE area, and CLFLUSH (SDM 2A, FXSAVE: table of the 512 bytes in 64-bit format)."""
+from hvcore._native.base.inexact cimport forget_inexact, host_inexact
 from hvcore._native.base.status cimport STOP_NONE
 from hvcore._native.base.types cimport u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.dispatch cimport next_op, raise_error, raise_fault, stop_after, stop_before
@@ -8,9 +9,16 @@ from libc.string cimport memcpy, memset
 
 cdef enum:
     MXCSR_MASK = 0xFFFF
+    MXCSR_PE = 0x20
     AREA_BYTES = 512
     CHUNK_BYTES = 16
     WRITTEN_CHUNKS = 26         # the last 96 bytes are the system software's
+
+
+cdef inline void collect_inexact(vp_t* vp) noexcept nogil:
+    """Make MXCSR say what the host has noticed (base/inexact.pxd)."""
+    if host_inexact():
+        vp.mxcsr |= MXCSR_PE
 
 
 cdef inline int system_ldmxcsr(vp_t* vp, const op_t* op, u64 value) noexcept nogil:
@@ -19,6 +27,7 @@ cdef inline int system_ldmxcsr(vp_t* vp, const op_t* op, u64 value) noexcept nog
     if value & ~<u64>MXCSR_MASK:
         return raise_error(vp, op, VECTOR_GP, 0)
     vp.mxcsr = <u32>value
+    forget_inexact()
     return next_op(vp, op)
 
 
@@ -29,6 +38,7 @@ cdef inline int system_stmxcsr(vp_t* vp, const op_t* op) noexcept nogil:
     place = <u32*>writable(vp, effective(vp, op), 4, op.prefixes & OP_STACK, False)
     if place == NULL:
         return stop_before(vp, op, vp.stop)
+    collect_inexact(vp)
     place[0] = vp.mxcsr
     if bounced(vp, place):
         return stop_after(vp, op, vp.machine.commit(vp))
@@ -81,6 +91,7 @@ cdef inline int system_fxsave(vp_t* vp, const op_t* op) noexcept nogil:
     if writable(vp, gva, CHUNK_BYTES, op.prefixes & OP_STACK, True) == NULL \
             or writable(vp, gva + AREA_BYTES - CHUNK_BYTES, CHUNK_BYTES, op.prefixes & OP_STACK, True) == NULL:
         return stop_before(vp, op, vp.stop)
+    collect_inexact(vp)
     for i in range(WRITTEN_CHUNKS):
         place = <u8*>writable(vp, gva + i * CHUNK_BYTES, CHUNK_BYTES, op.prefixes & OP_STACK, False)
         if place == NULL:
@@ -111,6 +122,7 @@ cdef inline int system_fxrstor(vp_t* vp, const op_t* op) noexcept nogil:
         if place == NULL:
             return stop_before(vp, op, vp.stop)
         unpack_chunk(vp, i, place)
+    forget_inexact()
     return stop_after(vp, op, STOP_NONE)
 
 

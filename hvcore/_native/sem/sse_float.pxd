@@ -5,14 +5,14 @@ nonzero, and leaves the target alone, when an unmasked exception occurred; its f
 caller's. The first source operand of the SDM is the target. Must not know registers, memory or RFLAGS' owner.
 """
 cimport cython
-from hvcore._native.base.types cimport u32, xmm_t
+from hvcore._native.base.types cimport u32, u64, xmm_t
 from hvcore._native.sem.float cimport (
-    ADD, BEFORE_OPERATION, BINARY32, BINARY64, DIVIDE, MULTIPLY, MXCSR_FLAGS, MXCSR_MASK_SHIFT, MXCSR_PE, SQUARE_ROOT,
+    ADD, BEFORE_OPERATION, BINARY32, BINARY64, DIVIDE, MULTIPLY, MXCSR_FLAGS, MXCSR_MASK_SHIFT, SQUARE_ROOT,
     SUBTRACT, cold_void, outcome_t,
 )
 from hvcore._native.sem.float_arithmetic cimport approximate, operate
 from hvcore._native.sem.float_host cimport (
-    compute, is_default, is_exact, is_exact_single, is_trusted, is_trusted_single,
+    are_plain, are_plain_single, bits_of, compute, is_default, is_ordinary, is_trusted, is_trusted_single,
 )
 
 # A fault is reported in a bit that MXCSR does not have by the functions whose return value is taken.
@@ -59,23 +59,50 @@ cdef inline cold_void arithmetic_slow(
         target[0] = result
 
 
-# In the ordinary case only PE can change, so that exactness is looked into only while PE is clear. The two binary64
-# lanes are written out, and the four of binary32 kept in loops, because that is what gcc 12 makes good code of.
+# In the ordinary case only PE can change, and the host's own sticky flag collects it: every operation that runs on the
+# host's floating point unit is inexact there exactly when it is inexact in the guest. `inexact.pxd` brings it home.
+# The two binary64 lanes are written out, and the four of binary32 kept in loops: gcc 12 makes good code of that.
 
-cdef inline int arithmetic(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
+cdef inline int arithmetic_careful(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation,
+                                   int lanes) noexcept nogil:
+    """Zeros stay on the host; anything else that is not plain takes the slow path."""
     cdef double low, high = 0
-    low = compute(operation, target.f64s[0], source.f64s[0])
-    cdef bint trusted = is_default(mxcsr[0]) and is_trusted(operation, target.f64s[0], source.f64s[0], low)
+    cdef bint trusted = is_default(mxcsr[0]) and are_plain(operation, target.f64s[0], source.f64s[0])
     if lanes == 2:
-        high = compute(operation, target.f64s[1], source.f64s[1])
-        trusted = trusted and is_trusted(operation, target.f64s[1], source.f64s[1], high)
+        trusted = trusted and are_plain(operation, target.f64s[1], source.f64s[1])
+    if cython.likely(trusted):
+        low = compute(operation, target.f64s[0], source.f64s[0])
+        trusted = is_trusted(operation, target.f64s[0], source.f64s[0], low)
+        if lanes == 2:
+            high = compute(operation, target.f64s[1], source.f64s[1])
+            trusted = trusted and is_trusted(operation, target.f64s[1], source.f64s[1], high)
     if cython.unlikely(not trusted):
         arithmetic_slow(mxcsr, target, source, operation, BINARY64, lanes)
         return take_fault(mxcsr)
-    if not mxcsr[0] & MXCSR_PE and not (
-            is_exact(operation, target.f64s[0], source.f64s[0], low)
-            and (lanes == 1 or is_exact(operation, target.f64s[1], source.f64s[1], high))):
-        mxcsr[0] |= MXCSR_PE
+    target.f64s[0] = low
+    if lanes == 2:
+        target.f64s[1] = high
+    return 0
+
+
+cdef inline int arithmetic(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
+    """Without a branch while operands and results are plain and not zero."""
+    cdef u64 ordinary = is_ordinary(source.u64s[0]) & is_default(mxcsr[0])
+    cdef double low, high = 0
+    if operation == SQUARE_ROOT:
+        return arithmetic_careful(mxcsr, target, source, operation, lanes)
+    ordinary &= is_ordinary(target.u64s[0])
+    if lanes == 2:
+        ordinary &= is_ordinary(source.u64s[1]) & is_ordinary(target.u64s[1])
+    if cython.unlikely(not ordinary):
+        return arithmetic_careful(mxcsr, target, source, operation, lanes)
+    low = compute(operation, target.f64s[0], source.f64s[0])
+    ordinary = is_ordinary(bits_of(low))
+    if lanes == 2:
+        high = compute(operation, target.f64s[1], source.f64s[1])
+        ordinary &= is_ordinary(bits_of(high))
+    if cython.unlikely(not ordinary):
+        return arithmetic_careful(mxcsr, target, source, operation, lanes)
     target.f64s[0] = low
     if lanes == 2:
         target.f64s[1] = high
@@ -85,23 +112,21 @@ cdef inline int arithmetic(u32* mxcsr, xmm_t* target, const xmm_t* source, int o
 cdef inline int arithmetic_single(
         u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
     cdef xmm_t first, second, result
-    cdef bint trusted = is_default(mxcsr[0]), exact = True
+    cdef bint trusted = is_default(mxcsr[0])
     cdef int lane
     for lane in range(lanes):
         first.u32s[lane] = target.u32s[lane]
         second.u32s[lane] = source.u32s[lane]
     for lane in range(lanes):
-        result.f32s[lane] = compute(operation, first.f32s[lane], second.f32s[lane])
-    for lane in range(lanes):
-        trusted &= is_trusted_single(operation, first.u32s[lane], second.u32s[lane], result.u32s[lane])
+        trusted &= are_plain_single(operation, first.u32s[lane], second.u32s[lane])
+    if cython.likely(trusted):
+        for lane in range(lanes):
+            result.f32s[lane] = compute(operation, first.f32s[lane], second.f32s[lane])
+        for lane in range(lanes):
+            trusted &= is_trusted_single(operation, first.u32s[lane], second.u32s[lane], result.u32s[lane])
     if cython.unlikely(not trusted):
         arithmetic_slow(mxcsr, target, source, operation, BINARY32, lanes)
         return take_fault(mxcsr)
-    if not mxcsr[0] & MXCSR_PE:
-        for lane in range(lanes):
-            exact &= is_exact_single(operation, first.f32s[lane], second.f32s[lane], result.f32s[lane])
-        if not exact:
-            mxcsr[0] |= MXCSR_PE
     for lane in range(lanes):
         target.u32s[lane] = result.u32s[lane]
     return 0
