@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 from hvcore.enums import CacheType, MessageType
 
 if TYPE_CHECKING:
-    from hvcore._native.engine import Segment, VirtualProcessor
+    from hvcore._native.engine import Segment
     from hvcore.hypervisor import Hypervisor
+    from hvcore.processor import VirtualProcessor
 
 _CR0_PE, _CR0_AM = 1, 1 << 18
 _EFER_LMA = 1 << 10
@@ -78,7 +79,7 @@ def deliver(hypervisor: Hypervisor, vp: VirtualProcessor, record: InterceptRecor
     partition = hypervisor.partition_of[vp]
     parent = partition.parent
     assert parent is not None, "the root has no parent to intercept for it"
-    vp.intercept_suspend = True
+    vp.suspend_for_intercept()
     targets = [target for _, target in sorted(parent.vps.items())]
     accepting = [target for target in targets if target.interrupts.accepts_messages]
     for target in (accepting or targets)[:1]:

@@ -68,6 +68,10 @@ cdef class VirtualProcessor(RegisterFile):
         """Let a processor run that waits for its start-up message."""
         self.vp.startup_suspend = False
 
+    def suspend_for_intercept(self):
+        """InterceptSuspend, until the parent clears it: an intercept message is on its way."""
+        self.vp.intercept_suspend = True
+
     def read_register(self, u32 name):
         """The value of an HV_REGISTER_NAME as int of up to 128 bits; None for an unknown name."""
         return read_named(self.vp, name)

@@ -13,6 +13,11 @@ class Segment(NamedTuple):
     attributes: int
 
 
+class Table(NamedTuple):
+    base: int
+    limit: int
+
+
 class PartitionCore:
     """The engine's view of a partition."""
 
@@ -77,6 +82,15 @@ class VirtualProcessor:
         self.ds = self.es = self.ss = flat
         self.cs = Segment(0xFFFF0000, 0xFFFF, 0xF000, 0x9B)
 
+    def counters(self) -> dict[str, int]:
+        return {}
+
+    def exit_counters(self) -> dict[str, int]:
+        return {}
+
+    def suspend_for_intercept(self) -> None:
+        self.intercept_suspend = True
+
     def read_register(self, name: int) -> int | None:
         return int(getattr(self, _NAMED[name][0])) if name in _NAMED else None
 
@@ -137,6 +151,6 @@ class Scheduler:
     def remove(self, vp: VirtualProcessor) -> None:
         self.vps.remove(vp)
 
-    def run(self, vp: VirtualProcessor | None, max_instructions: int) -> Any:
-        self.now += max_instructions
+    def run(self, vp: VirtualProcessor | None, max_instructions: int | None = None) -> Any:
+        self.now += max_instructions or 0
         return None

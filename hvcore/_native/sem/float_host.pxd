@@ -55,6 +55,11 @@ cdef inline bint is_plain(u64 bits) noexcept nogil:
     return magnitude - (<u64>64 << 53) < <u64>1920 << 53 or magnitude == 0
 
 
+cdef inline u64 is_ordinary(u64 bits) noexcept nogil:
+    """Plain and not zero: the test that needs no branch."""
+    return (bits << 1) - (<u64>64 << 53) < <u64>1920 << 53
+
+
 cdef inline bint is_plain_single(u32 bits) noexcept nogil:
     cdef u32 magnitude = bits << 1
     return (magnitude - (<u32>32 << 24) < <u32>192 << 24) | (magnitude == 0)

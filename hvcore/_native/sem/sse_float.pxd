@@ -5,14 +5,14 @@ nonzero, and leaves the target alone, when an unmasked exception occurred; its f
 caller's. The first source operand of the SDM is the target. Must not know registers, memory or RFLAGS' owner.
 """
 cimport cython
-from hvcore._native.base.types cimport u32, xmm_t
+from hvcore._native.base.types cimport u32, u64, xmm_t
 from hvcore._native.sem.float cimport (
     ADD, BEFORE_OPERATION, BINARY32, BINARY64, DIVIDE, MULTIPLY, MXCSR_FLAGS, MXCSR_MASK_SHIFT, SQUARE_ROOT,
     SUBTRACT, cold_void, outcome_t,
 )
 from hvcore._native.sem.float_arithmetic cimport approximate, operate
 from hvcore._native.sem.float_host cimport (
-    are_plain, are_plain_single, compute, is_default, is_trusted, is_trusted_single,
+    are_plain, are_plain_single, bits_of, compute, is_default, is_ordinary, is_trusted, is_trusted_single,
 )
 
 # A fault is reported in a bit that MXCSR does not have by the functions whose return value is taken.
@@ -63,7 +63,9 @@ cdef inline cold_void arithmetic_slow(
 # host's floating point unit is inexact there exactly when it is inexact in the guest. `inexact.pxd` brings it home.
 # The two binary64 lanes are written out, and the four of binary32 kept in loops: gcc 12 makes good code of that.
 
-cdef inline int arithmetic(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
+cdef inline int arithmetic_careful(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation,
+                                   int lanes) noexcept nogil:
+    """Zeros stay on the host; anything else that is not plain takes the slow path."""
     cdef double low, high = 0
     cdef bint trusted = is_default(mxcsr[0]) and are_plain(operation, target.f64s[0], source.f64s[0])
     if lanes == 2:
@@ -77,6 +79,30 @@ cdef inline int arithmetic(u32* mxcsr, xmm_t* target, const xmm_t* source, int o
     if cython.unlikely(not trusted):
         arithmetic_slow(mxcsr, target, source, operation, BINARY64, lanes)
         return take_fault(mxcsr)
+    target.f64s[0] = low
+    if lanes == 2:
+        target.f64s[1] = high
+    return 0
+
+
+cdef inline int arithmetic(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
+    """Without a branch while operands and results are plain and not zero."""
+    cdef u64 ordinary = is_ordinary(source.u64s[0]) & is_default(mxcsr[0])
+    cdef double low, high = 0
+    if operation == SQUARE_ROOT:
+        return arithmetic_careful(mxcsr, target, source, operation, lanes)
+    ordinary &= is_ordinary(target.u64s[0])
+    if lanes == 2:
+        ordinary &= is_ordinary(source.u64s[1]) & is_ordinary(target.u64s[1])
+    if cython.unlikely(not ordinary):
+        return arithmetic_careful(mxcsr, target, source, operation, lanes)
+    low = compute(operation, target.f64s[0], source.f64s[0])
+    ordinary = is_ordinary(bits_of(low))
+    if lanes == 2:
+        high = compute(operation, target.f64s[1], source.f64s[1])
+        ordinary &= is_ordinary(bits_of(high))
+    if cython.unlikely(not ordinary):
+        return arithmetic_careful(mxcsr, target, source, operation, lanes)
     target.f64s[0] = low
     if lanes == 2:
         target.f64s[1] = high
