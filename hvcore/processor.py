@@ -103,7 +103,7 @@ class VirtualProcessor(engine.VirtualProcessor):
             setattr(self, name, value)
         return {name: getattr(self, name) for name in INTEGERS}
 
-    def counters(self) -> Counters:  # type: ignore[override]
+    def counters(self) -> Counters:
         """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""
         groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name}
-        return Counters.collect(super().counters() | self.interrupts.counters(), groups)
+        return Counters.collect({**super().counters(), **self.interrupts.counters()}, groups)
