@@ -3,11 +3,13 @@
 HVCORE_SANITIZE=1 builds with AddressSanitizer (see docs/development.md).
 """
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 NATIVE = "hvcore._native"
@@ -35,6 +37,15 @@ def module(name: str) -> Extension:
                      extra_link_args=LINK, define_macros=inline)
 
 
+class FreshBuild(build_py):
+    """A build folder is used once: a module that is gone from the tree must not live on in the next wheel."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
 extensions = [module(path.stem) for path in sorted((ROOT / "hvcore/_native").glob("*.pyx"))]
 jobs = os.cpu_count() or 1
 setup(
@@ -46,5 +57,6 @@ setup(
             "initializedcheck": False, "auto_pickle": False, "embedsignature": True,
         },
     ),
+    cmdclass={"build_py": FreshBuild},
     options={"build_ext": {"parallel": jobs}},
 )

@@ -11,8 +11,8 @@ from hvcore._native.cpu.dispatch cimport go_linked, next_op, raise_error, raise_
 from hvcore._native.cpu.operand cimport register_get
 from hvcore._native.cpu.segments cimport runs_64bit
 from hvcore._native.cpu.state cimport (
-    DIRECT_SIZE, OP_LOOKUP, OP_STACK, OP_STACK_LOOKUP, RBP, RSP, SEGMENT_FS, SEGMENT_GS, SLOT_ADDRESS, SLOT_RIP, SLOT_ZERO, VECTOR_GP, VECTOR_UD,
-    block_t, direct_t, handler_t, link_t, machine_t, op_t, vp_t,
+    DIRECT_SIZE, OP_LOOKUP, OP_STACK, OP_STACK_LOOKUP, RBP, RSP, SEGMENT_FS, SEGMENT_GS, SLOT_ADDRESS,
+    SLOT_RIP, SLOT_ZERO, VECTOR_GP, VECTOR_UD, block_t, direct_t, handler_t, link_t, machine_t, op_t, vp_t,
 )
 from hvcore._native.decode.decode cimport decode
 from hvcore._native.decode.spec cimport (

@@ -39,8 +39,8 @@ def text() -> str:
                  "    def __dealloc__(self):\n"
                  "        free(self.vp)\n")
     for attribute, name, field, kind in rows():
-        view = {"segment": "segment_of(get_segment(self.vp, &self.vp.%s))", "table": "table_of(get_table(self.vp, &self.vp.%s))",
-                "bit": "bool(get_bit(self.vp, &self.vp.%s))"}.get(kind, f"get_{kind}(self.vp, &self.vp.%s)") % field
+        view = {"segment": "segment_of(get_segment(self.vp, &self.vp.%s))",
+                "table": "table_of(get_table(self.vp, &self.vp.%s))", "bit": "bool(get_bit(self.vp, &self.vp.%s))"}.get(kind, f"get_{kind}(self.vp, &self.vp.%s)") % field
         pack = {"segment": "pack_segment(value)", "table": "pack_table(value)"}.get(kind, "value")
         lines.append(f"\n    @property\n    def {attribute}(self):\n        return {view}\n\n"
                      f"    @{attribute}.setter\n    def {attribute}(self, value):\n"

@@ -11,8 +11,8 @@ from hvcore._native.cpu.operand cimport (
     writable, write_place,
 )
 from hvcore._native.cpu.state cimport (
-    OP_STACK, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, FLAGS_SYSTEM, RBP, RCX, RSP,
-    SLOT_RIP, VECTOR_GP, handler_t, op_t, vp_t,
+    OP_STACK, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, FLAGS_SYSTEM, RBP, RCX,
+    RSP, SLOT_RIP, VECTOR_GP, handler_t, op_t, vp_t,
 )
 from hvcore._native.decode.spec cimport PREFIX_ADDRESS
 
