@@ -1,9 +1,16 @@
 """Partitions as native code knows them, virtual processors, and the scheduler. See engine.pyx."""
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.space import GpaSpace, SystemMemory
+from typing_extensions import disjoint_base
+
+MESSAGES: Final[dict[int, int]]
+PLAIN_EXITS: Final[dict[int, type[Any]]]
+REASON_NAMES: Final[dict[int, str]]
+REGISTER_NAMES: Final[dict[str, int]]
+WORD64: Final[int]
 
 class Segment(NamedTuple):
     """A segment register; `attributes` as in the TLFS: type, S, DPL, P, AVL, L, D/B, G."""
@@ -55,6 +62,7 @@ class PartitionCore:
     def set_cpuid_intercept(self, leaf: int | None, on: bool) -> None: ...
     def set_exception_intercept(self, vector: int, on: bool) -> None: ...
 
+@disjoint_base
 class RegisterFile:
     """The registers of a virtual processor as attributes: cpu/registers.txt."""
     rax: int
@@ -142,6 +150,7 @@ class RegisterFile:
     interrupt_state: int
     internal_activity_state: int
 
+@disjoint_base
 class VirtualProcessor(RegisterFile):
     """A virtual processor. Registers are attributes; `run` executes until an exit."""
     mxcsr: int
