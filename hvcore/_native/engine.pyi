@@ -2,9 +2,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, final
 
+from typing_extensions import disjoint_base
+
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.space import GpaSpace, SystemMemory
-from typing_extensions import disjoint_base
 
 MESSAGES: Final[dict[int, int]]
 PLAIN_EXITS: Final[dict[int, type[Any]]]
