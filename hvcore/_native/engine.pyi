@@ -1,26 +1,32 @@
-"""Partitions as native code knows them, virtual processors, and the scheduler that runs them. See engine.pyx."""
-from collections.abc import Callable
-from typing import NamedTuple
+"""Partitions as native code knows them, virtual processors, and the scheduler. See engine.pyx."""
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, final
 
-from hvcore._native.exits import Exit
+from typing_extensions import disjoint_base
+
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.space import GpaSpace, SystemMemory
 
-REGISTER_NAMES: dict[str, int]
-
-def is_implemented(form: int) -> bool: ...
+MESSAGES: Final[dict[int, int]]
+PLAIN_EXITS: Final[dict[int, type[Any]]]
+REASON_NAMES: Final[dict[int, str]]
+REGISTER_NAMES: Final[dict[str, int]]
+WORD64: Final[int]
 
 class Segment(NamedTuple):
+    """A segment register; `attributes` as in the TLFS: type, S, DPL, P, AVL, L, D/B, G."""
     base: int
     limit: int
     selector: int
     attributes: int
 
 class Table(NamedTuple):
+    """GDTR or IDTR."""
     base: int
     limit: int
 
 class InterceptRecord(NamedTuple):
+    """The facts of an exit, for a message to the parent."""
     message_type: int
     instruction_length: int
     instruction_bytes: bytes
@@ -40,24 +46,26 @@ class InterceptRecord(NamedTuple):
     software: bool
     parameter: int
 
+@final
 class PartitionCore:
+    """What the processors of one partition share. The Python Partition keeps it up to date."""
     privileges: int
+    guest_os_id: int
+    hypercall_msr: int
     host_managed: bool
     is_root: bool
     suspended: bool
-    has_doorbells: bool
-    creation_flags: int
     creation_time: int
-    guest_os_id: int
-    hypercall_msr: int
-    def __new__(cls) -> PartitionCore: ...
+    creation_flags: int
+    has_doorbells: bool
     def set_io_intercept(self, first: int, last: int, access: int) -> None: ...
     def set_msr_intercept(self, first: int, last: int, access: int) -> None: ...
     def set_cpuid_intercept(self, leaf: int | None, on: bool) -> None: ...
     def set_exception_intercept(self, vector: int, on: bool) -> None: ...
 
+@disjoint_base
 class RegisterFile:
-    """Generated from cpu/registers.txt."""
+    """The registers of a virtual processor as attributes: cpu/registers.txt."""
     rax: int
     rcx: int
     rdx: int
@@ -142,14 +150,14 @@ class RegisterFile:
     pending_interruption: int
     interrupt_state: int
     internal_activity_state: int
-    def __new__(cls, *arguments: object, **keywords: object) -> RegisterFile: ...
 
+@disjoint_base
 class VirtualProcessor(RegisterFile):
+    """A virtual processor. Registers are attributes; `run` executes until an exit."""
+    mxcsr: int
+    external_acknowledged: bool
     assist_msr: int
     event_ring_msr: int
-    external_acknowledged: bool
-    mxcsr: int
-    def __init__(self, core: PartitionCore, space: GpaSpace, interrupts: InterruptController, index: int) -> None: ...
     @property
     def core(self) -> PartitionCore: ...
     @property
@@ -162,14 +170,15 @@ class VirtualProcessor(RegisterFile):
     def cpl(self) -> int: ...
     @property
     def intercept(self) -> InterceptRecord: ...
+    def __init__(self, core: PartitionCore, space: GpaSpace, interrupts: InterruptController, index: int) -> None: ...
     def reset(self) -> None: ...
     def start(self) -> None: ...
     def suspend_for_intercept(self) -> None: ...
     def read_register(self, name: int) -> int | None: ...
     def write_register(self, name: int, value: int) -> int: ...
-    def run(self, *, max_instructions: int | None = None) -> Exit: ...
+    def run(self, *, max_instructions: int | None = None) -> Any: ...
     def answer(self, value: int) -> None: ...
-    def counters(self) -> dict[str, int]: ...
+    def counters(self) -> Mapping[str, int]: ...
     def exit_counters(self) -> dict[str, int]: ...
     def instruction_bytes(self) -> bytes: ...
     def translate_one(self, gva: int, flags: int) -> tuple[int, int, int, bool]: ...
@@ -182,13 +191,17 @@ class VirtualProcessor(RegisterFile):
     def assert_external(self, vector: int) -> bool: ...
     def withdraw_external(self) -> None: ...
 
+@final
 class Scheduler:
-    service: Callable[[VirtualProcessor, int], object] | None
-    def __new__(cls, memory: SystemMemory, processors: int) -> Scheduler: ...
+    """Runs the virtual processors of a machine on its logical processors."""
+    service: Callable[[Any, int], bool] | None
     @property
     def now(self) -> int: ...
+    def __new__(cls, memory: SystemMemory, processors: int) -> Scheduler: ...
     def check_thread(self) -> None: ...
     def cancel(self) -> None: ...
     def add(self, vp: VirtualProcessor) -> None: ...
     def remove(self, vp: VirtualProcessor) -> None: ...
-    def run(self, only: VirtualProcessor | None, max_instructions: int | None = None) -> Exit: ...
+    def run(self, only: VirtualProcessor | None, max_instructions: int | None = None) -> Any: ...
+
+def is_implemented(form: int) -> bool: ...
