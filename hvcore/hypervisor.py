@@ -115,6 +115,7 @@ class Hypervisor:
         if not self._lock.acquire(blocking=False):
             raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
         try:
+            self.scheduler.check_thread()
             yield
         finally:
             self._lock.release()

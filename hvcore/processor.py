@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hvcore._native import engine
 from hvcore.boot.long_mode import enter_long_mode
@@ -22,6 +22,15 @@ INTEGERS = (
 """What `registers()` reads."""
 SETTABLE = {*INTEGERS, "cs", "ds", "es", "fs", "gs", "ss", "ldtr", "tr", "gdtr", "idtr"}
 """What `registers(...)` sets."""
+
+
+class VpFrames(NamedTuple):
+    """Frames in the hypervisor's reserve for the overlay pages of one virtual processor."""
+
+    message_page: int
+    event_page: int
+    assist_page: int
+    event_ring: int
 
 
 class VirtualProcessor(engine.VirtualProcessor):
@@ -103,7 +112,7 @@ class VirtualProcessor(engine.VirtualProcessor):
             setattr(self, name, value)
         return {name: getattr(self, name) for name in INTEGERS}
 
-    def counters(self) -> Counters:  # type: ignore[override]
+    def counters(self) -> Counters:
         """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""
         groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name}
-        return Counters.collect(super().counters() | self.interrupts.counters(), groups)
+        return Counters.collect({**super().counters(), **self.interrupts.counters()}, groups)

@@ -11,7 +11,6 @@ from hvcore._native.space cimport GpaSpace, SystemMemory
 cdef class PartitionCore:
     cdef partition_t partition
     cdef public u64 creation_flags
-    cdef public bint has_doorbells
     cdef set cpuid_leaves
     cdef object msr_ranges
 
@@ -42,4 +41,5 @@ cdef class Scheduler:
     cdef object run_loop(self, VirtualProcessor only, i64 budget)
     cdef bint serve(self, VirtualProcessor vp, u32 reason) except -1
     cdef bint serve_msr(self, VirtualProcessor vp) except -1
+    cdef bint ring_doorbell(self, VirtualProcessor vp) except -1
     cdef bint tell_parent(self, VirtualProcessor vp, u32 reason) except -1

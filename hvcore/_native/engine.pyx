@@ -10,7 +10,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
-from hvcore._native.cpu.access cimport commit_bounce, read_access, vp_walk, write_access
+from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, vp_walk, write_access
 from hvcore._native.cpu.blocks cimport (
     ARENA_BYTES, BUCKETS, block_cache_t, drop_all, find, link, op_fall_through, op_head_end, op_invalid, op_prepare,
     op_unimplemented, unwind_block,
@@ -59,6 +59,7 @@ cdef enum:
     SERVICE_MSR_READ = 1
     SERVICE_MSR_WRITE = 2
     SERVICE_INTERCEPT = 3
+    SERVICE_UNMAPPED_WRITE = 4
     SERVICE_IO_PORT = 5
     # HvTranslateGva flags and result codes (hyperv-abi 11.1)
     TRANSLATE_IGNORE_PRIVILEGE = 8

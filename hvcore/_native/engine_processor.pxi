@@ -224,4 +224,14 @@ cdef class VirtualProcessor(RegisterFile):
         return True
 
     def withdraw_external(self):
+        """Take an ExtINT back that the processor has not acknowledged."""
         self.vp.external_pending = False
+
+    @property
+    def external_acknowledged(self):
+        """The processor has taken an ExtINT, and the parent has not cleared it."""
+        return bool(self.vp.external_acknowledged)
+
+    @external_acknowledged.setter
+    def external_acknowledged(self, bint value):
+        self.vp.external_acknowledged = value

@@ -168,7 +168,16 @@ cdef class Scheduler:
             return True
         if vp.vp.partition.host_managed or vp.vp.partition.is_root:
             return False
+        if reason == REASON_MEMORY and exit.retired and self.ring_doorbell(vp):
+            return True
         return self.tell_parent(vp, reason)
+
+    cdef bint ring_doorbell(self, VirtualProcessor vp) except -1:
+        """Offer a write to the doorbells of the partition; if none takes it, it has not happened."""
+        if self.service(vp, SERVICE_UNMAPPED_WRITE):
+            return True
+        undo_write(vp.vp)
+        return False
 
     cdef bint serve_msr(self, VirtualProcessor vp) except -1:
         """The Python layer's register, an intercept, or #GP."""

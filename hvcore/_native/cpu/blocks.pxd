@@ -70,7 +70,8 @@ cdef inline void unwind_block(vp_t* vp, const op_t* op, bint done) noexcept nogi
         vp.data_lookups -= <u64>lookups_of(rest)
         rest += 1
     vp.remaining += vp.block.count - op.position - done
-    vp.registers[SLOT_RIP] += op.offset + (op.length if done else 0)
+    vp.retired_length = op.length if done else 0
+    vp.registers[SLOT_RIP] += op.offset + vp.retired_length
 
 
 cdef inline int op_prepare(vp_t* vp, const op_t* op) noexcept nogil:

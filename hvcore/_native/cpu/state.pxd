@@ -52,7 +52,7 @@ cdef enum:
     FLAG_AC = 0x40000
     FLAG_ID = 0x200000
     FLAGS_ARITHMETIC = 0x8D5
-    FLAGS_SYSTEM = 0x257F00     # TF IF DF IOPL NT RF AC ID: kept as they are
+    FLAGS_SYSTEM = 0x277F00     # TF IF DF IOPL NT RF VM AC ID: kept as they are
 
 cdef enum:
     CR0_PE = 1
@@ -170,6 +170,7 @@ cdef struct exit_t:
     u8 length               # of the instruction
     bint answered           # `value` answers the read at `gpa` or `port` when the instruction runs again
     bint gva_valid
+    bint retired            # memory: a write that has gone through the instruction
     bint rights             # memory: mapped, but the rights forbid the access
     bint repeated           # REP prefix
     bint string
@@ -238,6 +239,10 @@ cdef struct vp_t:
     u64 bounce_gpa
     u32 bounce_size
     u32 bounce_first        # bytes of it in the first part
+    u64[16] kept_registers  # as they were before a write that may turn out to be an intercept ...
+    i64 kept_flag_result
+    u64 kept_flag_aux
+    u8 retired_length       # ... and how far RIP has moved since
     u64[8] answer           # what the caller answered a read of device memory with
     u32[4] cpuid            # result of the last CPUID
     u64 carried             # a value on its way from one bounced place to another
