@@ -15,7 +15,6 @@ EXCEPTIONS = {
     "_native/sem/system.pxd": (410, "one function a system instruction, none of them long"),
     "_native/sem/sse_convert.pxd": (320, "every conversion of SSE and SSE2"),
     "_native/cpu/state.pxd": (320, "one struct and its parts, and the numbers that they hold"),
-    "partition.py": (320, "the lifecycle of a partition, with what it owes to its pool"),
     "_native/isa/generate.py": (420, "the generator is one pass from the rows to the glue"),
 }
 TEST_EXCEPTIONS = {
