@@ -31,6 +31,7 @@ cdef class Exit:
 
 
 @cython.final
+@cython.freelist(8)
 cdef class Budget(Exit):
     """The instructions that `run` was allowed have retired."""
 
@@ -81,12 +82,14 @@ cdef class Answerable(Exit):
 
 
 @cython.final
+@cython.freelist(8)
 cdef class IoPort(Answerable):
     """IN or OUT (`string`: INS or OUTS) on an intercepted port."""
     __match_args__ = ("port", "write", "size", "value")
 
 
 @cython.final
+@cython.freelist(8)
 cdef class Mmio(Answerable):
     """A data access to a guest physical address that nothing is mapped to."""
     __match_args__ = ("gpa", "write", "size", "value", "gva")
