@@ -31,7 +31,6 @@ cdef class Exit:
 
 
 @cython.final
-@cython.freelist(8)
 cdef class Budget(Exit):
     """The instructions that `run` was allowed have retired."""
 
@@ -82,14 +81,12 @@ cdef class Answerable(Exit):
 
 
 @cython.final
-@cython.freelist(8)
 cdef class IoPort(Answerable):
     """IN or OUT (`string`: INS or OUTS) on an intercepted port."""
     __match_args__ = ("port", "write", "size", "value")
 
 
 @cython.final
-@cython.freelist(8)
 cdef class Mmio(Answerable):
     """A data access to a guest physical address that nothing is mapped to."""
     __match_args__ = ("gpa", "write", "size", "value", "gva")

@@ -4,7 +4,7 @@ from struct import pack, unpack_from
 
 import pytest
 
-from hvcore.enums import MessageType, ServiceReason
+from hvcore.enums import MessageType
 from hvcore.hypervisor import Hypervisor
 from hvcore.intercepts import Record, compose, deliver
 
