@@ -6,9 +6,7 @@ One thread at a time: every entry from Python goes through `exclusive`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import RLock
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
@@ -82,7 +80,6 @@ class Hypervisor:
         self.partition_of: dict[VirtualProcessor, Partition] = {}
         self.past_counters = Counters({})
         """What partitions that are gone had counted."""
-        self._lock = RLock()
         self.last_partition_id = _ROOT_ID
         """Ids ascend and never come back."""
         self.root = self._make_root(parse_page_size(root_page_size, "root_page_size"))
@@ -109,21 +106,13 @@ class Hypervisor:
             self.partition_of.clear()
             self.partitions.clear()
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         """One thread at a time. Raises RuntimeError when another thread is inside."""
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
-        try:
-            self.scheduler.check_thread()
-            yield
-        finally:
-            self._lock.release()
+        return self.scheduler
 
     def run(self, *, max_instructions: int | None = None) -> Any:
         """Run every runnable virtual processor until an exit that the caller must see, or the budget's end."""
-        with self.exclusive():
-            return self.scheduler.run(None, max_instructions)
+        return self.scheduler.run(None, max_instructions)
 
     def counters(self) -> Counters:
         """A snapshot of what all partitions counted, also those that are gone."""

@@ -46,23 +46,6 @@ class VirtualProcessor(engine.VirtualProcessor):
         self.partition = partition
         self.hypercalls_by_name = Counter()
 
-    def run(self, *, max_instructions: int | None = None) -> Any:
-        """Run until something needs the caller: an exit of hvcore.exits.
-
-        Parameters
-        ----------
-        max_instructions : exits.Budget comes when so many have retired; None: no limit.
-
-        Raises
-        ------
-        ExitNotCompleted
-            The last exit was a read that nobody has answered.
-        RuntimeError
-            Another thread uses this Hypervisor.
-        """
-        with self.partition.hypervisor.exclusive():
-            return super().run(max_instructions=max_instructions)
-
     def reset(
         self,
         mode: str = "real16",

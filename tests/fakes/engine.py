@@ -3,6 +3,7 @@
 It has what the Python layer asks of the engine, and no more; conftest.py installs it only if the real one is missing.
 """
 
+from threading import RLock
 from typing import Any, NamedTuple
 
 
@@ -143,6 +144,14 @@ class Scheduler:
         self.now = 0
         self.service: Any = None
         self.vps: list[VirtualProcessor] = []
+        self.lock = RLock()
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
     def add(self, vp: VirtualProcessor) -> None:
         vp.memory = self.memory

@@ -143,6 +143,7 @@ cdef inline void place_operands(const form_t* form, const insn_t* insn, op_t* op
             op.third = SEGMENT_GS
         elif kind == KIND_J:
             op.immediate = insn.immediate + end
+            op.displacement = end
         elif kind == KIND_I and i == 0 or kind == KIND_I and form.kinds[i - 1] != KIND_I:
             op.immediate = insn.immediate
 

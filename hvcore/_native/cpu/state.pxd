@@ -103,7 +103,8 @@ ctypedef int (*handler_t)(vp_t* vp, const op_t* op) noexcept nogil
 cdef struct op_t:
     handler_t run
     i64 immediate           # immediate; for a branch: target relative to the block's first instruction
-    i32 displacement        # of memory; for RIP-relative operands: relative to the block's first instruction
+    i32 displacement        # of memory; for RIP-relative operands: relative to the block's first instruction;
+                            # for a branch: of the instruction behind it
     u16 offset              # of the instruction from the block's first one
     u8 position             # how many instructions of the block come before this one
     u8 reg                  # byte offsets of registers
@@ -204,9 +205,9 @@ cdef struct machine_t:
     void* (*read_slow)(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil
     void* (*write_slow)(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint update) noexcept nogil
     int (*commit)(vp_t* vp) noexcept nogil
-    void (*unwind)(vp_t* vp, const op_t* op, bint done) noexcept nogil
-    block_t* (*find_block)(vp_t* vp) noexcept nogil
-    block_t* (*link_block)(vp_t* vp, const op_t* link, bint fallen) noexcept nogil
+    int (*unwind)(vp_t* vp, const op_t* op, bint done, int stop) noexcept nogil     # returns `stop`
+    int (*enter_found)(vp_t* vp) noexcept nogil
+    int (*enter_linked)(vp_t* vp, const op_t* link, bint fallen) noexcept nogil
     direct_t* direct        # blocks by the low bits of their SPA
 
 
