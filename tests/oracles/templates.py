@@ -13,7 +13,6 @@ from pathlib import Path
 from hvcore._native.isa import table
 
 from .cases import SETUPS, Draft, Template, refusal
-from .native import WINDOW_BYTES
 
 _PREFIXES = {"": None, "NP": None, "66": 0x66, "F3": 0xF3, "F2": 0xF2}
 _MAPS = ("", "0F", "0F38", "0F3A")
@@ -62,15 +61,7 @@ def _load_mxcsr(draft: Draft) -> None:
         draft.write_window(draft.target, value, 4)
 
 
-def _move_string_before(draft: Draft) -> None:
-    """The oracle's own setup, without direction and count at odds with the window."""
-    before, _ = SETUPS["string"]
-    assert before is not None
-    before(draft)
-
-
 SETUPS["load_mxcsr"] = (None, _load_mxcsr)
-assert WINDOW_BYTES >= 4
 
 
 def _operands(row: table.Row) -> tuple[str, ...]:

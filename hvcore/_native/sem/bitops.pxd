@@ -1,6 +1,6 @@
 """Bit tests, bit scans, byte swaps, BMI1 and BMI2.
 
-BSF and BSR of zero leave the target alone and set ZF, as processors do though the SDM calls it undefined.
+BSF and BSR of zero leave the target alone, upper half included, and set ZF, as processors do (SDM 2A, BSF, note 1).
 """
 from hvcore._native.base.types cimport i64, u32, u64
 from hvcore._native.cpu.dispatch cimport committed, next_op, stop_before
@@ -59,8 +59,11 @@ cdef inline int bit_string(vp_t* vp, const op_t* op, u64 bit, BitOperation opera
     """Register bit numbers reach beyond a memory operand: the whole bit string is addressed (SDM 2A, BT)."""
     cdef u64 gva
     cdef void* place
+    cdef u64 value
     if not memory:
-        register_set(vp, op.rm, bit_apply(vp, register_get(vp, op.rm, width), bit, operation, width), width)
+        value = bit_apply(vp, register_get(vp, op.rm, width), bit, operation, width)
+        if operation != BIT_TEST:
+            register_set(vp, op.rm, value, width)
         return next_op(vp, op)
     gva = effective(vp, op) + <u64>((sign_extend(bit, width) >> (6 if width == 64 else 5 if width == 32 else 4))
                                     * (width >> 3))
@@ -117,14 +120,18 @@ cdef inline u64 bit_lzcnt(vp_t* vp, u64 a, int width) noexcept nogil:
     return result
 
 
-cdef inline u64 bit_bsf(vp_t* vp, u64 old, u64 a, int width) noexcept nogil:
+cdef inline int bit_bsf(vp_t* vp, const op_t* op, u64 a, int width) noexcept nogil:
     flags_logic(vp, a, width)
-    return trailing_zeros(a, width) if a else old
+    if a:
+        register_set(vp, op.reg, trailing_zeros(a, width), width)
+    return next_op(vp, op)
 
 
-cdef inline u64 bit_bsr(vp_t* vp, u64 old, u64 a, int width) noexcept nogil:
+cdef inline int bit_bsr(vp_t* vp, const op_t* op, u64 a, int width) noexcept nogil:
     flags_logic(vp, a, width)
-    return width - 1 - leading_zeros(a, width) if a else old
+    if a:
+        register_set(vp, op.reg, width - 1 - leading_zeros(a, width), width)
+    return next_op(vp, op)
 
 
 cdef inline u64 bit_popcnt(vp_t* vp, u64 a, int width) noexcept nogil:
