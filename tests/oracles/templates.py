@@ -137,8 +137,15 @@ def _privileged(row: table.Row) -> str | None:
     return None
 
 
+def _not_on_amd(row: table.Row) -> str | None:
+    if row.map == 1 and row.opcode == 0x0D and row.mode == "reg":
+        return "no prefetch: Intel's reserved no-op, which AMD calls invalid"
+    return None
+
+
 REASONS: tuple[Callable[[table.Row], str | None], ...] = (
     _privileged,
+    _not_on_amd,
     lambda row: UNREPEATABLE.get(row.mnemonic),
     lambda row: refusal(template_of(row)),
 )
