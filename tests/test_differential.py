@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 from oracles import native
 
 _AVAILABLE, _REASON = native.available()
@@ -26,7 +25,7 @@ LEFT_OUT = {
     "port I/O": {
         "in", "out", "insb", "insw", "insd", "outsb", "outsw", "outsd",
     },
-    "kernel entry or segment load": {"pop"},
+    "kernel entry or segment load": {"pop"},  # of FS and GS
     "loads a segment register": {"mov"},
     "answers from the host's descriptor tables": {"lar", "lsl", "verr", "verw"},
     "stores x87 state, and an MXCSR mask that has bit 17 on AMD": {"fxsave", "fxsave64"},

@@ -46,6 +46,7 @@ LEFT_OUT = {
 """What hvcore has not got of the implemented features: a word of iced's name for the encoding, and the reason."""
 
 OTHER_NAMES = {
+    "pause": ("xchg", "with REX.B it is XCHG R8, as processors have it"),
     "jecxz": ("jrcxz", "a 67 prefix does not change the name in the table"),
     "sysret": ("sysretd", "the table names both operand sizes"),
     "cldemote": ("reservednop", "a hint of later processors; without its feature it is this"),
@@ -254,6 +255,7 @@ def test_fifteen_bytes_are_the_limit() -> None:
 def test_every_reason_is_still_needed() -> None:
     """The lists above must not keep what has been fixed: one example of each."""
     examples = {
+        "pause": "f3 41 90",
         "jecxz": "67 e3 00", "sysret": "0f 07", "cldemote": "0f 1c 00", "prefetchit0": "0f 18 3d 00 00 00 00",
         "prefetchit1": "0f 18 35 00 00 00 00", "rdsspd": "f3 0f 1e c8", "rdsspq": "f3 48 0f 1e c8",
         "vmgexit": "f3 0f 01 d9", "wbnoinvd": "f3 0f 09",

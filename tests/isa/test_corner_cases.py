@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from oracles import native
+from oracles.native import REGISTER_NAMES, STATUS_SIGNAL, STATUS_STOPPED
 
 from hvcore._native.decoder import decode_instruction
 from hvcore._native.isa import table
-from oracles import native
-from oracles.native import REGISTER_NAMES, STATUS_SIGNAL, STATUS_STOPPED
 
 DATA = Path(__file__).with_name("corner_cases.txt")
 LINE = re.compile(r'\[([0-9a-f ]+)\]\s+"([^"]*)"\s*(.*?)=>\s*([^!]*)(?:!\s*(.*))?$')

@@ -132,7 +132,7 @@ def template_of(row: table.Row) -> Template:
 def _privileged(row: table.Row) -> str | None:
     if row.flow in ("jump", "return", "call") and row.semantic.startswith("system_"):
         return "a far transfer or a door to the kernel"
-    if row.mnemonic.startswith(("in", "out")) and row.semantic.startswith(("system_in", "system_out", "string_")):
+    if row.mnemonic in ("in", "out", "insb", "insw", "insd", "outsb", "outsw", "outsd"):
         return "port I/O"
     return None
 
