@@ -3,11 +3,13 @@
 HVCORE_SANITIZE=1 builds with AddressSanitizer (see docs/development.md).
 """
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 NATIVE = "hvcore._native"
@@ -30,9 +32,21 @@ registers.main()
 
 def module(name: str) -> Extension:
     # Handlers are tail calls of inlined rooms: whatever is left out of line costs every instruction that runs.
+    # Slow twins stay out of line even where one handler alone calls them: in line they would give it a frame.
+    # Whatever belongs into a handler is declared inline.
     inline = [("CYTHON_INLINE", "inline __attribute__((always_inline))")] if name.startswith("engine_") else []
-    return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE,
+    twins = ["-fno-inline-functions-called-once", "-fno-inline-small-functions"] if name.startswith("engine_") else []
+    return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE + twins,
                      extra_link_args=LINK, define_macros=inline)
+
+
+class FreshBuild(build_py):
+    """A build folder is used once: a module that is gone from the tree must not live on in the next wheel."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
 
 
 extensions = [module(path.stem) for path in sorted((ROOT / "hvcore/_native").glob("*.pyx"))]
@@ -46,5 +60,6 @@ setup(
             "initializedcheck": False, "auto_pickle": False, "embedsignature": True,
         },
     ),
+    cmdclass={"build_py": FreshBuild},
     options={"build_ext": {"parallel": jobs}},
 )

@@ -263,6 +263,8 @@ class ServiceReason(IntEnum):
     INTERCEPT = 3
     UNMAPPED_WRITE = 4
     """Asked before the intercept, if the partition has doorbells."""
+    IO_PORT = 5
+    """IN or OUT of the root: it reaches the machine."""
 
 
 class PartitionProperty(IntEnum):

@@ -4,6 +4,7 @@ Every HypercallError carries `status` and `call`; its subclass is also the built
 would expect for that kind of refusal, so both `except HypercallError` and `except ValueError` work.
 """
 
+from hvcore._native.exits import ExitNotCompleted as ExitNotCompleted
 from hvcore.enums import Hypercall, Status
 
 
@@ -87,7 +88,3 @@ class GuestError(Exception):
     def __init__(self, exit: object) -> None:
         super().__init__(str(exit))
         self.exit = exit
-
-
-class ExitNotCompleted(RuntimeError):
-    """The virtual processor was run on while its last exit was still unanswered."""

@@ -6,26 +6,27 @@ One thread at a time: every entry from Python goes through `exclusive`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import RLock
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from hvcore import intercepts, msrs
-from hvcore._native.engine import Scheduler, VirtualProcessor
+from hvcore._native.engine import Scheduler
 from hvcore._native.space import GpaSpace, PagePool, SystemMemory
 from hvcore.costs import PageCosts
-from hvcore.enums import Hypercall, OverlayKind, PartitionState, Privilege, ServiceReason, Status
+from hvcore.counters import Counters
+from hvcore.enums import AccessType, Hypercall, OverlayKind, PartitionState, Privilege, ServiceReason, Status
 from hvcore.hypercalls.abi import PAGE_SIZE, Control, Refused, Result
-from hvcore.hypercalls.dispatch import execute
+from hvcore.hypercalls.dispatch import call_name, execute
 from hvcore.hypercalls.guest import guest_call
 from hvcore.hypercalls.table import TABLE
-from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_size
+from hvcore.machine.pc import Machine
+from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_page_size, parse_size
 from hvcore.pages import LARGE, RWX, PageOwners, RootMappings
 from hvcore.partition import Partition
+from hvcore.processor import VirtualProcessor
 
 _ROOT_ID = 1
 _RESERVE_BASE = 64 << 20
@@ -42,18 +43,27 @@ class Hypervisor:
         Logical processors, each with a virtual processor of the root.
     costs : PageCosts
         What objects take from memory pools.
+    root_page_size : int or str
+        Pages of the root's second level, "4 KiB" or "2 MiB".
 
     Raises
     ------
     ValueError
-        `memory` or `processors` is out of range.
+        `memory`, `processors` or `root_page_size` is out of range.
     """
 
     maximum_vps = 2048
     maximum_depth = 3
     """How many levels of partitions there may be below the root."""
 
-    def __init__(self, *, memory: int | str = "1 GiB", processors: int = 2, costs: PageCosts | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        memory: int | str = "1 GiB",
+        processors: int = 2,
+        costs: PageCosts | None = None,
+        root_page_size: int | str = "2 MiB",
+    ) -> None:
         size = parse_size(memory, "memory", multiple_of=LARGE_PAGE_SIZE)
         if not 1 <= processors <= self.maximum_vps:
             raise ValueError(f"processors must be 1 to {self.maximum_vps}, not {processors}")
@@ -63,14 +73,16 @@ class Hypervisor:
         self.memory = SystemMemory(size, _RESERVE_BASE + (size // LARGE) // PAGE_SIZE * PAGE_SIZE)
         self.scheduler = Scheduler(self.memory, processors)
         self.scheduler.service = self.service
+        self.machine = Machine()
         self.owners = PageOwners(size // PAGE_SIZE)
         self.free_pages = FreePages(1, size // PAGE_SIZE - 1)
         self.partitions: dict[int, Partition] = {}
         self.partition_of: dict[VirtualProcessor, Partition] = {}
-        self._lock = RLock()
+        self.past_counters = Counters({})
+        """What partitions that are gone had counted."""
         self.last_partition_id = _ROOT_ID
         """Ids ascend and never come back."""
-        self.root = self._make_root()
+        self.root = self._make_root(parse_page_size(root_page_size, "root_page_size"))
 
     def __enter__(self) -> Hypervisor:
         return self
@@ -94,20 +106,17 @@ class Hypervisor:
             self.partition_of.clear()
             self.partitions.clear()
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         """One thread at a time. Raises RuntimeError when another thread is inside."""
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
-        try:
-            yield
-        finally:
-            self._lock.release()
+        return self.scheduler
 
-    def run(self, *, max_instructions: int) -> Any:
+    def run(self, *, max_instructions: int | None = None) -> Any:
         """Run every runnable virtual processor until an exit that the caller must see, or the budget's end."""
-        with self.exclusive():
-            return self.scheduler.run(None, max_instructions)
+        return self.scheduler.run(None, max_instructions)
+
+    def counters(self) -> Counters:
+        """A snapshot of what all partitions counted, also those that are gone."""
+        return sum((partition.counters() for partition in self.partitions.values()), self.past_counters)
 
     def hypercall(
         self, caller: Partition, call: Hypercall | int, input: bytes, *, reps: int | None, start: int, fast: bool
@@ -131,6 +140,7 @@ class Hypervisor:
             while True:
                 result = execute(self, caller, None, word, bytes(input))
                 if result.finished:
+                    caller.hypercalls_by_name[call_name(call)] += 1
                     return result
 
     def service(self, vp: VirtualProcessor, reason: int) -> bool:
@@ -140,7 +150,7 @@ class Hypervisor:
         -------
         bool
             HYPERCALL: the instruction is finished. MSR_READ, MSR_WRITE: done; False = #GP. INTERCEPT: True.
-            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept.
+            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT: True.
         """
         match reason:
             case ServiceReason.HYPERCALL:
@@ -157,6 +167,13 @@ class Hypervisor:
                 return True
             case ServiceReason.UNMAPPED_WRITE:
                 return self.partition_of[vp].ring_doorbell(vp.intercept.gpa, vp.intercept.size, vp.intercept.value)
+            case ServiceReason.IO_PORT:
+                access = vp.intercept
+                if access.access == AccessType.READ:
+                    vp.answer(self.machine.ports.read(access.port, access.size))
+                else:
+                    self.machine.ports.write(access.port, access.size, access.value)
+                return True
         raise ValueError(f"reason must be a ServiceReason, not {reason}")
 
     def reset(self, partition: Partition) -> None:
@@ -192,10 +209,12 @@ class Hypervisor:
         for frame in frames:
             self.memory.reserve_pool.release(frame)
 
-    def _make_root(self) -> Partition:
+    def _make_root(self, page_size: int) -> Partition:
         space = GpaSpace(self.memory, self.memory.reserve_pool)
         space.create()
-        space.map(0, np.arange(0, self.memory.size // PAGE_SIZE, LARGE, dtype=np.uint64), rights=RWX, large=True)
+        step = page_size // PAGE_SIZE
+        every_page = np.arange(0, self.memory.size // PAGE_SIZE, step, dtype=np.uint64)
+        space.map(0, every_page, rights=RWX, large=step == LARGE)
         mappings = RootMappings(space, self.owners)
         frames = self.new_frames(Partition.FRAMES)
         root = Partition(self, _ROOT_ID, None, pool=PagePool(self.memory), mappings=mappings, frames=frames)

@@ -42,6 +42,14 @@ def parse_size(size: int | str, argument: str = "size", *, multiple_of: int = 1)
     return count
 
 
+def parse_page_size(size: int | str, argument: str = "page_size") -> int:
+    """4 KiB or 2 MiB in bytes. Raises ValueError, naming `argument`, for anything else."""
+    page = parse_size(size, argument)
+    if page not in (PAGE_SIZE, LARGE_PAGE_SIZE):
+        raise ValueError(f'{argument} must be "4 KiB" or "2 MiB", not {size!r}')
+    return page
+
+
 def clear(memory: SystemMemory, spa: int, size: int) -> None:
     """Make every byte zero, without committing host pages that were never touched."""
     for start in range(spa, spa + size, LARGE_PAGE_SIZE):

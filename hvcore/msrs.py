@@ -15,9 +15,9 @@ from hvcore.enums import OverlayKind, Privilege, Status
 from hvcore.registers import RegisterName
 
 if TYPE_CHECKING:
-    from hvcore._native.engine import VirtualProcessor
     from hvcore.hypervisor import Hypervisor
     from hvcore.partition import Partition
+    from hvcore.processor import VirtualProcessor
 
 GUEST_OS_ID = 0x4000_0000
 HYPERCALL = 0x4000_0001

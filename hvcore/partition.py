@@ -6,30 +6,24 @@ stack.py makes. Charges are real pages of the partition's own pool.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hvcore import properties, stack
-from hvcore._native.engine import PartitionCore, VirtualProcessor
+from hvcore._native.engine import PartitionCore
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.space import GpaSpace, PagePool
+from hvcore.counters import Counters
 from hvcore.enums import Hypercall, PartitionProperty, PartitionState, PortType, Privilege, Status
 from hvcore.hypercalls.abi import Refused, Result
 from hvcore.pages import Mappings
+from hvcore.processor import VirtualProcessor, VpFrames
 
 if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
     from hvcore.memory import MemoryRegion
     from hvcore.ports import Connection, Port
-
-
-class VpFrames(NamedTuple):
-    """Frames in the hypervisor's reserve for the overlay pages of one virtual processor."""
-
-    message_page: int
-    event_page: int
-    assist_page: int
-    event_ring: int
 
 
 class Partition:
@@ -74,6 +68,10 @@ class Partition:
         self.hypercall_frame, self.reference_tsc_frame = frames
         self.monitor_slots: set[int] = set()
         self.ring_heads: dict[tuple[int, int], int] = {}
+        self.hypercalls_by_name: Counter[str] = Counter()
+        """Finished hypercalls that Python made as this partition."""
+        self.past_counters = Counters({})
+        """What virtual processors that are gone had counted."""
         self._charges: dict[Hashable, list[int]] = {}
 
     def __repr__(self) -> str:
@@ -116,6 +114,11 @@ class Partition:
     def destroy(self) -> None:
         """Finalize, withdraw all pages, delete. Raises BufferError while views of its memory live."""
         stack.destroy(self)
+
+    def counters(self) -> Counters:
+        """A snapshot of what all its virtual processors counted, and of the hypercalls that Python made as it."""
+        made = Counters.collect({}, {"hypercalls": self.hypercalls_by_name})
+        return sum((vp.counters() for vp in self.vps.values()), self.past_counters + made)
 
     # Facts that handlers and the run loop ask for.
 
@@ -207,6 +210,7 @@ class Partition:
             event_page=hypervisor.memory.page(frames.event_page),
         )
         vp = VirtualProcessor(self.core, self.space, interrupts, index)
+        vp.attach(self)
         vp.explicit_suspend = True
         self.frames[index] = frames
         self.vps[index] = vp
@@ -260,6 +264,7 @@ class Partition:
         assert self.parent is not None
         self.parent.release(("partition", self.id))
         self.parent.mappings.below.remove(self.mappings)
+        self.hypervisor.past_counters += self.counters()
         del self.parent.children[self.id]
         del self.hypervisor.partitions[self.id]
         self.hypervisor.free_frames(self.hypercall_frame, self.reference_tsc_frame)
@@ -288,6 +293,7 @@ class Partition:
 
     def _remove_vp(self, index: int) -> None:
         vp = self.vps.pop(index)
+        self.past_counters += vp.counters()
         self.hypervisor.scheduler.remove(vp)
         del self.hypervisor.partition_of[vp]
         self.hypervisor.free_frames(*self.frames.pop(index))

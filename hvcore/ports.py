@@ -14,8 +14,8 @@ from hvcore.enums import ANY_VP, OverlayKind, PartitionState, PortType, Status
 from hvcore.hypercalls.abi import Refused
 
 if TYPE_CHECKING:
-    from hvcore._native.engine import VirtualProcessor
     from hvcore.partition import Partition
+    from hvcore.processor import VirtualProcessor
 
 _SINT0_MSR = 0x4000_0090
 _SINT_MASKED = 1 << 16

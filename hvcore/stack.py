@@ -24,7 +24,7 @@ from hvcore.enums import (
 )
 from hvcore.errors import check
 from hvcore.hypercalls.abi import Result
-from hvcore.memory import LARGE_PAGE_SIZE, PAGE_SIZE, MemoryRegion, clear, parse_size
+from hvcore.memory import LARGE_PAGE_SIZE, PAGE_SIZE, MemoryRegion, clear, parse_page_size, parse_size
 from hvcore.pages import run_of
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ def map_memory(partition: Partition, *, gpa: int, size: int | str, access: str, 
     """Map one zeroed run of the parent's RAM into `partition`."""
     parent = _parent(partition)
     _require_root(parent)
-    bytes_per_page = parse_size(page_size, "page_size")
-    if bytes_per_page not in (PAGE_SIZE, LARGE_PAGE_SIZE):
-        raise ValueError(f'page_size must be "4 KiB" or "2 MiB", not {page_size!r}')
+    bytes_per_page = parse_page_size(page_size)
     if access not in _ACCESS:
         raise ValueError(f"access must be one of {', '.join(_ACCESS)}, not {access!r}")
     length = parse_size(size, multiple_of=bytes_per_page)

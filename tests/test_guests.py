@@ -1,4 +1,4 @@
-"""The guest programs as files: the committed root image matches its sources, the workloads compute what the table says."""
+"""The guest programs as files: the committed root image matches its sources, workloads compute what the table says."""
 from __future__ import annotations
 
 import platform

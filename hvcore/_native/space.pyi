@@ -1,14 +1,15 @@
 """System memory, page pools, second-level address spaces (GPA -> SPA) and translation. See space.pyx."""
-from collections.abc import Buffer
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Buffer, disjoint_base
 
 READ: Final = 1
 WRITE: Final = 2
 EXECUTE: Final = 4
 
+@disjoint_base
 class SystemMemory:
     """RAM of the machine, SPA [0, size), and above it the hypervisor's reserve, [size, size + reserve)."""
     size: int
@@ -22,11 +23,13 @@ class SystemMemory:
     def view(self, spa: int, size: int) -> MemoryView: ...
     def live_views(self) -> int: ...
 
+@disjoint_base
 class MemoryView:
     """Exports a run of system memory as a writable buffer and counts its exports."""
     exports: int
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@disjoint_base
 class PagePool:
     """The pages deposited for one partition: `available` ones and those `in_use`."""
     available: int
@@ -37,6 +40,7 @@ class PagePool:
     def allocate(self) -> int | None: ...
     def release(self, spn: int) -> None: ...
 
+@disjoint_base
 class GpaSpace:
     """The second-level tables of one partition, and the overlay pages that lie over them."""
     pool: PagePool

@@ -12,9 +12,9 @@ from hvcore.enums import PARTITION_ID_SELF, VP_INDEX_SELF, PartitionState, Statu
 from hvcore.hypercalls.abi import Refused
 
 if TYPE_CHECKING:
-    from hvcore._native.engine import VirtualProcessor
     from hvcore.hypervisor import Hypervisor
     from hvcore.partition import Partition
+    from hvcore.processor import VirtualProcessor
 
 ACTIVE = frozenset({PartitionState.ACTIVE})
 

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hvcore.enums import Status
+from hvcore.enums import Hypercall, Status
 from hvcore.hypercalls.abi import PAGE_SIZE, Control, Refused, Result, Unfinished
 from hvcore.hypercalls.call import Call, Progress
 from hvcore.hypercalls.table import TABLE, Row
 
 if TYPE_CHECKING:
-    from hvcore._native.engine import VirtualProcessor
     from hvcore.hypervisor import Hypervisor
     from hvcore.partition import Partition
+    from hvcore.processor import VirtualProcessor
+
+
+def call_name(code: int) -> str:
+    """What a call is counted as: its name, or its code if it is not implemented."""
+    return Hypercall(code).name if code in TABLE else f"{code:#06x}"
 
 
 def execute(

@@ -12,13 +12,13 @@ from hvcore import intercepts
 from hvcore._native.space import READ, WRITE
 from hvcore.enums import AccessType, MessageType, Status
 from hvcore.hypercalls.abi import PAGE_SIZE, Control, Result
-from hvcore.hypercalls.dispatch import execute
+from hvcore.hypercalls.dispatch import call_name, execute
 from hvcore.hypercalls.table import TABLE, Row
 
 if TYPE_CHECKING:
-    from hvcore._native.engine import VirtualProcessor
     from hvcore.hypervisor import Hypervisor
     from hvcore.partition import Partition
+    from hvcore.processor import VirtualProcessor
 
 ELEMENTS_PER_ENTRY = 64
 """A rep call does so many elements, then lets the guest take interrupts (section 3.4)."""
@@ -142,6 +142,7 @@ class _GuestCall:
         return self._finish(Result(status, self.word.rep_start, b""))
 
     def _finish(self, result: Result) -> bool:
+        self.vp.hypercalls_by_name[call_name(self.word.code)] += 1
         if self.long_mode:
             self.vp.rax = result.word()
         else:

@@ -10,9 +10,9 @@ from hvcore.hypercalls.call import Call
 from hvcore.registers import RegisterName
 
 if TYPE_CHECKING:
-    from hvcore._native.engine import VirtualProcessor
     from hvcore._native.irqchip import InterruptController
     from hvcore.partition import Partition
+    from hvcore.processor import VirtualProcessor
 
 WITHDRAW = 0xFFFF_FFFF
 _LEVEL, _LOGICAL, _ASSERTED = 1, 2, 4

@@ -3,6 +3,7 @@
 It has what the Python layer asks of the engine, and no more; conftest.py installs it only if the real one is missing.
 """
 
+from threading import RLock
 from typing import Any, NamedTuple
 
 
@@ -11,6 +12,11 @@ class Segment(NamedTuple):
     limit: int
     selector: int
     attributes: int
+
+
+class Table(NamedTuple):
+    base: int
+    limit: int
 
 
 class PartitionCore:
@@ -77,6 +83,15 @@ class VirtualProcessor:
         self.ds = self.es = self.ss = flat
         self.cs = Segment(0xFFFF0000, 0xFFFF, 0xF000, 0x9B)
 
+    def counters(self) -> dict[str, int]:
+        return {}
+
+    def exit_counters(self) -> dict[str, int]:
+        return {}
+
+    def suspend_for_intercept(self) -> None:
+        self.intercept_suspend = True
+
     def read_register(self, name: int) -> int | None:
         return int(getattr(self, _NAMED[name][0])) if name in _NAMED else None
 
@@ -129,6 +144,14 @@ class Scheduler:
         self.now = 0
         self.service: Any = None
         self.vps: list[VirtualProcessor] = []
+        self.lock = RLock()
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
     def add(self, vp: VirtualProcessor) -> None:
         vp.memory = self.memory
@@ -137,6 +160,6 @@ class Scheduler:
     def remove(self, vp: VirtualProcessor) -> None:
         self.vps.remove(vp)
 
-    def run(self, vp: VirtualProcessor | None, max_instructions: int) -> Any:
-        self.now += max_instructions
+    def run(self, vp: VirtualProcessor | None, max_instructions: int | None = None) -> Any:
+        self.now += max_instructions or 0
         return None

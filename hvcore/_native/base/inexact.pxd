@@ -1,4 +1,4 @@
-"""The host's sticky "inexact" flag: the one fact of ordinary floating-point work that is dear to compute and free to ask.
+"""The host's sticky "inexact" flag: the one fact of floating point that is dear to compute, free to ask.
 
 Cleared when a stretch of guest code begins, brought into MXCSR.PE where the guest or anybody else looks.
 """

@@ -11,8 +11,8 @@ from hvcore._native.cpu.dispatch cimport go_linked, next_op, raise_error, raise_
 from hvcore._native.cpu.operand cimport register_get
 from hvcore._native.cpu.segments cimport runs_64bit
 from hvcore._native.cpu.state cimport (
-    DIRECT_SIZE, OP_LOOKUP, OP_STACK, OP_STACK_LOOKUP, RBP, RSP, SEGMENT_FS, SEGMENT_GS, SLOT_ADDRESS, SLOT_RIP, SLOT_ZERO, VECTOR_GP, VECTOR_UD,
-    block_t, direct_t, handler_t, link_t, machine_t, op_t, vp_t,
+    DIRECT_SIZE, OP_LOOKUP, OP_STACK, OP_STACK_LOOKUP, RBP, RSP, SEGMENT_FS, SEGMENT_GS, SLOT_ADDRESS,
+    SLOT_RIP, SLOT_ZERO, VECTOR_GP, VECTOR_UD, block_t, direct_t, handler_t, link_t, machine_t, op_t, vp_t,
 )
 from hvcore._native.decode.decode cimport decode
 from hvcore._native.decode.spec cimport (
@@ -70,7 +70,8 @@ cdef inline void unwind_block(vp_t* vp, const op_t* op, bint done) noexcept nogi
         vp.data_lookups -= <u64>lookups_of(rest)
         rest += 1
     vp.remaining += vp.block.count - op.position - done
-    vp.registers[SLOT_RIP] += op.offset + (op.length if done else 0)
+    vp.retired_length = op.length if done else 0
+    vp.registers[SLOT_RIP] += op.offset + vp.retired_length
 
 
 cdef inline int op_prepare(vp_t* vp, const op_t* op) noexcept nogil:
@@ -140,6 +141,7 @@ cdef inline void place_operands(const form_t* form, const insn_t* insn, op_t* op
             op.third = SEGMENT_GS
         elif kind == KIND_J:
             op.immediate = insn.immediate + end
+            op.displacement = end
         elif kind == KIND_I and i > 0 and form.kinds[i - 1] == KIND_I:
             op.third = insn.immediate2
         elif kind == KIND_I:

@@ -15,7 +15,7 @@ from pathlib import Path
 try:
     from . import table
 except ImportError:                     # setup.py loads this file by path, before the package can be imported
-    import table  # type: ignore[no-redef]
+    import table  # type: ignore[import-not-found, no-redef]
 
 HERE = Path(__file__).parent
 OUTPUT = HERE / "generated"
@@ -205,7 +205,8 @@ class Handler:
             self.lines.append(result)
         elif is_memory_operand(target, self.memory):
             self.lines.append(f"memory_set(place, {result}, {operand_bits(target, self.size)})")
-            return self.pass_on(True)
+            self.pass_on(True)
+            return
         else:
             self.lines.append(write_register(target, self.size, self.row, result))
         self.pass_on(False)
@@ -261,6 +262,15 @@ class Handler:
         return self.text()
 
 
+def check_all_used(known: dict[str, Semantic], used: set[str]) -> None:
+    """Refuse a function that is named like a semantic one, but that neither a row nor another function of sem/ uses."""
+    families = tuple(prefix for prefixes in UNITS.values() for prefix in prefixes)
+    text = "".join(path.read_text() for path in sorted(SEMANTICS.glob("*.pxd")))
+    for name, semantic in known.items():
+        if name.startswith(families) and name not in used and len(re.findall(rf"\b{name}\b", text)) == 1:
+            raise table.TableError(f"sem/{semantic.room}.pxd: no row of x64.txt uses {name}")
+
+
 def handlers(rows: list[table.Row]) -> dict[str, Unit]:
     """All handlers by unit. Forms whose handler reads the same share it."""
     known = semantics()
@@ -288,10 +298,7 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
                 for slot in (1, 2) if memory else (0,):
                     fast = Handler(row, semantic, size, memory, twin, indexed=slot == 1).build()
                     unit.slots.append((base + 4 * slot, unit.name(fast, row, size, memory, "p" if slot == 2 else "")))
-    shaped = {name for name, s in known.items() if s.parameters[:2] == ("vp", "op") and s.parameters[-1:] == ("width",)
-              and name.startswith(tuple(p for prefixes in UNITS.values() for p in prefixes))}
-    if unused := sorted(shaped - used - {"string_movs", "string_stos", "string_lods", "string_scas", "string_cmps"}):
-        raise table.TableError(f"x64.txt: no row uses {', '.join(unused)}")
+    check_all_used(known, used)
     return units
 
 
@@ -351,7 +358,7 @@ def opcodes_of(row: table.Row) -> Iterator[int]:
 
 def decode_tables(rows: list[table.Row]) -> str:
     """Form 0 is no instruction: its mnemonic is `invalid`."""
-    names = ["invalid"] + sorted({row.mnemonic for row in rows})
+    names = ["invalid", *sorted({row.mnemonic for row in rows})]
     mnemonics = {name: number for number, name in enumerate(names)}
     by_opcode: dict[int, list[tuple[int, table.Row]]] = {}
     for form, row in enumerate(rows, 1):

@@ -122,11 +122,11 @@ def _row(line: int, text: str) -> Row:
             vex = True
         elif token in MAPS and row.opcode < 0 and row.map == 0:
             row = replace(row, map=MAPS[token])
-        elif token.startswith("="):
+        elif re.fullmatch("=[0-9A-F]{2}", token):
             row = replace(row, fixed_modrm=int(token[1:], 16), has_modrm=True)
         elif token == "/r":
             row = replace(row, has_modrm=True)
-        elif token.startswith("/"):
+        elif re.fullmatch("/[0-7]", token):
             row = replace(row, has_modrm=True, digit=int(token[1:]))
         elif re.fullmatch("[0-9A-F]{2}", token) and row.opcode < 0:
             row = replace(row, opcode=int(token, 16), opcode_register=suffix == "r",

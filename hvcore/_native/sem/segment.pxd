@@ -17,9 +17,9 @@ from hvcore._native.cpu.segments cimport (
     mark_accessed, read_code_segment, read_descriptor, set_privilege, system_read, system_write, unpack_descriptor,
 )
 from hvcore._native.cpu.state cimport (
-    OP_STACK, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_ZF, FLAGS_SYSTEM, RSP, SEGMENT_CS,
-    SEGMENT_DS, SEGMENT_ES, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_SS, SEGMENT_TR, SLOT_RIP, VECTOR_GP,
-    VECTOR_NP, VECTOR_UD, op_t, segment_t, vp_t,
+    OP_STACK, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_ZF, FLAGS_SYSTEM, RSP,
+    SEGMENT_CS, SEGMENT_DS, SEGMENT_ES, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_SS, SEGMENT_TR, SLOT_RIP,
+    VECTOR_GP, VECTOR_NP, VECTOR_UD, op_t, segment_t, vp_t,
 )
 
 

@@ -1,0 +1,1 @@
+"""Loaders: program images, and the processor modes that they expect."""

@@ -1,0 +1,133 @@
+"""The command line: `hvcore run [PROGRAM]` and `hvcore info`.
+
+Exit status: 0 all went well, 1 the guest ended badly, 2 bad usage or a program that cannot be loaded, 130 Ctrl-C.
+Every failure is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
+from collections.abc import Sequence
+from typing import NoReturn
+
+from hvcore import __version__
+from hvcore.cli.failure import Failure
+
+DEFAULT_MEMORY = "512 MiB"
+DEFAULT_PROCESSORS = 2
+PAGE_SIZES = {"4K": 4 << 10, "2M": 2 << 20}
+
+_BAD_USAGE = 2
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+class _Parser(ArgumentParser):
+    """argparse, with complaints of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_BAD_USAGE, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point of the console script; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.command(options)
+        sys.stdout.flush()
+    except Failure as failure:
+        print(f"hvcore: {failure}", file=sys.stderr)
+        return failure.status
+    except KeyboardInterrupt:
+        print("hvcore: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    return status
+
+
+def _parser() -> ArgumentParser:
+    parser = _Parser(prog="hvcore", description="A Hyper-V that you can import: partitions, hypercalls, x64 guests.")
+    parser.add_argument("--version", action="version", version=f"hvcore {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_info(commands)
+    return parser
+
+
+def _add_run(commands: _SubParsersAction[_Parser]) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a program, or the embedded root guest",
+        description="Without PROGRAM: boot the embedded root guest in the root partition; status 0 if it ends with "
+        "RAX = 0. With PROGRAM, a static ELF64 program: run it in a child partition until it halts.",
+    )
+    run.add_argument("program", nargs="?", metavar="PROGRAM", help="a static ELF64 executable for x86-64")
+    run.add_argument(
+        "--memory",
+        type=_memory,
+        default=_memory(DEFAULT_MEMORY),
+        metavar="SIZE",
+        help=f'RAM of the guest, a multiple of 2 MiB, like "64 MiB" (default: {DEFAULT_MEMORY})',
+    )
+    run.add_argument("--guest-pages", choices=PAGE_SIZES, default="4K", help="page size of the guest's tables")
+    run.add_argument("--nested-pages", choices=PAGE_SIZES, default="4K", help="page size of the second level")
+    run.add_argument(
+        "--vps",
+        type=_count,
+        metavar="N",
+        help="virtual processors of the child; the program runs on the first (default: 1)",
+    )
+    run.add_argument(
+        "--processors",
+        type=_count,
+        default=DEFAULT_PROCESSORS,
+        metavar="N",
+        help=f"logical processors (default: {DEFAULT_PROCESSORS})",
+    )
+    run.add_argument("--max-instructions", type=_count, metavar="N", help="stop after so many instructions")
+    run.add_argument("--json", action="store_true", help="one JSON object on standard output, and nothing else")
+    run.add_argument("--quiet", action="store_true", help="without the table of counters")
+    run.set_defaults(command=_run)
+
+
+def _add_info(commands: _SubParsersAction[_Parser]) -> None:
+    info = commands.add_parser("info", help="what this build executes, and the defaults of the machine")
+    info.add_argument("--json", action="store_true", help="one JSON object on standard output, and nothing else")
+    info.set_defaults(command=_info)
+
+
+def _run(options: Namespace) -> int:
+    from hvcore.cli.run import run
+
+    return run(options)
+
+
+def _info(options: Namespace) -> int:
+    from hvcore.cli.info import info
+
+    return info(options)
+
+
+def _count(text: str) -> int:
+    """A positive integer; 1_000_000 and 0x10 are fine too."""
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise ArgumentTypeError(f"a positive integer is needed, not {text!r}")
+    return value
+
+
+def _memory(text: str) -> int:
+    """A size like "64 MiB", in whole large pages."""
+    from hvcore.memory import LARGE_PAGE_SIZE, parse_size
+
+    try:
+        return parse_size(text, "the size", multiple_of=LARGE_PAGE_SIZE)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None

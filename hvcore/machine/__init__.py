@@ -1,0 +1,1 @@
+"""The hardware that the root partition owns: small devices on one bus interface."""

@@ -1,0 +1,101 @@
+"""The virtual processor that Python users hold: the native one, with modes, register sets and counters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hvcore._native import engine
+from hvcore.boot.long_mode import enter_long_mode
+from hvcore.boot.place import top_of_ram
+from hvcore.counters import Counters
+from hvcore.memory import LARGE_PAGE_SIZE
+
+if TYPE_CHECKING:
+    from hvcore.partition import Partition
+
+INTEGERS = (
+    *("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
+    *("rip", "rflags", "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "mxcsr"),
+    *(f"xmm{number}" for number in range(16)),
+)
+"""What `registers()` reads."""
+SETTABLE = {*INTEGERS, "cs", "ds", "es", "fs", "gs", "ss", "ldtr", "tr", "gdtr", "idtr"}
+"""What `registers(...)` sets."""
+
+
+class VpFrames(NamedTuple):
+    """Frames in the hypervisor's reserve for the overlay pages of one virtual processor."""
+
+    message_page: int
+    event_page: int
+    assist_page: int
+    event_ring: int
+
+
+class VirtualProcessor(engine.VirtualProcessor):
+    """One virtual processor of a partition, made by HvCallCreateVp. Registers are attributes."""
+
+    partition: Partition
+    """Whose it is."""
+    hypercalls_by_name: Counter[str]
+    """Finished hypercalls of its code."""
+
+    def attach(self, partition: Partition) -> None:
+        """What the constructor does in Python: the native one has the arguments to itself."""
+        self.partition = partition
+        self.hypercalls_by_name = Counter()
+
+    def reset(
+        self,
+        mode: str = "real16",
+        *,
+        rip: int = 0,
+        rsp: int = 0,
+        identity_map: int | str | None = None,
+        tables: int | None = None,
+        page_size: int | str = "2 MiB",
+    ) -> None:
+        """Into the state after power-on, "real16", or into 64-bit mode, "long64", ready to run at `rip`.
+
+        Parameters
+        ----------
+        identity_map : bytes from address 0 that are mapped at their own address; default: all RAM.
+        tables : where page tables, GDT and IDT go; default: the top of RAM.
+        page_size : of the identity map, "4 KiB" or "2 MiB".
+
+        Raises
+        ------
+        ValueError
+            An argument is out of range, or the tables do not lie in mapped RAM.
+        """
+        if mode == "long64":
+            if identity_map is None:
+                identity_map = -(-top_of_ram(self.partition) // LARGE_PAGE_SIZE) * LARGE_PAGE_SIZE
+            enter_long_mode(
+                self.partition, self, rip=rip, rsp=rsp, identity_map=identity_map, tables=tables, page_size=page_size
+            )
+        elif mode == "real16":
+            super().reset()
+        else:
+            raise ValueError(f'mode must be "real16" or "long64", not {mode!r}')
+
+    def registers(self, **values: Any) -> dict[str, int]:
+        """Set the registers that are named, then take all general, control and XMM registers.
+
+        Raises
+        ------
+        ValueError
+            There is no such register, or it cannot hold the value.
+        """
+        for name in values:
+            if name not in SETTABLE:
+                raise ValueError(f"there is no register {name!r}")
+        for name, value in values.items():
+            setattr(self, name, value)
+        return {name: getattr(self, name) for name in INTEGERS}
+
+    def counters(self) -> Counters:
+        """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""
+        groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name}
+        return Counters.collect({**super().counters(), **self.interrupts.counters()}, groups)

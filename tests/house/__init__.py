@@ -1,0 +1,1 @@
+"""Checks of the house itself: layers, rooms, sizes, stubs, style, generated code, machine code."""

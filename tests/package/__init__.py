@@ -1,0 +1,1 @@
+"""Built distributions, and a package that compiles against an installed hvcore."""

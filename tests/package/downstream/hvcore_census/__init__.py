@@ -1,0 +1,1 @@
+"""Counts instructions with the decoder of hvcore, from Cython."""
