@@ -57,8 +57,8 @@ cdef object get_rip(vp_t* vp, const u64* field):
 
 
 cdef int set_rip(vp_t* vp, u64* field, object value) except -1:
-    """A halted VP that is given a new RIP goes on there."""
-    vp.halted = False
+    """A halted VP that is given a new RIP goes on there; an exception that was let through belonged to the old one."""
+    vp.halted = vp.exception_passed = False
     return set_u64(vp, field, value)
 
 

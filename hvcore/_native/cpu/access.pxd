@@ -148,6 +148,9 @@ cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexc
     cdef u64 slot = tlb_slot(gva), first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK)
     cdef walk_t found
     if first < size_bytes:
+        if not is_canonical(gva + first):       # known before any page is looked at
+            fault_address(vp, stack)
+            return NULL
         if not read_part(vp, gva, <u8*>vp.bounce, <u32>first, stack):
             return NULL
         if not read_part(vp, gva + first, <u8*>vp.bounce + first, size_bytes - <u32>first, stack):
@@ -219,6 +222,9 @@ cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint
     cdef bint split = first < size_bytes
     if not split:
         first = size_bytes
+    elif not is_canonical(gva + first):
+        fault_address(vp, stack)
+        return NULL
     if not write_part(vp, gva, <u32>first, stack, 0, &gpa):
         return NULL
     if not split and vp.bounce_spa[0] != <u64>NO_MEMORY:

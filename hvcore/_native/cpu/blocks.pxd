@@ -123,8 +123,6 @@ cdef inline void place_operands(const form_t* form, const insn_t* insn, op_t* op
     cdef bint is_byte
     cdef u8 kind, i
     op.third = insn.segment
-    if insn.immediate2:
-        op.third = insn.immediate2
     for i in range(form.operand_count):
         kind = form.kinds[i]
         is_byte = form.widths[i] == WIDTH_B
@@ -147,7 +145,9 @@ cdef inline void place_operands(const form_t* form, const insn_t* insn, op_t* op
         elif kind == KIND_J:
             op.immediate = insn.immediate + end
             op.displacement = end
-        elif kind == KIND_I and i == 0 or kind == KIND_I and form.kinds[i - 1] != KIND_I:
+        elif kind == KIND_I and i > 0 and form.kinds[i - 1] == KIND_I:
+            op.third = insn.immediate2
+        elif kind == KIND_I:
             op.immediate = insn.immediate
 
 
