@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import RLock
 from types import TracebackType
 from typing import Any
 
@@ -82,7 +81,6 @@ class Hypervisor:
         self.partition_of: dict[VirtualProcessor, Partition] = {}
         self.past_counters = Counters({})
         """What partitions that are gone had counted."""
-        self._lock = RLock()
         self.last_partition_id = _ROOT_ID
         """Ids ascend and never come back."""
         self.root = self._make_root(parse_page_size(root_page_size, "root_page_size"))
@@ -112,12 +110,12 @@ class Hypervisor:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """One thread at a time. Raises RuntimeError when another thread is inside."""
-        if not self._lock.acquire(blocking=False):
+        if not self.scheduler.lock.acquire(blocking=False):
             raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
         try:
             yield
         finally:
-            self._lock.release()
+            self.scheduler.lock.release()
 
     def run(self, *, max_instructions: int | None = None) -> Any:
         """Run every runnable virtual processor until an exit that the caller must see, or the budget's end."""

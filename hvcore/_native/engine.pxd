@@ -37,7 +37,9 @@ cdef class Scheduler:
     cdef SystemMemory memory
     cdef dict vps                   # address of the vp_t -> VirtualProcessor
     cdef public object service
-    cdef unsigned long owner        # thread that runs, or 0
+    cdef readonly object lock       # held by the thread that uses the machine
+    cdef bint running
+    cdef object run_alone(self, VirtualProcessor only, i64 budget)
     cdef int verify_code(self) except -1
     cdef object run_loop(self, VirtualProcessor only, i64 budget)
     cdef bint serve(self, VirtualProcessor vp, u32 reason) except -1

@@ -5,9 +5,10 @@ cannot do by itself goes to `Scheduler.service`; an exception there leaves run()
 instruction.
 """
 from collections import namedtuple
+from threading import RLock
 
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.pythread cimport PyThread_get_thread_ident
+from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.access cimport commit_bounce, read_access, vp_walk, write_access

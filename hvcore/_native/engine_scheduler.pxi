@@ -15,6 +15,7 @@ cdef class Scheduler:
         if not 1 <= processors <= PROCESSORS_MAXIMUM:
             raise ValueError(f"processors must be 1 to {PROCESSORS_MAXIMUM}, not {processors}")
         self.memory = memory
+        self.lock = RLock()
         self.vps = {}
         self.scheduler = <scheduler_t*>calloc(1, sizeof(scheduler_t))
         self.cache = <block_cache_t*>calloc(1, sizeof(block_cache_t))
@@ -57,11 +58,6 @@ cdef class Scheduler:
             return self.scheduler.clocks[cursor]
         return self.scheduler.quantum_end
 
-    def check_thread(self):
-        """Raises RuntimeError if another thread is running this machine."""
-        if self.owner and self.owner != PyThread_get_thread_ident():
-            raise RuntimeError("another thread is running this machine: use one thread at a time")
-
     def cancel(self):
         """Make a run in another thread return at once. Without one, the next run returns immediately."""
         self.scheduler.canceled = 1
@@ -99,18 +95,25 @@ cdef class Scheduler:
             if max_instructions < 0:
                 raise ValueError(f"max_instructions must not be negative: {max_instructions}")
             budget = min(max_instructions, 1 << 62)
-        if self.owner:
-            self.check_thread()
+        if not self.lock.acquire(False):
+            raise RuntimeError("another thread is using this machine: use one thread at a time")
+        try:
+            return self.run_alone(only, budget)
+        finally:
+            self.lock.release()
+
+    cdef object run_alone(self, VirtualProcessor only, i64 budget):
+        if self.running:
             raise RuntimeError("run() was called while this machine is running")
         if only is not None and only.vp.answer_pending:
             raise ExitNotCompleted("the last exit was a read: complete it before running on")
         if self.memory.exports:
             self.verify_code()
-        self.owner = PyThread_get_thread_ident()
+        self.running = True
         try:
             return self.run_loop(only, budget)
         finally:
-            self.owner = 0
+            self.running = False
 
     cdef int verify_code(self) except -1:
         """Python may have written decoded code through a view: forget all of it."""
@@ -141,6 +144,7 @@ cdef class Scheduler:
                 return plain_exit(only if only is not None else vp, reason)
             vp.vp.counters.exits += 1
             vp.exit_counts[reason] = vp.exit_counts.get(reason, 0) + 1
+            PyErr_CheckSignals()            # a guest that always needs to be served must not keep them out
             if self.serve(vp, reason):
                 shorten_quantum(self.scheduler)
             elif only is None or vp is only:

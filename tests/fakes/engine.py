@@ -3,6 +3,7 @@
 It has what the Python layer asks of the engine, and no more; conftest.py installs it only if the real one is missing.
 """
 
+from threading import RLock
 from typing import Any, NamedTuple
 
 
@@ -140,6 +141,7 @@ class VirtualProcessor:
 class Scheduler:
     def __init__(self, memory: Any, processors: int) -> None:
         self.memory = memory
+        self.lock = RLock()
         self.now = 0
         self.service: Any = None
         self.vps: list[VirtualProcessor] = []
