@@ -10,11 +10,12 @@ import os
 import random
 import time
 
+from support import CODE, IDT, RAM, STUBS, TABLES, Guest, code, gate, q
+
 from hvcore._native import exits
 from hvcore._native.exits import IoPort, Mmio, Msr
 from hvcore.enums import Privilege
 from hvcore.hypervisor import Hypervisor
-from support import CODE, IDT, RAM, STUBS, TABLES, Guest, code, gate, q
 
 SECONDS = float(os.environ.get("HVCORE_FUZZ_SECONDS", "8"))
 SEED = 1

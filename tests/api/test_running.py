@@ -11,13 +11,21 @@ from struct import pack
 from typing import Any
 
 import pytest
+from support import CODE, HLT, JMP_SELF, RAM, Guest, code, mov, q
 
 from hvcore._native.exits import (
-    Budget, Canceled, Cpuid, ExitNotCompleted, Halt, IoPort, Mmio, Msr, Unsupported,
+    Budget,
+    Canceled,
+    Cpuid,
+    ExitNotCompleted,
+    Halt,
+    IoPort,
+    Mmio,
+    Msr,
+    Unsupported,
 )  # fmt: skip
 from hvcore.enums import Hypercall
 from hvcore.hypervisor import Hypervisor
-from support import CODE, HLT, JMP_SELF, RAM, Guest, code, mov, q
 
 DEVICE = RAM - 0x2000
 """A GVA that is mapped to device memory: its GPA lies behind RAM."""

@@ -8,10 +8,10 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from support import CODE, HLT, IDT, IRETQ, RAM, STUBS, Guest, code, mov
 
 from hvcore._native.exits import Budget
 from hvcore.enums import Privilege
-from support import CODE, HLT, IDT, IRETQ, RAM, STUBS, Guest, code, mov
 
 SEED = 20261122
 TOTAL = 60_000

@@ -5,14 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support import (
+    CODE,
+    FLAT,
+    HLT,
+    IDT,
+    IRETQ,
+    KERNEL_CS,
+    KERNEL_SS,
+    RSP0,
+    STACK,
+    STUBS,
+    TSS,
+    USER_CS,
+    USER_SS,
+    USER_STACK,
+    Guest,
+    code,
+    gate,
+    mov,
+    q,
+)  # fmt: skip
 
 from hvcore._native.engine import Segment
 from hvcore._native.exits import Budget, ExceptionRaised, Halt, IoPort, TripleFault
 from hvcore.enums import Privilege
-from support import (
-    CODE, FLAT, HLT, IDT, IRETQ, KERNEL_CS, KERNEL_SS, RSP0, STACK, STUBS, TSS, USER_CS, USER_SS, USER_STACK, Guest,
-    code, gate, mov, q,
-)  # fmt: skip
 
 DE, DB, NMI, BP, UD, DF, NP, SS, GP, PF = 0, 1, 2, 3, 6, 8, 11, 12, 13, 14
 IF, TF, RF, IOPL3, FIXED = 0x200, 0x100, 0x10000, 0x3000, 2

@@ -9,10 +9,10 @@ from struct import pack
 from typing import Any
 
 import pytest
+from support import CODE, HLT, RAM, STACK, TABLES, Guest, code, mov, q
 
 from hvcore._native.exits import Budget, Halt
 from hvcore.enums import Hypercall
-from support import CODE, HLT, RAM, STACK, TABLES, Guest, code, mov, q
 
 VICTIM = 0x300000
 ALIAS = 0x380000

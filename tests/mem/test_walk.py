@@ -9,15 +9,32 @@ from struct import pack, unpack
 from typing import Any
 
 import pytest
+from support import (
+    ACCESSED,
+    CODE,
+    DIRTY,
+    HLT,
+    IDT,
+    LARGE,
+    NX,
+    PRESENT,
+    RAM,
+    STACK,
+    STUBS,
+    TABLES,
+    USER,
+    WRITE,
+    Guest,
+    code,
+    gate,
+    mov,
+    q,
+)  # fmt: skip
 
 from hvcore._native.engine import Segment
 from hvcore._native.exits import Budget, GpaViolation, Halt, Mmio
 from hvcore.enums import Hypercall
 from hvcore.hypervisor import Hypervisor
-from support import (
-    ACCESSED, CODE, DIRTY, HLT, IDT, LARGE, NX, PRESENT, RAM, STACK, STUBS, TABLES, USER, WRITE, Guest, code, gate,
-    mov, q,
-)  # fmt: skip
 
 DATA = 0x300000
 GP, SS, PF = 13, 12, 14
@@ -62,7 +79,7 @@ class Walker:
             entry = self.read(self.second(table + (gva >> shift & 511) * 8))
             self.guest_references += 1
             assert entry & PRESENT
-            if level == 0 or entry & LARGE and level < 3:
+            if level == 0 or (entry & LARGE and level < 3):
                 return self.second(entry & 0xFFFFFFFFFF000 & -(1 << shift) | gva & (1 << shift) - 1)
             table = entry & 0xFFFFFFFFFF000
         raise AssertionError
