@@ -1,12 +1,13 @@
 """hvcore: a Hyper-V that you can import.
 
-The names are loaded when they are first used, so that importing hvcore costs next to nothing.
+Everything is imported when it is first used.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hvcore.lazy import attributes
 
 if TYPE_CHECKING:
     from hvcore import enums as enums
@@ -51,40 +52,29 @@ __all__ = [
     "exits",
 ]
 
-_HOMES = {
-    "Counters": "counters",
-    "ExitNotCompleted": "errors",
-    "GuestError": "errors",
-    "Hypercall": "enums",
-    "HypercallError": "errors",
-    "Hypervisor": "hypervisor",
-    "MemoryRegion": "memory",
-    "PageCosts": "costs",
-    "Partition": "partition",
-    "PartitionProperty": "enums",
-    "PartitionState": "enums",
-    "Privilege": "enums",
-    "RegisterName": "registers",
-    "Segment": "_native.engine",
-    "Status": "status",
-    "Table": "_native.engine",
-    "VirtualProcessor": "processor",
-}
-"""Which module each class comes from."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(import_module(f"hvcore.{_HOMES[name]}"), name)
-    elif name == "decode_one":
-        value = import_module("hvcore._native.decoder").decode_instruction
-    elif name in __all__:
-        value = import_module(f"hvcore.{name}")
-    else:
-        raise AttributeError(f"module 'hvcore' has no attribute {name!r}", name=name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attributes(
+    __name__,
+    {
+        "Counters": "counters:Counters",
+        "ExitNotCompleted": "errors:ExitNotCompleted",
+        "GuestError": "errors:GuestError",
+        "Hypercall": "enums:Hypercall",
+        "HypercallError": "errors:HypercallError",
+        "Hypervisor": "hypervisor:Hypervisor",
+        "MemoryRegion": "memory:MemoryRegion",
+        "PageCosts": "costs:PageCosts",
+        "Partition": "partition:Partition",
+        "PartitionProperty": "enums:PartitionProperty",
+        "PartitionState": "enums:PartitionState",
+        "Privilege": "enums:Privilege",
+        "RegisterName": "registers:RegisterName",
+        "Segment": "_native.engine:Segment",
+        "Status": "status:Status",
+        "Table": "_native.engine:Table",
+        "VirtualProcessor": "processor:VirtualProcessor",
+        "decode_one": "_native.decoder:decode_instruction",
+        "enums": "enums",
+        "errors": "errors",
+        "exits": "exits",
+    },
+)

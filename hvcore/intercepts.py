@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import pack
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from hvcore.enums import CacheType, MessageType
 
 if TYPE_CHECKING:
+    from hvcore._native.engine import InterceptRecord as NativeRecord
     from hvcore._native.engine import Segment
     from hvcore.hypervisor import Hypervisor
     from hvcore.processor import VirtualProcessor
@@ -25,32 +26,9 @@ _GVA_VALID = 3
 _UNSIZED = (MessageType.X64_APIC_EOI, MessageType.INVALID_VP_REGISTER_VALUE, MessageType.UNSUPPORTED_FEATURE)
 
 
-class InterceptRecord(Protocol):
-    """What the run loop knows about an event. Fields that do not belong to the message type are ignored."""
-
-    message_type: int
-    instruction_length: int
-    instruction_bytes: bytes
-    access: int
-    gpa: int
-    gva: int
-    gva_valid: bool
-    port: int
-    size: int
-    value: int
-    string: bool
-    rep: bool
-    msr: int
-    defaults: tuple[int, int, int, int]
-    vector: int
-    error_code: int | None
-    software: bool
-    parameter: int
-
-
 @dataclass(slots=True)
 class Record:
-    """An InterceptRecord made in Python."""
+    """An event that Python code noticed. Fields that do not belong to the message type are ignored."""
 
     message_type: int
     instruction_length: int = 0
@@ -72,6 +50,10 @@ class Record:
     error_code: int | None = None
     software: bool = False
     parameter: int = 0
+
+
+InterceptRecord: TypeAlias = "Record | NativeRecord"
+"""What is known about an event, by Python code or by the run loop."""
 
 
 def deliver(hypervisor: Hypervisor, vp: VirtualProcessor, record: InterceptRecord) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hvcore import properties, stack
 from hvcore._native.engine import PartitionCore
@@ -18,21 +18,12 @@ from hvcore.counters import Counters
 from hvcore.enums import Hypercall, PartitionProperty, PartitionState, PortType, Privilege, Status
 from hvcore.hypercalls.abi import Refused, Result
 from hvcore.pages import Mappings
-from hvcore.processor import VirtualProcessor
+from hvcore.processor import VirtualProcessor, VpFrames
 
 if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
     from hvcore.memory import MemoryRegion
     from hvcore.ports import Connection, Port
-
-
-class VpFrames(NamedTuple):
-    """Frames in the hypervisor's reserve for the overlay pages of one virtual processor."""
-
-    message_page: int
-    event_page: int
-    assist_page: int
-    event_ring: int
 
 
 class Partition:

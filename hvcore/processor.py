@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hvcore._native import engine
 from hvcore.boot.long_mode import enter_long_mode
@@ -24,6 +24,15 @@ SETTABLE = {*INTEGERS, "cs", "ds", "es", "fs", "gs", "ss", "ldtr", "tr", "gdtr",
 """What `registers(...)` sets."""
 
 
+class VpFrames(NamedTuple):
+    """Frames in the hypervisor's reserve for the overlay pages of one virtual processor."""
+
+    message_page: int
+    event_page: int
+    assist_page: int
+    event_ring: int
+
+
 class VirtualProcessor(engine.VirtualProcessor):
     """One virtual processor of a partition, made by HvCallCreateVp. Registers are attributes."""
 
@@ -36,23 +45,6 @@ class VirtualProcessor(engine.VirtualProcessor):
         """What the constructor does in Python: the native one has the arguments to itself."""
         self.partition = partition
         self.hypercalls_by_name = Counter()
-
-    def run(self, *, max_instructions: int | None = None) -> Any:
-        """Run until something needs the caller: an exit of hvcore.exits.
-
-        Parameters
-        ----------
-        max_instructions : exits.Budget comes when so many have retired; None: no limit.
-
-        Raises
-        ------
-        ExitNotCompleted
-            The last exit was a read that nobody has answered.
-        RuntimeError
-            Another thread uses this Hypervisor.
-        """
-        with self.partition.hypervisor.exclusive():
-            return super().run(max_instructions=max_instructions)
 
     def reset(
         self,
@@ -103,7 +95,7 @@ class VirtualProcessor(engine.VirtualProcessor):
             setattr(self, name, value)
         return {name: getattr(self, name) for name in INTEGERS}
 
-    def counters(self) -> Counters:  # type: ignore[override]
+    def counters(self) -> Counters:
         """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""
         groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name}
-        return Counters.collect(super().counters() | self.interrupts.counters(), groups)
+        return Counters.collect({**super().counters(), **self.interrupts.counters()}, groups)

@@ -1,4 +1,5 @@
 """The objects that run guest code. Not for downstream: decoder.pxd is."""
+from hvcore._native.base.status cimport REASON_COUNT
 from hvcore._native.base.types cimport i64, u8, u32, u64
 from hvcore._native.cpu.blocks cimport block_cache_t
 from hvcore._native.cpu.schedule cimport scheduler_t
@@ -11,7 +12,6 @@ from hvcore._native.space cimport GpaSpace, SystemMemory
 cdef class PartitionCore:
     cdef partition_t partition
     cdef public u64 creation_flags
-    cdef public bint has_doorbells
     cdef set cpuid_leaves
     cdef object msr_ranges
 
@@ -27,7 +27,7 @@ cdef class VirtualProcessor(RegisterFile):
     cdef Scheduler scheduler
     cdef public u64 assist_msr
     cdef public u64 event_ring_msr
-    cdef dict exit_counts
+    cdef u64[REASON_COUNT] exit_counts
     cdef u64 spa_of(self, u64 gpa, u8 right) except? 0
 
 
@@ -37,11 +37,15 @@ cdef class Scheduler:
     cdef SystemMemory memory
     cdef dict vps                   # address of the vp_t -> VirtualProcessor
     cdef public object service
-    cdef readonly object lock       # held by the thread that uses the machine
+    cdef unsigned long owner        # thread that is inside, if `depth` is not 0
+    cdef u32 depth                  # how many times it has entered
     cdef bint running
-    cdef object run_alone(self, VirtualProcessor only, i64 budget)
+    cdef int enter(self) except -1
+    cdef void leave(self) noexcept
+    cdef object run_for(self, VirtualProcessor only, max_instructions)
     cdef int verify_code(self) except -1
     cdef object run_loop(self, VirtualProcessor only, i64 budget)
     cdef bint serve(self, VirtualProcessor vp, u32 reason) except -1
     cdef bint serve_msr(self, VirtualProcessor vp) except -1
+    cdef bint ring_doorbell(self, VirtualProcessor vp) except -1
     cdef bint tell_parent(self, VirtualProcessor vp, u32 reason) except -1

@@ -5,17 +5,18 @@ cannot do by itself goes to `Scheduler.service`; an exception there leaves run()
 instruction.
 """
 from collections import namedtuple
-from threading import RLock
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
 from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
-from hvcore._native.cpu.access cimport commit_bounce, read_access, vp_walk, write_access
+from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, vp_walk, write_access
 from hvcore._native.cpu.blocks cimport (
     ARENA_BYTES, BUCKETS, block_cache_t, drop_all, find, link, op_fall_through, op_head_end, op_invalid, op_prepare,
     op_unimplemented, unwind_block,
 )
+from hvcore._native.cpu.dispatch cimport enter
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.reset cimport vp_init, vp_reset
 from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
@@ -60,6 +61,7 @@ cdef enum:
     SERVICE_MSR_READ = 1
     SERVICE_MSR_WRITE = 2
     SERVICE_INTERCEPT = 3
+    SERVICE_UNMAPPED_WRITE = 4
     SERVICE_IO_PORT = 5
     # HvTranslateGva flags and result codes (hyperv-abi 11.1)
     TRANSLATE_IGNORE_PRIVILEGE = 8
@@ -90,16 +92,19 @@ cdef int commit(vp_t* vp) noexcept nogil:
     return commit_bounce(vp)
 
 
-cdef void unwind(vp_t* vp, const op_t* op, bint done) noexcept nogil:
+cdef int unwind(vp_t* vp, const op_t* op, bint done, int stop) noexcept nogil:
     unwind_block(vp, op, done)
+    return stop
 
 
-cdef block_t* find_block(vp_t* vp) noexcept nogil:
-    return find(vp, <block_cache_t*>vp.machine)
+cdef int enter_found(vp_t* vp) noexcept nogil:
+    cdef block_t* block = find(vp, <block_cache_t*>vp.machine)
+    return enter(vp, block) if block != NULL else vp.stop
 
 
-cdef block_t* link_block(vp_t* vp, const op_t* slot, bint fallen) noexcept nogil:
-    return link(vp, <block_cache_t*>vp.machine, slot, fallen)
+cdef int enter_linked(vp_t* vp, const op_t* slot, bint fallen) noexcept nogil:
+    cdef block_t* block = link(vp, <block_cache_t*>vp.machine, slot, fallen)
+    return enter(vp, block) if block != NULL else vp.stop
 
 
 cdef int prepare(vp_t* vp, const op_t* op) noexcept nogil:

@@ -60,6 +60,15 @@ cdef class PartitionCore:
         self.partition.suspended = value
 
     @property
+    def has_doorbells(self):
+        """Writes to unmapped pages are offered to the service as doorbells first."""
+        return bool(self.partition.has_doorbells)
+
+    @has_doorbells.setter
+    def has_doorbells(self, bint value):
+        self.partition.has_doorbells = value
+
+    @property
     def creation_time(self):
         """Ticks."""
         return self.partition.creation_time

@@ -27,7 +27,6 @@ cdef class VirtualProcessor(RegisterFile):
     def __init__(self, PartitionCore core not None, GpaSpace space not None, InterruptController interrupts not None,
                  u32 index):
         self.core, self.space, self.interrupts = core, space, interrupts
-        self.exit_counts = {}
         self.vp.tlbs = <tlb_t*>malloc(2 * sizeof(tlb_t))
         if self.vp.tlbs == NULL:
             raise MemoryError("the host has no memory for the TLBs of a virtual processor")
@@ -97,7 +96,7 @@ cdef class VirtualProcessor(RegisterFile):
         if self.scheduler is None:
             raise RuntimeError("this virtual processor does not exist any more")
         self.vp.explicit_suspend = False
-        return self.scheduler.run(self, max_instructions)
+        return self.scheduler.run_for(self, max_instructions)
 
     def answer(self, value):
         """What the last exit asked for: called by `complete` of the exit."""
@@ -126,7 +125,8 @@ cdef class VirtualProcessor(RegisterFile):
 
     def exit_counters(self):
         """How often each reason ended a stretch of execution, by name."""
-        return {REASON_NAMES[reason]: count for reason, count in sorted(self.exit_counts.items())}
+        return {name: self.exit_counts[<u32>reason] for reason, name in REASON_NAMES.items()
+                if self.exit_counts[<u32>reason]}
 
     @property
     def intercept(self):
@@ -224,4 +224,14 @@ cdef class VirtualProcessor(RegisterFile):
         return True
 
     def withdraw_external(self):
+        """Take an ExtINT back that the processor has not acknowledged."""
         self.vp.external_pending = False
+
+    @property
+    def external_acknowledged(self):
+        """The processor has taken an ExtINT, and the parent has not cleared it."""
+        return bool(self.vp.external_acknowledged)
+
+    @external_acknowledged.setter
+    def external_acknowledged(self, bint value):
+        self.vp.external_acknowledged = value

@@ -15,7 +15,6 @@ cdef class Scheduler:
         if not 1 <= processors <= PROCESSORS_MAXIMUM:
             raise ValueError(f"processors must be 1 to {PROCESSORS_MAXIMUM}, not {processors}")
         self.memory = memory
-        self.lock = RLock()
         self.vps = {}
         self.scheduler = <scheduler_t*>calloc(1, sizeof(scheduler_t))
         self.cache = <block_cache_t*>calloc(1, sizeof(block_cache_t))
@@ -35,7 +34,7 @@ cdef class Scheduler:
         self.cache.machine.ram = &memory.ram
         self.cache.machine.read_slow, self.cache.machine.write_slow = read_slow, write_slow
         self.cache.machine.commit, self.cache.machine.unwind = commit, unwind
-        self.cache.machine.find_block, self.cache.machine.link_block = find_block, link_block
+        self.cache.machine.enter_found, self.cache.machine.enter_linked = enter_found, enter_linked
         self.scheduler.cache = self.cache
         self.scheduler.processor_count = self.scheduler.cursor = processors
         drop_all(self.cache)
@@ -57,6 +56,24 @@ cdef class Scheduler:
         if cursor < self.scheduler.processor_count:
             return self.scheduler.clocks[cursor]
         return self.scheduler.quantum_end
+
+    def __enter__(self):
+        """One thread at a time, any number of times. Raises RuntimeError when another one is inside."""
+        self.enter()
+
+    def __exit__(self, kind, error, trace):
+        self.leave()
+
+    cdef int enter(self) except -1:
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        if self.depth and self.owner != thread:
+            raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
+        self.owner = thread
+        self.depth += 1
+        return 0
+
+    cdef void leave(self) noexcept:
+        self.depth -= 1
 
     def cancel(self):
         """Make a run in another thread return at once. Without one, the next run returns immediately."""
@@ -90,30 +107,29 @@ cdef class Scheduler:
 
     def run(self, VirtualProcessor only, max_instructions=None):
         """Run all VPs until an exit of `only`, or of any with None; its budget is `max_instructions`."""
+        return self.run_for(only, max_instructions)
+
+    cdef object run_for(self, VirtualProcessor only, max_instructions):
         cdef i64 budget = <i64>1 << 62
         if max_instructions is not None:
             if max_instructions < 0:
                 raise ValueError(f"max_instructions must not be negative: {max_instructions}")
             budget = min(max_instructions, 1 << 62)
-        if not self.lock.acquire(False):
-            raise RuntimeError("another thread is using this machine: use one thread at a time")
+        self.enter()
         try:
-            return self.run_alone(only, budget)
+            if self.running:
+                raise RuntimeError("run() was called while this machine is running")
+            if only is not None and only.vp.answer_pending:
+                raise ExitNotCompleted("the last exit was a read: complete it before running on")
+            if self.memory.exports:
+                self.verify_code()
+            self.running = True
+            try:
+                return self.run_loop(only, budget)
+            finally:
+                self.running = False
         finally:
-            self.lock.release()
-
-    cdef object run_alone(self, VirtualProcessor only, i64 budget):
-        if self.running:
-            raise RuntimeError("run() was called while this machine is running")
-        if only is not None and only.vp.answer_pending:
-            raise ExitNotCompleted("the last exit was a read: complete it before running on")
-        if self.memory.exports:
-            self.verify_code()
-        self.running = True
-        try:
-            return self.run_loop(only, budget)
-        finally:
-            self.running = False
+            self.leave()
 
     cdef int verify_code(self) except -1:
         """Python may have written decoded code through a view: forget all of it."""
@@ -134,7 +150,9 @@ cdef class Scheduler:
             if reason == REASON_NONE:
                 PyErr_CheckSignals()
                 continue
-            if self.scheduler.current == NULL or (<u64>self.scheduler.current) not in self.vps:
+            if chosen != NULL and self.scheduler.current == chosen:
+                vp = only
+            elif self.scheduler.current == NULL or (<u64>self.scheduler.current) not in self.vps:
                 if only is None:
                     raise RuntimeError("this machine has no virtual processor that could run")
                 vp = only
@@ -143,7 +161,7 @@ cdef class Scheduler:
             if reason == REASON_HALT or reason == REASON_BUDGET or reason == REASON_CANCELED:
                 return plain_exit(only if only is not None else vp, reason)
             vp.vp.counters.exits += 1
-            vp.exit_counts[reason] = vp.exit_counts.get(reason, 0) + 1
+            vp.exit_counts[reason] += 1
             PyErr_CheckSignals()            # a guest that always needs to be served must not keep them out
             if self.serve(vp, reason):
                 shorten_quantum(self.scheduler)
@@ -172,7 +190,16 @@ cdef class Scheduler:
             return True
         if vp.vp.partition.host_managed or vp.vp.partition.is_root:
             return False
+        if reason == REASON_MEMORY and exit.retired and self.ring_doorbell(vp):
+            return True
         return self.tell_parent(vp, reason)
+
+    cdef bint ring_doorbell(self, VirtualProcessor vp) except -1:
+        """Offer a write to the doorbells of the partition; if none takes it, it has not happened."""
+        if self.service(vp, SERVICE_UNMAPPED_WRITE):
+            return True
+        undo_write(vp.vp)
+        return False
 
     cdef bint serve_msr(self, VirtualProcessor vp) except -1:
         """The Python layer's register, an intercept, or #GP."""

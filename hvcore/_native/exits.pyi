@@ -4,6 +4,9 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+class ExitNotCompleted(RuntimeError):
+    """A VP was to run on although its last exit, a read, had not been answered."""
+
 @disjoint_base
 class Exit:
     """What all exits have: `vp`, the processor, and `rip`."""

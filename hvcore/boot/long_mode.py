@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hvcore._native.engine import Segment, Table
 from hvcore.boot.place import top_of_ram, write
@@ -41,7 +42,8 @@ _EFER = 0x0000_0D01
 _RFLAGS = 0x2
 _MXCSR = 0x1F80
 
-_TABLE_ENTRIES = 512
+_TABLE_BITS = 9
+_TABLE_ENTRIES = 1 << _TABLE_BITS
 _LEAF = 0x63
 """Present, writable, accessed, dirty."""
 _LARGE = 0x80
@@ -54,7 +56,7 @@ _DESCRIPTOR_PAGES = 2
 def block_size(identity_map: int | str, page_size: int | str = "2 MiB") -> int:
     """Bytes that descriptor tables and page tables take for an identity map of that size."""
     mapped, large = _sizes(identity_map, page_size)
-    counts = [-(-mapped // (LARGE_PAGE_SIZE * _TABLE_ENTRIES**level)) for level in range(4)]
+    counts = [-(-mapped // (LARGE_PAGE_SIZE << _TABLE_BITS * level)) for level in range(4)]
     return (_DESCRIPTOR_PAGES + sum(counts[large:])) * PAGE_SIZE
 
 
@@ -116,10 +118,10 @@ def _sizes(identity_map: int | str, page_size: int | str) -> tuple[int, bool]:
     return mapped, page == LARGE_PAGE_SIZE
 
 
-def _fill(words: np.ndarray, root: int, mapped: int, large: bool, *, user: bool) -> None:
+def _fill(words: NDArray[np.uint64], root: int, mapped: int, large: bool, *, user: bool) -> None:
     """The table pages, from the PML4 down, each level's tables in one run."""
     page = LARGE_PAGE_SIZE if large else PAGE_SIZE
-    spans = [page * _TABLE_ENTRIES**level for level in range(3 - large, -1, -1)]
+    spans = [page << _TABLE_BITS * level for level in range(3 - large, -1, -1)]
     at = 0
     for depth, span in enumerate(spans):
         count = -(-mapped // span)

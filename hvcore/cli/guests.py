@@ -74,8 +74,8 @@ def run_child(vp: VirtualProcessor, devices: Machine, max_instructions: int | No
     while True:
         exit_ = vp.run(max_instructions=left)
         match exit_:
-            case exits.IoPort(write=True):
-                devices.ports.write(exit_.port, exit_.size, exit_.value)
+            case exits.IoPort(write=True, value=int(value)):
+                devices.ports.write(exit_.port, exit_.size, value)
             case exits.IoPort():
                 exit_.complete(devices.ports.read(exit_.port, exit_.size))
             case exits.Mmio(write=True):

@@ -7,12 +7,14 @@ from argparse import Namespace
 from typing import Any
 
 from hvcore import __version__
-from hvcore._native.isa import table
+from hvcore._native.decoder import FORM_COUNT, FORM_FEATURES, MNEMONICS
+from hvcore._native.engine import is_implemented
 from hvcore.cli import DEFAULT_MEMORY, DEFAULT_PROCESSORS
 from hvcore.enums import Hypercall
 
-_NO_SEMANTICS = "-"
 _BASELINE = "x86-64"
+_FIRST_FORM = 1
+"""Number 0, of forms and of mnemonics, is the invalid instruction."""
 
 
 def info(options: Namespace) -> int:
@@ -35,19 +37,19 @@ def info(options: Namespace) -> int:
 
 
 def _facts() -> dict[str, Any]:
-    rows = table.load()
+    forms = range(_FIRST_FORM, FORM_COUNT)
     features: dict[str, dict[str, int]] = {}
-    for row in rows:
-        for feature in sorted(row.features) or [_BASELINE]:
+    for form in forms:
+        for feature in FORM_FEATURES[form].split() or [_BASELINE]:
             counts = features.setdefault(feature, {"forms": 0, "executed": 0})
             counts["forms"] += 1
-            counts["executed"] += row.semantic != _NO_SEMANTICS
+            counts["executed"] += is_implemented(form)
     return {
         "version": __version__,
         "instructions": {
-            "forms": len(rows),
-            "executed": sum(row.semantic != _NO_SEMANTICS for row in rows),
-            "mnemonics": len({row.mnemonic for row in rows}),
+            "forms": len(forms),
+            "executed": sum(is_implemented(form) for form in forms),
+            "mnemonics": len(MNEMONICS) - _FIRST_FORM,
             "features": features,
         },
         "hypercalls": [call.name for call in Hypercall],

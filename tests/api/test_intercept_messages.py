@@ -4,9 +4,9 @@ from struct import pack, unpack_from
 
 import pytest
 
-from hvcore.enums import MessageType, ServiceReason
+from hvcore.enums import MessageType
 from hvcore.hypervisor import Hypervisor
-from hvcore.intercepts import Record, compose
+from hvcore.intercepts import Record, compose, deliver
 
 HEADER = "<IBBHQIHHQQ"
 CODE, DATA = (0x1000, 0xFFFFF, 0x10, 0xA09B), (0x2000, 0xFFFF, 0x18, 0xC093)
@@ -111,18 +111,17 @@ def test_delivery_goes_to_sint0_of_the_parent(machine, vp):
     root = machine.root
     for msr, value in ((0x40000080, 1), (0x40000083, 0x8001), (0x40000090, 0xF3)):
         root.vps[1].interrupts.write_msr(msr, value, 0)
-    vp.intercept = Record(MessageType.X64_CPUID_INTERCEPT, instruction_length=2)
-    assert machine.service(vp, ServiceReason.INTERCEPT)
+    record = Record(MessageType.X64_CPUID_INTERCEPT, instruction_length=2)
+    deliver(machine, vp, record)
     assert vp.intercept_suspend
     page = machine.memory.page(root.frames[1].message_page)
     child = machine.partition_of[vp]
     assert unpack_from("<IBBHQ", page) == (0x80010002, 104, 0, 0, child.id)
-    assert bytes(page[16:120]) == compose(vp, vp.intercept)
+    assert bytes(page[16:120]) == compose(vp, record)
 
 
 def test_delivery_waits_when_no_vp_of_the_parent_takes_messages(machine, vp):
-    vp.intercept = Record(MessageType.X64_HALT)
-    machine.service(vp, ServiceReason.INTERCEPT)
+    deliver(machine, vp, Record(MessageType.X64_HALT))
     controller = machine.root.vps[0].interrupts
     page = machine.memory.page(machine.root.frames[0].message_page)
     assert unpack_from("<I", page) == (0,)
@@ -151,15 +150,39 @@ def test_doorbell_takes_a_write(machine, vp):
         (0x5000, 2, 9, False),
         (0x5000, 4, 9, True),
     ):
-        vp.intercept = Record(MessageType.UNMAPPED_GPA, gpa=gpa, size=size, value=value)
-        assert machine.service(vp, ServiceReason.UNMAPPED_WRITE) is taken
+        assert child.ring_doorbell(gpa, size, value) is taken
     assert unpack_from("<BBHI", ring, 5 * 256) == (1, 0, 0, 77)
     assert root.vps[0].interrupts.requested == 1 << 0x41
     for _ in range(70):
-        machine.service(vp, ServiceReason.UNMAPPED_WRITE)
+        child.ring_doorbell(0x5000, 4, 9)
     assert ring[5 * 256 + 1] == 1, "the ring is full"
 
 
 def test_a_wrong_reason_is_named(machine, vp):
     with pytest.raises(ValueError, match="reason must be a ServiceReason"):
         machine.service(vp, 99)
+
+
+def test_guest_writes_ring_doorbells_or_are_undone(machine):
+    """A store of the value 9 at 0x5000 is a doorbell and goes on; of 8 it is an intercept, as if never executed."""
+    root, child = machine.root, machine.root.create_partition(vps=1)
+    ram = child.map_memory(gpa=0x200000, size="2 MiB")
+    vp = child.vps[0]
+    vp.reset(mode="long64", rip=0x200000, rsp=0x280000, identity_map="4 MiB", tables=0x300000)
+    root.vps[0].interrupts.write_msr(0x40000080, 1, 0)
+    first = machine.free_pages.allocate(2)
+    root.hypercall(0x48, pack("<QQ", root.id, first))
+    root.hypercall(0x48, pack("<QQ", child.id, first + 1))
+    assert root.hypercall(0x95, pack("<QIIQIIIIQQ", root.id, 77, 0, child.id, 4, 0, 5, 0, 0, 0)).status == 0
+    doorbell = pack("<QIIQIIIIQQQQ", child.id, 3, 0, root.id, 77, 0, 4, 0, 0x5000, 9, 3, 0)
+    assert root.hypercall(0x96, doorbell).status == 0
+    # mov edi, 0x5000; mov eax, 9; mov [rdi], eax; mov eax, 8; cld; stosd; hlt
+    code = bytes.fromhex("bf00500000 b809000000 8907 b808000000 fc ab f4")
+    ram[: len(code)] = code
+    child.core.host_managed = False
+    vp.explicit_suspend = False
+    machine.run(max_instructions=100)
+    ring = machine.memory.page(root.frames[0].event_ring)
+    assert unpack_from("<I", ring, 5 * 256 + 4) == (77,)
+    assert vp.intercept_suspend
+    assert (vp.rip, vp.rax, vp.rdi) == (0x200000 + 18, 8, 0x5000)

@@ -67,7 +67,7 @@ def test_ctrl_c() -> None:
     assert (int(rip), kind) == (CODE, "Budget")
 
 
-@pytest.mark.parametrize("text", ["ebfe", "0fa2 ebfc"])  # jmp $ / again: cpuid; jmp again, with another leaf intercepted
+@pytest.mark.parametrize("text", ["ebfe", "0fa2 ebfc"])  # jmp $ / again: cpuid; jmp again
 def test_cancel(guest: Guest, text: str) -> None:
     guest.partition.core.set_cpuid_intercept(0x12345678, True)
     guest.load(text)

@@ -141,10 +141,17 @@ class VirtualProcessor:
 class Scheduler:
     def __init__(self, memory: Any, processors: int) -> None:
         self.memory = memory
-        self.lock = RLock()
         self.now = 0
         self.service: Any = None
         self.vps: list[VirtualProcessor] = []
+        self.lock = RLock()
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
     def add(self, vp: VirtualProcessor) -> None:
         vp.memory = self.memory

@@ -89,7 +89,7 @@ def test_register_lists_stop_at_the_first_error(machine):
     assert (result.status, result.reps_completed, len(result.output)) == (Status.UNKNOWN_REGISTER_NAME, 1, 16)
     put(machine, child.id, 0, (RAX, 1), (0xDEAD, 0), (RCX, 2), expect=Status.UNKNOWN_REGISTER_NAME)
     assert get(machine, child.id, 0, RAX, RCX) == [1, 0]
-    put(machine, child.id, 0, (CR0, 1 << 40), expect=Status.INVALID_REGISTER_VALUE)
+    put(machine, child.id, 0, (CR0, 1 << 40), expect=Status.INVALID_PARAMETER)
 
 
 def test_synthetic_registers_move_overlays(machine):

@@ -22,3 +22,4 @@ cdef enum Reason:
     REASON_TRIPLE_FAULT = 9
     REASON_UNSUPPORTED = 10     # a mode of the processor that does not exist yet
     REASON_CANCELED = 11
+    REASON_COUNT = 12

@@ -92,6 +92,7 @@ cdef inline bint leave_for_memory(vp_t* vp, u64 gva, u64 gpa, u8 access, u32 siz
     vp.exit.gva_valid = gva_valid
     vp.exit.rights = rights
     vp.exit.length = 0
+    vp.exit.retired = False
     vp.stop = STOP_EXIT
     return False
 
@@ -214,6 +215,22 @@ cdef inline bint fetch_part(vp_t* vp, u64 gva, u64 gpa, int part, u32 offset, u3
     return read_device(vp, gva, gpa, <u8*>vp.bounce + offset, size_bytes)
 
 
+cdef inline void keep_registers(vp_t* vp) noexcept nogil:
+    """A doorbell is known by the value written, an intercept shows the processor before the write: keep both ways
+    open. At this point the instruction has changed nothing yet."""
+    memcpy(vp.kept_registers, vp.registers, sizeof(vp.kept_registers))
+    vp.kept_flag_result = vp.flag_result
+    vp.kept_flag_aux = vp.flag_aux
+
+
+cdef inline void undo_write(vp_t* vp) noexcept nogil:
+    """The write was no doorbell: the processor goes back to before the instruction."""
+    memcpy(vp.registers, vp.kept_registers, sizeof(vp.kept_registers))
+    vp.flag_result = vp.kept_flag_result
+    vp.flag_aux = vp.kept_flag_aux
+    vp.registers[SLOT_RIP] -= vp.retired_length
+
+
 cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint update) noexcept nogil:
     """The out-of-line half of `writable`. NULL with vp.stop STOP_NONE: the run must be written in smaller pieces."""
     cdef u64 first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK), slot = tlb_slot(gva), gpa = 0, second_gpa = 0
@@ -240,8 +257,10 @@ cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint
     vp.bounce_first = <u32>first
     if not vp.partition.is_root and not vp.partition.host_managed and (
             vp.bounce_spa[0] == <u64>NO_MEMORY or (split and vp.bounce_spa[1] == <u64>NO_MEMORY)):
-        leave_for_memory(vp, gva, vp.bounce_gpa, RIGHT_WRITE, size_bytes, True, False)
-        return NULL
+        if update or not vp.partition.has_doorbells:
+            leave_for_memory(vp, gva, vp.bounce_gpa, RIGHT_WRITE, size_bytes, True, False)
+            return NULL
+        keep_registers(vp)
     if update:
         if not fetch_part(vp, gva, gpa, 0, 0, <u32>first):
             return NULL
@@ -256,6 +275,8 @@ cdef inline int commit_part(vp_t* vp, int part, u32 offset, u32 size_bytes) noex
             return STOP_NONE
         leave_for_memory(vp, vp.bounce_gva + offset, vp.bounce_gpa, RIGHT_WRITE, size_bytes, True, False)
         memcpy(vp.answer, <u8*>vp.bounce + offset, size_bytes)
+        vp.exit.value = vp.answer[0] & (<u64>-1 >> (64 - 8 * min(size_bytes, <u32>8)))
+        vp.exit.retired = True
         return STOP_EXIT
     memcpy(ram_at(vp.space.ram, vp.bounce_spa[part]), <u8*>vp.bounce + offset, size_bytes)
     return STOP_STALE if ram_written(vp.space.ram, vp.bounce_spa[part], size_bytes) else STOP_NONE

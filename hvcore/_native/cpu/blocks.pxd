@@ -72,7 +72,8 @@ cdef inline void unwind_block(vp_t* vp, const op_t* op, bint done) noexcept nogi
         vp.data_lookups -= <u64>lookups_of(rest)
         rest += 1
     vp.remaining += vp.block.count - op.position - done
-    vp.registers[SLOT_RIP] += op.offset + (op.length if done else 0)
+    vp.retired_length = op.length if done else 0
+    vp.registers[SLOT_RIP] += op.offset + vp.retired_length
 
 
 cdef inline int op_prepare(vp_t* vp, const op_t* op) noexcept nogil:
@@ -144,6 +145,7 @@ cdef inline void place_operands(const form_t* form, const insn_t* insn, op_t* op
             op.third = SEGMENT_GS
         elif kind == KIND_J:
             op.immediate = insn.immediate + end
+            op.displacement = end
         elif kind == KIND_I and i == 0 or kind == KIND_I and form.kinds[i - 1] != KIND_I:
             op.immediate = insn.immediate
 

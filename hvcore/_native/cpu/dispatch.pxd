@@ -35,14 +35,12 @@ cdef inline u64 time_at(const vp_t* vp, const op_t* op) noexcept nogil:
 
 cdef inline int stop_before(vp_t* vp, const op_t* op, int stop) noexcept nogil:
     """Leave with the instruction of `op` not done; what the block was charged for it and the rest is given back."""
-    vp.machine.unwind(vp, op, False)
-    return stop
+    return vp.machine.unwind(vp, op, False, stop)
 
 
 cdef inline int stop_after(vp_t* vp, const op_t* op, int stop) noexcept nogil:
     """Leave with the instruction of `op` done."""
-    vp.machine.unwind(vp, op, True)
-    return stop
+    return vp.machine.unwind(vp, op, True, stop)
 
 
 cdef inline int raise_fault(vp_t* vp, const op_t* op, u8 vector) noexcept nogil:
@@ -83,17 +81,13 @@ cdef inline int go(vp_t* vp, u64 rip) noexcept nogil:
     """Continue at any address."""
     cdef u64 spa
     cdef direct_t* entry
-    cdef block_t* block
     vp.registers[SLOT_RIP] = rip
     if likely((rip ^ vp.code_gva) <= PAGE_OFFSET_MASK):
         spa = vp.code_spa | (rip & PAGE_OFFSET_MASK)
         entry = &vp.direct[spa & (DIRECT_SIZE - 1)]
         if likely(entry.spa == spa):
             return enter(vp, entry.block)
-    block = vp.machine.find_block(vp)
-    if unlikely(block == NULL):
-        return vp.stop
-    return enter(vp, block)
+    return vp.machine.enter_found(vp)
 
 
 cdef inline int go_linked(vp_t* vp, const op_t* op, i64 target, bint fallen) noexcept nogil:
@@ -104,7 +98,5 @@ cdef inline int go_linked(vp_t* vp, const op_t* op, i64 target, bint fallen) noe
     cdef block_t* block = link.fallen if fallen else link.taken
     vp.registers[SLOT_RIP] += <u64>target
     if unlikely(block == NULL):
-        block = vp.machine.link_block(vp, op + 1, fallen)
-        if unlikely(block == NULL):
-            return vp.stop
+        return vp.machine.enter_linked(vp, op + 1, fallen)
     return enter(vp, block)

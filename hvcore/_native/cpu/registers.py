@@ -7,6 +7,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TABLE = HERE / "registers.txt"
 OUTPUT = HERE.parent / "isa" / "generated" / "registers.pxi"
+# Kinds that look different as attributes: how they are read, and how an assigned value is packed.
+VIEWS = {"segment": ("segment_of(get_segment(self.vp, &self.vp.{}))", "pack_segment(value)"),
+         "table": ("table_of(get_table(self.vp, &self.vp.{}))", "pack_table(value)"),
+         "bit": ("bool(get_bit(self.vp, &self.vp.{}))", "value")}
 
 
 def rows() -> list[tuple[str, int, str, str]]:
@@ -38,13 +42,11 @@ def text() -> str:
                  "        memset(self.vp, 0, sizeof(vp_t))\n\n"
                  "    def __dealloc__(self):\n"
                  "        free(self.vp)\n")
-    for attribute, name, field, kind in rows():
-        view = {"segment": "segment_of(get_segment(self.vp, &self.vp.%s))",
-                "table": "table_of(get_table(self.vp, &self.vp.%s))", "bit": "bool(get_bit(self.vp, &self.vp.%s))"}.get(kind, f"get_{kind}(self.vp, &self.vp.%s)") % field
-        pack = {"segment": "pack_segment(value)", "table": "pack_table(value)"}.get(kind, "value")
-        lines.append(f"\n    @property\n    def {attribute}(self):\n        return {view}\n\n"
+    for attribute, _, field, kind in rows():
+        view, value = VIEWS.get(kind, (f"get_{kind}(self.vp, &self.vp.{{}})", "value"))
+        lines.append(f"\n    @property\n    def {attribute}(self):\n        return {view.format(field)}\n\n"
                      f"    @{attribute}.setter\n    def {attribute}(self, value):\n"
-                     f"        check_set({attribute!r}, set_{kind}(self.vp, &self.vp.{field}, {pack}), value)\n")
+                     f"        check_set({attribute!r}, set_{kind}(self.vp, &self.vp.{field}, {value}), value)\n")
     return "".join(lines)
 
 

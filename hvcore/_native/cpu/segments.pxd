@@ -7,7 +7,7 @@ from hvcore._native.base.status cimport STOP_FAULT, STOP_NONE
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64
 from hvcore._native.cpu.operand cimport bounced, memory_get, memory_set, readable, writable
 from hvcore._native.cpu.state cimport (
-    EFER_LMA, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_SS, VECTOR_GP, VECTOR_NP, VECTOR_SS, segment_t, vp_t,
+    EFER_LMA, FLAG_VM, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_SS, VECTOR_GP, VECTOR_NP, VECTOR_SS, segment_t, vp_t,
 )
 from hvcore._native.mem.ram cimport PAGE_SIZE
 
@@ -169,4 +169,5 @@ cdef inline bint read_code_segment(vp_t* vp, u16 selector, u32 extern_bit) noexc
 
 cdef inline bint runs_64bit(const vp_t* vp) noexcept nogil:
     """The only mode that is executed so far; anything else ends the run as unsupported."""
-    return vp.efer & EFER_LMA != 0 and vp.segments[SEGMENT_CS].attributes & ATTRIBUTE_LONG != 0
+    return (vp.efer & EFER_LMA != 0 and vp.segments[SEGMENT_CS].attributes & ATTRIBUTE_LONG != 0
+            and not vp.rflags_system & FLAG_VM)

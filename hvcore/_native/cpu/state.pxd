@@ -52,7 +52,7 @@ cdef enum:
     FLAG_AC = 0x40000
     FLAG_ID = 0x200000
     FLAGS_ARITHMETIC = 0x8D5
-    FLAGS_SYSTEM = 0x257F00     # TF IF DF IOPL NT RF AC ID: kept as they are
+    FLAGS_SYSTEM = 0x277F00     # TF IF DF IOPL NT RF VM AC ID: kept as they are
 
 cdef enum:
     CR0_PE = 1
@@ -103,7 +103,8 @@ ctypedef int (*handler_t)(vp_t* vp, const op_t* op) noexcept nogil
 cdef struct op_t:
     handler_t run
     i64 immediate           # immediate; for a branch: target relative to the block's first instruction
-    i32 displacement        # of memory; for RIP-relative operands: relative to the block's first instruction
+    i32 displacement        # of memory; for RIP-relative operands: relative to the block's first instruction;
+                            # for a branch: of the instruction behind it
     u16 offset              # of the instruction from the block's first one
     u8 position             # how many instructions of the block come before this one
     u8 reg                  # byte offsets of registers
@@ -170,6 +171,7 @@ cdef struct exit_t:
     u8 length               # of the instruction
     bint answered           # `value` answers the read at `gpa` or `port` when the instruction runs again
     bint gva_valid
+    bint retired            # memory: a write that has gone through the instruction
     bint rights             # memory: mapped, but the rights forbid the access
     bint repeated           # REP prefix
     bint string
@@ -203,9 +205,9 @@ cdef struct machine_t:
     void* (*read_slow)(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil
     void* (*write_slow)(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint update) noexcept nogil
     int (*commit)(vp_t* vp) noexcept nogil
-    void (*unwind)(vp_t* vp, const op_t* op, bint done) noexcept nogil
-    block_t* (*find_block)(vp_t* vp) noexcept nogil
-    block_t* (*link_block)(vp_t* vp, const op_t* link, bint fallen) noexcept nogil
+    int (*unwind)(vp_t* vp, const op_t* op, bint done, int stop) noexcept nogil     # returns `stop`
+    int (*enter_found)(vp_t* vp) noexcept nogil
+    int (*enter_linked)(vp_t* vp, const op_t* link, bint fallen) noexcept nogil
     direct_t* direct        # blocks by the low bits of their SPA
 
 
@@ -238,6 +240,10 @@ cdef struct vp_t:
     u64 bounce_gpa
     u32 bounce_size
     u32 bounce_first        # bytes of it in the first part
+    u64[16] kept_registers  # as they were before a write that may turn out to be an intercept ...
+    i64 kept_flag_result
+    u64 kept_flag_aux
+    u8 retired_length       # ... and how far RIP has moved since
     u64[8] answer           # what the caller answered a read of device memory with
     u32[4] cpuid            # result of the last CPUID
     u64 carried             # a value on its way from one bounced place to another

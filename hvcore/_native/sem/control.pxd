@@ -150,7 +150,7 @@ cdef inline int control_jump(vp_t* vp, const op_t* op) noexcept nogil:
 cdef inline int branch_on(vp_t* vp, const op_t* op, bint taken) noexcept nogil:
     if taken:
         return go_linked(vp, op, op.immediate, False)
-    return go_linked(vp, op, op.offset + op.length, True)
+    return go_linked(vp, op, op.displacement, True)
 
 
 cdef inline int control_branch(vp_t* vp, const op_t* op, int condition) noexcept nogil:
@@ -179,9 +179,14 @@ cdef inline int control_jrcxz(vp_t* vp, const op_t* op) noexcept nogil:
     return branch_on(vp, op, register_get(vp, 8 * RCX, 32 if op.prefixes & PREFIX_ADDRESS else 64) == 0)
 
 
-cdef inline int control_jump_to(vp_t* vp, const op_t* op, u64 target) noexcept nogil:
-    if not is_canonical(target):
-        return raise_error(vp, op, VECTOR_GP, 0)
+cdef inline int refuse_target(vp_t* vp, const op_t* op, handler_t retry) noexcept nogil:
+    """A target that is not canonical. Only the slow twin raises: the fast one then needs no frame."""
+    return retry(vp, op) if retry != NULL else raise_error(vp, op, VECTOR_GP, 0)
+
+
+cdef inline int control_jump_to(vp_t* vp, const op_t* op, u64 target, handler_t retry) noexcept nogil:
+    if unlikely(not is_canonical(target)):
+        return refuse_target(vp, op, retry)
     return go(vp, target)
 
 
@@ -196,7 +201,7 @@ cdef inline int control_call(vp_t* vp, const op_t* op, handler_t retry) noexcept
         place = <u64*>writable(vp, top, 8, 1, False)
         if place == NULL:
             return stop_before(vp, op, vp.stop)
-    place[0] = next_rip(vp, op)
+    place[0] = vp.registers[SLOT_RIP] + <u64>op.displacement
     vp.registers[RSP] = top
     if retry == NULL and bounced(vp, place):
         return committed_jump(vp, vp.registers[SLOT_RIP] + <u64>op.immediate)
@@ -207,7 +212,7 @@ cdef inline int control_call_to(vp_t* vp, const op_t* op, u64 target, handler_t 
     cdef u64 top = vp.registers[RSP] - 8
     cdef u64* place
     if unlikely(not is_canonical(target)):
-        return raise_error(vp, op, VECTOR_GP, 0)
+        return refuse_target(vp, op, retry)
     if retry != NULL:
         if unlikely(not can_write(vp, top, 8)):
             return retry(vp, op)
@@ -231,7 +236,7 @@ cdef inline int committed_jump(vp_t* vp, u64 target) noexcept nogil:
 
 cdef inline int control_return(vp_t* vp, const op_t* op, handler_t retry) noexcept nogil:
     """`immediate` more bytes are dropped from the stack."""
-    cdef u64 top = vp.registers[RSP]
+    cdef u64 top = vp.registers[RSP], target
     cdef u64* place
     if retry != NULL:
         if unlikely(not can_read(vp, top, 8)):
@@ -241,7 +246,8 @@ cdef inline int control_return(vp_t* vp, const op_t* op, handler_t retry) noexce
         place = <u64*>readable(vp, top, 8, 1)
         if place == NULL:
             return stop_before(vp, op, vp.stop)
-    if unlikely(not is_canonical(place[0])):
-        return raise_error(vp, op, VECTOR_GP, 0)
+    target = place[0]
+    if unlikely(not is_canonical(target)):
+        return refuse_target(vp, op, retry)
     vp.registers[RSP] = top + 8 + <u64>op.immediate
-    return go(vp, place[0])
+    return go(vp, target)

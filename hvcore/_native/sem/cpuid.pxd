@@ -12,9 +12,9 @@ cdef enum:
     LAST_EXTENDED = 0x80000008
     # Leaf 1
     SIGNATURE = 0x000006F2
-    EDX_1 = (1 << 0 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 13 | 1 << 15 | 1 << 16 | 1 << 19
+    EDX_1 = (1 << 0 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 13 | 1 << 15 | 1 << 16 | 1 << 19
              | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26)
-             # FPU PSE TSC MSR PAE CX8 APIC PGE CMOV PAT CLFSH MMX FXSR SSE SSE2
+             # FPU PSE TSC MSR PAE CX8 PGE CMOV PAT CLFSH MMX FXSR SSE SSE2
     ECX_1 = 1 << 13 | 1 << 22 | 1 << 23                     # CX16 MOVBE POPCNT; and the hypervisor bit
     EBX_7 = 1 << 3 | 1 << 8 | 1 << 19                       # BMI1 BMI2 ADX
     EDX_EXTENDED = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29      # SYSCALL NX 1GB RDTSCP LM

@@ -234,5 +234,3 @@ cdef inline void sse_rsqrtps(xmm_t* target, const xmm_t* source) noexcept nogil:
 
 cdef inline void sse_rsqrtss(xmm_t* target, const xmm_t* source) noexcept nogil:
     approximate_lanes(target, source, True, 1)
-
-

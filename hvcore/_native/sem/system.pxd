@@ -362,7 +362,7 @@ cdef inline int return_from_syscall(vp_t* vp, const op_t* op, int width) noexcep
     stop_after(vp, op, STOP_NONE)
     vp.registers[SLOT_RIP] = vp.registers[RCX] if width == 64 else <u32>vp.registers[RCX]
     flags_load(vp, vp.registers[R11])
-    vp.rflags_system = vp.registers[R11] & FLAGS_SYSTEM & ~<u64>FLAG_RF
+    vp.rflags_system = vp.registers[R11] & FLAGS_SYSTEM & ~<u64>(FLAG_RF | FLAG_VM)
     if width == 64:
         vp.segments[SEGMENT_CS] = flat_segment((selector + 16) | 3, 0xA0FB)
     else:

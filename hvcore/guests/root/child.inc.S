@@ -55,8 +55,6 @@ child_start:
         and     eax, HV_PAGE_SIZE - 2
         or      eax, CHILD_HYPERCALL_PAGE | HV_MSR_PAGE_ENABLE
         wrmsr64 HV_X64_MSR_HYPERCALL, rax
-        mov     eax, APIC_MMIO_BASE             # the root mapped the APIC page for us
-        mov     dword ptr [rax + APIC_MMIO_SVR], APIC_SVR_ENABLE | VECTOR_SPURIOUS
 
         child_post 1, child_hello
 

@@ -149,22 +149,12 @@ HV_STIMER_DIRECT                = 1 << 12
 HV_STIMER_SINT_SHIFT            = 16
 
 # --- CPUID bits ------------------------------------------------------------------------------------------------
-CPUID_1_ECX_X2APIC_BIT          = 21
 CPUID_1_ECX_HYPERVISOR_BIT      = 31
 CPUID_40000003_EDX_DIRECT_STIMER_BIT = 19
 CPUID_40000004_EAX_NO_AUTO_EOI_BIT = 9
 
 # --- the processor itself --------------------------------------------------------------------------------------
-MSR_IA32_APIC_BASE              = 0x1B
-APIC_BASE_X2APIC_ENABLE         = 0xC00                 # bits 11 (enable) and 10 (x2APIC mode)
-MSR_X2APIC_SVR                  = 0x80F
-APIC_MMIO_BASE                  = 0xFEE00000
-APIC_MMIO_SVR                   = 0xF0
-APIC_SVR_ENABLE                 = 0x100
 PTE_PRESENT_WRITABLE            = 0x003
-PTE_PRESENT_BIT                 = 0
-PTE_LARGE_BIT                   = 7
-PTE_DEVICE_2M                   = 0x0FB                 # present, writable, PWT, PCD, accessed, dirty, 2 MiB
 
 # --- what root and child agree on (ours, not the TLFS's) -------------------------------------------------------
 ROOT_OS_ID                      = 0xC800000100000000    # open source, type 48h, version 1.0.0
@@ -197,7 +187,6 @@ CHILD_PML4                      = 0x01000
 CHILD_PDPT                      = 0x02000
 CHILD_PD                        = 0x03000
 CHILD_PT                        = 0x04000
-CHILD_PD_APIC                   = 0x05000
 CHILD_MESSAGE_BUFFER            = 0x08000
 CHILD_NOTE                      = 0x09000               # the root leaves a note here with WriteGpa
 CHILD_SPARE                     = 0x0A000               # unmapped and mapped again

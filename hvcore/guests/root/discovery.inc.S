@@ -126,15 +126,12 @@ enable_hypercalls:
         call    say_balance
         ret
 
-# [3] The SynIC: local APIC, message page, event page, four interrupt sources.
+# [3] The SynIC: message page, event page, four interrupt sources. The local APIC is reached through the synthetic MSRs
+# alone: leaf 1 offers no register page, and the hypervisor hands it over enabled.
 enable_synic:
-        say     "[3] local APIC enabled"
-        call    apic_init
-        jz      1f
-        say     " (x2APIC)"
-        jmp     2f
-1:      say     " (memory mapped)"
-2:      wrmsr64 HV_X64_MSR_SIMP, "OFFSET simp_page + HV_MSR_PAGE_ENABLE"
+        say     "[3] local APIC open to all priorities"
+        wrmsr64 HV_X64_MSR_TPR, 0
+        wrmsr64 HV_X64_MSR_SIMP, "OFFSET simp_page + HV_MSR_PAGE_ENABLE"
         wrmsr64 HV_X64_MSR_SIEFP, "OFFSET siefp_page + HV_MSR_PAGE_ENABLE"
         wrmsr64 HV_X64_MSR_SINT0, VECTOR_INTERCEPT
         wrmsr64 HV_X64_MSR_SINT2, VECTOR_EVENT

@@ -1,4 +1,4 @@
-# The root's interrupt table, its local APIC, and the handlers.
+# The root's interrupt table and the handlers.
 # Handlers only move things out of the way: a SynIC message is copied into a ring, an event flag into a counter,
 # and the main program prints later. Any exception or unknown vector stops the run.
 
@@ -71,54 +71,6 @@ set_gate:
         shr     eax, 16
         mov     [rdi + 6], ax
         mov     qword ptr [rdi + 8], 0
-        ret
-
-# A local APIC is software-disabled after reset and then drops every SynIC interrupt. Enable it through x2APIC
-# MSRs where they exist; otherwise map its page, which lies above RAM and outside the loader's identity map.
-# Returns ZF = 0 when it is an x2APIC.
-apic_init:
-        mov     eax, 1
-        cpuid
-        bt      ecx, CPUID_1_ECX_X2APIC_BIT
-        jnc     1f
-        rdmsr64 MSR_IA32_APIC_BASE
-        or      rax, APIC_BASE_X2APIC_ENABLE
-        wrmsr64 MSR_IA32_APIC_BASE, rax
-        wrmsr64 MSR_X2APIC_SVR, APIC_SVR_ENABLE|VECTOR_SPURIOUS
-        wrmsr64 HV_X64_MSR_TPR, 0
-        or      eax, 1
-        ret
-1:      call    map_apic_page
-        mov     eax, APIC_MMIO_BASE
-        mov     ecx, APIC_SVR_ENABLE | VECTOR_SPURIOUS
-        mov     [rax + APIC_MMIO_SVR], ecx
-        wrmsr64 HV_X64_MSR_TPR, 0
-        xor     eax, eax
-        ret
-
-# Reach FEE00000h by a 2 MiB page: slot 3 of the page directory pointers, slot 1F7h of the directory.
-map_apic_page:
-        mov     rax, cr3
-        mov     rdx, 0x000FFFFFFFFFF000
-        and     rax, rdx
-        mov     rax, [rax]              # level 4, slot 0: the loader's
-        and     rax, rdx
-        mov     rcx, [rax + 3*8]
-        bt      rcx, PTE_PRESENT_BIT
-        jc      1f
-        mov     ecx, OFFSET apic_page_directory
-        or      ecx, PTE_PRESENT_WRITABLE
-        mov     [rax + 3*8], rcx
-1:      bt      rcx, PTE_LARGE_BIT
-        jc      2f                      # the loader maps the whole gigabyte
-        and     rcx, rdx
-        lea     rcx, [rcx + 0x1F7*8]
-        bt      qword ptr [rcx], PTE_PRESENT_BIT
-        jc      2f
-        mov     eax, APIC_MMIO_BASE | PTE_DEVICE_2M
-        mov     [rcx], rax
-2:      mov     eax, APIC_MMIO_BASE
-        invlpg  [rax]
         ret
 
 # --- handlers --------------------------------------------------------------------------------------------------
@@ -291,7 +243,6 @@ idt_pointer:
 idt:            .skip 256 * 16
 simp_page:      .skip HV_PAGE_SIZE
 siefp_page:     .skip HV_PAGE_SIZE
-apic_page_directory: .skip HV_PAGE_SIZE
 rings:          .skip RINGS * RING_SLOTS * HV_MESSAGE_SIZE
 current_message: .skip HV_MESSAGE_SIZE
 ring_head:      .skip RINGS * 4         # messages ever put in

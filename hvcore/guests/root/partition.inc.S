@@ -77,10 +77,7 @@ build_child_memory:
         mov     ebx, OFFSET child_ram
         mov     qword ptr [rbx + CHILD_PML4], CHILD_PDPT | PTE_PRESENT_WRITABLE
         mov     qword ptr [rbx + CHILD_PDPT], CHILD_PD | PTE_PRESENT_WRITABLE
-        mov     qword ptr [rbx + CHILD_PDPT + 3*8], CHILD_PD_APIC | PTE_PRESENT_WRITABLE
         mov     qword ptr [rbx + CHILD_PD], CHILD_PT | PTE_PRESENT_WRITABLE
-        mov     eax, APIC_MMIO_BASE | PTE_DEVICE_2M
-        mov     [rbx + CHILD_PD_APIC + 0x1F7*8], rax
         mov     eax, PTE_PRESENT_WRITABLE       # identity for the first pages
         xor     ecx, ecx
 1:      mov     [rbx + CHILD_PT + rcx*8], rax
