@@ -145,10 +145,10 @@ cdef class Scheduler:
         if chosen != NULL and chosen.shutdown:
             return plain_exit(only, REASON_TRIPLE_FAULT)
         while True:
+            PyErr_CheckSignals()    # before a stretch, never behind it: an exit must reach its caller
             with nogil:
                 reason = schedule(self.scheduler, chosen, &budget, QUANTA_BETWEEN_SIGNALS)
             if reason == REASON_NONE:
-                PyErr_CheckSignals()
                 continue
             if chosen != NULL and self.scheduler.current == chosen:
                 vp = only
@@ -162,7 +162,6 @@ cdef class Scheduler:
                 return plain_exit(only if only is not None else vp, reason)
             vp.vp.counters.exits += 1
             vp.exit_counts[reason] += 1
-            PyErr_CheckSignals()            # a guest that always needs to be served must not keep them out
             if self.serve(vp, reason):
                 shorten_quantum(self.scheduler)
             elif only is None or vp is only:
