@@ -98,12 +98,18 @@ cdef int unwind(vp_t* vp, const op_t* op, bint done, int stop) noexcept nogil:
 
 
 cdef int enter_found(vp_t* vp) noexcept nogil:
-    cdef block_t* block = find(vp, <block_cache_t*>vp.machine)
+    cdef block_t* block
+    if vp.remaining <= 0:
+        return STOP_BUDGET          # the fetch, and a fault of it, belong to the time after this slice
+    block = find(vp, <block_cache_t*>vp.machine)
     return enter(vp, block) if block != NULL else vp.stop
 
 
 cdef int enter_linked(vp_t* vp, const op_t* slot, bint fallen) noexcept nogil:
-    cdef block_t* block = link(vp, <block_cache_t*>vp.machine, slot, fallen)
+    cdef block_t* block
+    if vp.remaining <= 0:
+        return STOP_BUDGET
+    block = link(vp, <block_cache_t*>vp.machine, slot, fallen)
     return enter(vp, block) if block != NULL else vp.stop
 
 

@@ -4,9 +4,7 @@ A block ends at a branch, at an instruction that may change the mode, at the end
 instructions. Its code's granules are watched (mem/ram.pxd); all blocks of a written frame go together, which is what
 makes links between blocks of one page safe. An instruction that crosses a page is decoded each time it runs.
 """
-from hvcore._native.base.status cimport (
-    REASON_UNSUPPORTED, STOP_BUDGET, STOP_EXIT, STOP_FAULT, STOP_NONE, STOP_STALE,
-)
+from hvcore._native.base.status cimport REASON_UNSUPPORTED, STOP_EXIT, STOP_FAULT, STOP_NONE, STOP_STALE
 from hvcore._native.base.types cimport i32, i64, u8, u16, u32, u64
 from hvcore._native.cpu.access cimport reach
 from hvcore._native.cpu.dispatch cimport go_linked, next_op, raise_error, raise_fault
@@ -366,9 +364,6 @@ cdef inline block_t* find(vp_t* vp, block_cache_t* cache) noexcept nogil:
     """The block at `rip`, decoded if need be; NULL: vp.stop says why."""
     cdef u64 rip = vp.registers[SLOT_RIP], spa
     cdef block_t* block
-    if vp.remaining <= 0:
-        vp.stop = STOP_BUDGET       # the fetch, and a fault of it, belong to the time after this slice
-        return NULL
     if not runs_64bit(vp):
         vp.exit.reason = REASON_UNSUPPORTED
         vp.exit.rip = rip
@@ -394,8 +389,7 @@ cdef inline block_t* find(vp_t* vp, block_cache_t* cache) noexcept nogil:
 
 
 cdef inline block_t* link(vp_t* vp, block_cache_t* cache, const op_t* slot, bint fallen) noexcept nogil:
-    """Find a branch target, and remember it behind the branch if both lie in one page: of the GVA space too, or else
-    the way between them is up to page tables, which may change."""
+    """Find a branch target, and remember it behind the branch if both lie in one page, by GVA and by SPA."""
     cdef u64 from_page = vp.block.spa >> PAGE_SHIFT
     cdef bint leaves_page = (vp.registers[SLOT_RIP] ^ vp.code_gva) > PAGE_OFFSET_MASK
     cdef block_t* block = find(vp, cache)
