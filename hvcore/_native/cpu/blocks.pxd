@@ -34,6 +34,7 @@ cdef enum:
     OPERATIONS_MAXIMUM = 2 * BLOCK_INSTRUCTIONS + 4     # a preparing operation each, an end, its link
     BLOCK_BYTES_MAXIMUM = 64 + 32 * OPERATIONS_MAXIMUM      # block_t and its operations (engine.pyx checks)
     BUCKETS = 65536
+    CODE_FRAMES = 65536
     ARENA_BYTES = 48 << 20
 
 
@@ -48,6 +49,8 @@ cdef struct block_cache_t:
     handler_t head_end
     block_t** buckets
     block_t** frames            # the blocks of each frame
+    u64* code_frames            # frames that have blocks, or had: who verifies code looks here
+    u32 code_frame_count
     u8* arena
     u64 used
     bint full
@@ -260,6 +263,12 @@ cdef inline void watch(block_cache_t* cache, u64 spa, u32 size_bytes) noexcept n
     """From now on writes to this code are noticed: take its frame out of every fast write TLB, once."""
     cdef u64 frame = spa >> PAGE_SHIFT
     cdef u32 i
+    if cache.frames[frame] == NULL:
+        if cache.code_frame_count == CODE_FRAMES:
+            cache.full = True       # all blocks go before the next one runs, and the list with them
+        else:
+            cache.code_frames[cache.code_frame_count] = frame
+            cache.code_frame_count += 1
     if cache.machine.ram.watched[frame] == 0:
         for i in range(cache.vp_count):
             tlb_guard_frame(&cache.vps[i].tlbs[0], frame << PAGE_SHIFT)
@@ -312,7 +321,22 @@ cdef inline void drop_all(block_cache_t* cache) noexcept nogil:
     for i in range(DIRECT_SIZE):
         cache.machine.direct[i].spa = <u64>-1
     cache.used = 0
+    cache.code_frame_count = 0
     cache.full = False
+
+
+cdef inline void drop_range(block_cache_t* cache, u64 spa, u64 size_bytes) noexcept nogil:
+    """Forget the blocks of a range: somebody may have written there unseen."""
+    cdef u64 frame
+    cdef u32 i, kept = 0
+    for i in range(cache.code_frame_count):
+        frame = cache.code_frames[i]
+        if spa >> PAGE_SHIFT <= frame <= (spa + size_bytes - 1) >> PAGE_SHIFT:
+            drop_frame(cache, frame)
+        if cache.frames[frame] != NULL:
+            cache.code_frames[kept] = frame
+            kept += 1
+    cache.code_frame_count = kept
 
 
 cdef inline void drop_stale(block_cache_t* cache) noexcept nogil:
