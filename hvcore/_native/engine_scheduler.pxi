@@ -148,10 +148,10 @@ cdef class Scheduler:
         if chosen != NULL and chosen.shutdown:
             return plain_exit(only, REASON_TRIPLE_FAULT)
         while True:
+            PyErr_CheckSignals()    # before a stretch, never behind it: an exit must reach its caller
             with nogil:
                 reason = schedule(self.scheduler, chosen, &budget, QUANTA_BETWEEN_SIGNALS)
             if reason == REASON_NONE:
-                PyErr_CheckSignals()
                 continue
             if chosen != NULL and self.scheduler.current == chosen:
                 vp = only

@@ -413,10 +413,11 @@ cdef inline block_t* find(vp_t* vp, block_cache_t* cache) noexcept nogil:
 
 
 cdef inline block_t* link(vp_t* vp, block_cache_t* cache, const op_t* slot, bint fallen) noexcept nogil:
-    """Find a branch target, and remember it behind the branch if both lie in one page."""
+    """Find a branch target, and remember it behind the branch if both lie in one page, by GVA and by SPA."""
     cdef u64 from_page = vp.block.spa >> PAGE_SHIFT
+    cdef bint leaves_page = (vp.registers[SLOT_RIP] ^ vp.code_gva) > PAGE_OFFSET_MASK
     cdef block_t* block = find(vp, cache)
-    if block == NULL or block.spa >> PAGE_SHIFT != from_page:
+    if block == NULL or leaves_page or block.spa >> PAGE_SHIFT != from_page:
         return block
     if fallen:
         (<link_t*>slot).fallen = block
