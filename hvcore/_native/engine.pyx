@@ -8,11 +8,12 @@ from collections import namedtuple
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
+from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, vp_walk, write_access
 from hvcore._native.cpu.blocks cimport (
-    ARENA_BYTES, BUCKETS, block_cache_t, drop_all, find, link, op_fall_through, op_head_end, op_invalid, op_prepare,
+    ARENA_BYTES, BUCKETS, CODE_FRAMES, block_cache_t, drop_all, drop_range, find, link, op_fall_through, op_head_end, op_invalid, op_prepare,
     op_unimplemented, unwind_block,
 )
 from hvcore._native.cpu.dispatch cimport enter
@@ -97,12 +98,18 @@ cdef int unwind(vp_t* vp, const op_t* op, bint done, int stop) noexcept nogil:
 
 
 cdef int enter_found(vp_t* vp) noexcept nogil:
-    cdef block_t* block = find(vp, <block_cache_t*>vp.machine)
+    cdef block_t* block
+    if vp.remaining <= 0:
+        return STOP_BUDGET          # the fetch, and a fault of it, belong to the time after this slice
+    block = find(vp, <block_cache_t*>vp.machine)
     return enter(vp, block) if block != NULL else vp.stop
 
 
 cdef int enter_linked(vp_t* vp, const op_t* slot, bint fallen) noexcept nogil:
-    cdef block_t* block = link(vp, <block_cache_t*>vp.machine, slot, fallen)
+    cdef block_t* block
+    if vp.remaining <= 0:
+        return STOP_BUDGET
+    block = link(vp, <block_cache_t*>vp.machine, slot, fallen)
     return enter(vp, block) if block != NULL else vp.stop
 
 

@@ -50,7 +50,7 @@ cdef object exit_for(VirtualProcessor self, u32 reason):
         raised.vp, raised.rip, raised.vector = self, exit.rip, exit.index
         raised.error_code = exit.error_code if exit.gva_valid else None
         raised.address = exit.gva if exit.index == VECTOR_PF else 0
-        self.vp.exception_passed = True
+        self.vp.exception_passed = exit.index != VECTOR_DB      # that one waits as a pending interruption
         return raised
     return plain_exit(self, reason)
 

@@ -23,9 +23,10 @@ cdef class Scheduler:
         self.cache.machine.direct = <direct_t*>malloc(DIRECT_SIZE * sizeof(direct_t))
         self.cache.buckets = <block_t**>calloc(BUCKETS, sizeof(block_t*))
         self.cache.frames = <block_t**>calloc(frames, sizeof(block_t*))
+        self.cache.code_frames = <u64*>malloc(CODE_FRAMES * sizeof(u64))
         self.cache.arena = <u8*>malloc(ARENA_BYTES)
         if self.cache.machine.direct == NULL or self.cache.buckets == NULL or self.cache.frames == NULL \
-                or self.cache.arena == NULL:
+                or self.cache.code_frames == NULL or self.cache.arena == NULL:
             raise MemoryError("the host has no memory for a block cache")
         self.cache.isa = isa()
         self.cache.handlers = handlers
@@ -44,6 +45,7 @@ cdef class Scheduler:
             free(self.cache.machine.direct)
             free(self.cache.buckets)
             free(self.cache.frames)
+            free(self.cache.code_frames)
             free(self.cache.arena)
             free(self.cache.vps)
         free(self.cache)
@@ -121,7 +123,7 @@ cdef class Scheduler:
                 raise RuntimeError("run() was called while this machine is running")
             if only is not None and only.vp.answer_pending:
                 raise ExitNotCompleted("the last exit was a read: complete it before running on")
-            if self.memory.exports:
+            if self.memory.exported:
                 self.verify_code()
             self.running = True
             try:
@@ -132,8 +134,9 @@ cdef class Scheduler:
             self.leave()
 
     cdef int verify_code(self) except -1:
-        """Python may have written decoded code through a view: forget all of it."""
-        drop_all(self.cache)
+        """Python may have written decoded code through a view: forget what lies under one."""
+        for spa, size_bytes in self.memory.exported:
+            drop_range(self.cache, spa, size_bytes)
 
     cdef object run_loop(self, VirtualProcessor only, i64 budget):
         cdef vp_t* chosen = only.vp if only is not None else NULL
@@ -145,10 +148,10 @@ cdef class Scheduler:
         if chosen != NULL and chosen.shutdown:
             return plain_exit(only, REASON_TRIPLE_FAULT)
         while True:
+            PyErr_CheckSignals()    # before a stretch, never behind it: an exit must reach its caller
             with nogil:
                 reason = schedule(self.scheduler, chosen, &budget, QUANTA_BETWEEN_SIGNALS)
             if reason == REASON_NONE:
-                PyErr_CheckSignals()
                 continue
             if chosen != NULL and self.scheduler.current == chosen:
                 vp = only

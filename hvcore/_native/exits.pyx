@@ -72,9 +72,9 @@ cdef class Answerable(Exit):
             raise ValueError("a write completes by itself: there is nothing to answer")
         if self.completed:
             raise RuntimeError("this exit has been completed before")
-        if not 0 <= value < 1 << 8 * self.size:
-            raise ValueError(f"value must be 0 to {(1 << 8 * self.size) - 1:#x} for a read of {self.size} bytes, "
-                             f"not {value:#x}")
+        limit = (<object>1) << 8 * self.size        # a Python int: the C type of `size` would overflow
+        if not 0 <= value < limit:
+            raise ValueError(f"value must be 0 to {limit - 1:#x} for a read of {self.size} bytes, not {value:#x}")
         self.vp.answer(value)
         self.value = value
         self.completed = True
@@ -111,7 +111,7 @@ cdef class Cpuid(Exit):
 
     def complete(self, values):
         """Answer with (eax, ebx, ecx, edx). Without an answer the defaults stand."""
-        if len(values) != 4 or not all(0 <= value < 1 << 32 for value in values):
+        if len(values) != 4 or not all(0 <= value <= 0xFFFFFFFF for value in values):
             raise ValueError(f"values must be four 32-bit integers, not {values!r}")
         self.vp.rax, self.vp.rbx, self.vp.rcx, self.vp.rdx = values
 

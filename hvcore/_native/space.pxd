@@ -8,7 +8,7 @@ from hvcore._native.mem.walk cimport space_t
 cdef class SystemMemory:
     cdef ram_t ram
     cdef void* storage
-    cdef Py_ssize_t exports
+    cdef list exported              # (spa, size) of each buffer that a user holds
     cdef readonly PagePool reserve_pool
     cdef int check_range(self, u64 spa, u64 size_bytes) except -1
 

@@ -54,6 +54,7 @@ cdef class SystemMemory:
         self.ram.host = <u8*>((<u64>self.storage + PAGE_SIZE - 1) & ~<u64>(PAGE_SIZE - 1))
         self.ram.size_bytes = total
         self.ram.ram_bytes = size
+        self.exported = []
         self.reserve_pool = PagePool(self)
         for spn in range((total >> PAGE_SHIFT) - 1, (size >> PAGE_SHIFT) - 1, -1):
             self.reserve_pool.deposit(spn)
@@ -112,7 +113,7 @@ cdef class SystemMemory:
 
     def live_views(self):
         """How many user buffers are exported now."""
-        return self.exports
+        return len(self.exported)
 
 
 cdef class MemoryView:
@@ -133,12 +134,13 @@ cdef class MemoryView:
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         PyBuffer_FillInfo(buffer, self, ram_at(&self.memory.ram, self.spa), self.size_bytes, 0, flags)
         self.exports += 1
-        self.memory.exports += self.counted
+        if self.counted:
+            self.memory.exported.append((self.spa, self.size_bytes))
 
     def __releasebuffer__(self, Py_buffer* buffer):
         self.exports -= 1
-        self.memory.exports -= self.counted
         if self.counted:
+            self.memory.exported.remove((self.spa, self.size_bytes))
             ram_written(&self.memory.ram, self.spa, self.size_bytes)
 
 

@@ -1144,12 +1144,18 @@ def _finish_case(encoding: Encoding, case: np.void, draft: Draft) -> None:
 
 
 def generate(templates: Sequence[Template], count: int, seed: int, *, states_per_encoding: int = 4) -> Batch:
-    """`count` cases from templates drawn at random; each encoding is used with several states."""
+    """`count` cases; each encoding is used with several states.
+
+    Templates are drawn in shuffled rounds: none comes again before all have had their turn.
+    """
     rng = random.Random(seed)
     generator = np.random.default_rng(seed)
     encodings: list[Encoding] = []
+    waiting: list[Template] = []
     while len(encodings) < count:
-        encoding = encode(rng.choice(templates), rng)
+        if not waiting:
+            waiting = rng.sample(templates, len(templates))
+        encoding = encode(waiting.pop(), rng)
         encodings.extend([encoding] * min(states_per_encoding, count - len(encodings)))
 
     numbers = {"int": 0, "f32": 1, "f64": 2}

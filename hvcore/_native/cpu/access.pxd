@@ -16,7 +16,7 @@ from hvcore._native.mem.format cimport (
 from hvcore._native.mem.ram cimport (
     PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, granule_mask, ram_at, ram_written,
 )
-from hvcore._native.mem.tlb cimport tlb_slot, tlb_t
+from hvcore._native.mem.tlb cimport empty_tag, tlb_slot, tlb_t
 from hvcore._native.mem.walk cimport (
     SECOND_OVERLAY, SECOND_RIGHTS, WALK_NESTED, WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED,
     WALK_RIGHTS, WALK_TABLE, second_level_t, space_translate, walk, walk_request_t, walk_t,
@@ -39,6 +39,10 @@ cdef inline walk_t vp_walk(vp_t* vp, u64 gva, u64 access, bint set_marks) noexce
     cdef second_level_t second
     cdef u64 reserved = vp.partition.gpa_reserved
     if vp.cr0 & CR0_PG:
+        if not is_canonical(gva):
+            memset(&found, 0, sizeof(found))
+            found.status = WALK_NOT_CANONICAL
+            return found
         if not vp.efer & EFER_NXE:
             reserved |= <u64>1 << 63
         return walk(vp.space.ram, x64_4level(reserved), vp.space, walk_request_t(
@@ -126,8 +130,8 @@ cdef inline bint read_device(vp_t* vp, u64 gva, u64 gpa, u8* target, u32 size_by
     return leave_for_memory(vp, gva, gpa, RIGHT_READ, size_bytes, True, False)
 
 
-cdef inline bint read_part(vp_t* vp, u64 gva, u8* target, u32 size_bytes, u8 stack) noexcept nogil:
-    """Copy a piece of one page."""
+cdef inline bint read_part(vp_t* vp, u64 gva, u8* target, u32 size_bytes, u8 stack, u64* gpa) noexcept nogil:
+    """Copy a piece of one page; for device memory only its GPA is found."""
     cdef walk_t found
     cdef u64 slot = tlb_slot(gva)
     if vp.tlb.read[slot].tag == gva & ~<u64>PAGE_OFFSET_MASK:
@@ -136,11 +140,30 @@ cdef inline bint read_part(vp_t* vp, u64 gva, u8* target, u32 size_bytes, u8 sta
     if not reach(vp, gva, RIGHT_READ, size_bytes, stack, &found):
         return False
     if found.spa == <u64>NO_MEMORY:
-        return read_device(vp, gva, found.address, target, size_bytes)
+        gpa[0] = found.address
+        return True
     vp.tlb.read[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
     vp.tlb.read[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
     memcpy(target, ram_at(vp.space.ram, found.spa), size_bytes)
     return True
+
+
+cdef inline void* read_split(vp_t* vp, u64 gva, u32 first, u32 size_bytes, u8 stack) noexcept nogil:
+    """A read over a page end. Over two pages of device memory it is one access, at the address of the first."""
+    cdef u64 gpa = <u64>NO_MEMORY, second_gpa = <u64>NO_MEMORY
+    cdef u8* target = <u8*>vp.bounce
+    if not read_part(vp, gva, target, first, stack, &gpa):
+        return NULL
+    if not read_part(vp, gva + first, target + first, size_bytes - first, stack, &second_gpa):
+        return NULL
+    if gpa != <u64>NO_MEMORY:
+        if second_gpa != <u64>NO_MEMORY:
+            first = size_bytes
+        return target if read_device(vp, gva, gpa, target, first) else NULL
+    if second_gpa != <u64>NO_MEMORY and not read_device(vp, gva + first, second_gpa, target + first,
+                                                        size_bytes - first):
+        return NULL
+    return target
 
 
 cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil:
@@ -148,11 +171,10 @@ cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexc
     cdef u64 slot = tlb_slot(gva), first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK)
     cdef walk_t found
     if first < size_bytes:
-        if not read_part(vp, gva, <u8*>vp.bounce, <u32>first, stack):
+        if not is_canonical(gva + first):       # known before any page is looked at
+            fault_address(vp, stack)
             return NULL
-        if not read_part(vp, gva + first, <u8*>vp.bounce + first, size_bytes - <u32>first, stack):
-            return NULL
-        return vp.bounce
+        return read_split(vp, gva, <u32>first, size_bytes, stack)
     if not reach(vp, gva, RIGHT_READ, size_bytes, stack, &found):
         return NULL
     if found.spa != <u64>NO_MEMORY:
@@ -180,6 +202,8 @@ cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int par
         return True
     vp.tlb.known[slot].tag = page
     vp.tlb.known[slot].spa = found.spa & ~<u64>PAGE_OFFSET_MASK
+    # Never an older page's entry beside a new `known`: tlb_guard_frame could not find it.
+    vp.tlb.write[slot].tag = empty_tag(slot)
     if vp.space.ram.watched[found.spa >> PAGE_SHIFT] == 0:
         vp.tlb.write[slot].tag = page
         vp.tlb.write[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
@@ -187,12 +211,9 @@ cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int par
 
 
 cdef inline bint fetch_part(vp_t* vp, u64 gva, u64 gpa, int part, u32 offset, u32 size_bytes) noexcept nogil:
-    """The old bytes of a piece into the bounce buffer. Of two pieces of device memory the second floats."""
+    """The old bytes of a piece into the bounce buffer."""
     if vp.bounce_spa[part] != <u64>NO_MEMORY:
         memcpy(<u8*>vp.bounce + offset, ram_at(vp.space.ram, vp.bounce_spa[part]), size_bytes)
-        return True
-    if part == 1 and vp.bounce_spa[0] == <u64>NO_MEMORY:
-        memset(<u8*>vp.bounce + offset, 0xFF, size_bytes)
         return True
     return read_device(vp, gva, gpa, <u8*>vp.bounce + offset, size_bytes)
 
@@ -219,6 +240,9 @@ cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint
     cdef bint split = first < size_bytes
     if not split:
         first = size_bytes
+    elif not is_canonical(gva + first):
+        fault_address(vp, stack)
+        return NULL
     if not write_part(vp, gva, <u32>first, stack, 0, &gpa):
         return NULL
     if not split and vp.bounce_spa[0] != <u64>NO_MEMORY:
@@ -231,6 +255,8 @@ cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint
         return NULL
     if split and not write_part(vp, gva + first, size_bytes - <u32>first, stack, 1, &second_gpa):
         return NULL
+    if split and vp.bounce_spa[0] == <u64>NO_MEMORY and vp.bounce_spa[1] == <u64>NO_MEMORY:
+        split, first = False, size_bytes        # one access, as in read_split
     vp.bounce_gva = gva
     vp.bounce_gpa = gpa if vp.bounce_spa[0] == <u64>NO_MEMORY else second_gpa
     vp.bounce_size = size_bytes

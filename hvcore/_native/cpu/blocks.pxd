@@ -34,6 +34,7 @@ cdef enum:
     OPERATIONS_MAXIMUM = 2 * BLOCK_INSTRUCTIONS + 4     # a preparing operation each, an end, its link
     BLOCK_BYTES_MAXIMUM = 64 + 32 * OPERATIONS_MAXIMUM      # block_t and its operations (engine.pyx checks)
     BUCKETS = 65536
+    CODE_FRAMES = 65536
     ARENA_BYTES = 48 << 20
 
 
@@ -48,6 +49,8 @@ cdef struct block_cache_t:
     handler_t head_end
     block_t** buckets
     block_t** frames            # the blocks of each frame
+    u64* code_frames            # frames that have blocks, or had: who verifies code looks here
+    u32 code_frame_count
     u8* arena
     u64 used
     bint full
@@ -120,8 +123,6 @@ cdef inline void place_operands(const form_t* form, const insn_t* insn, op_t* op
     cdef bint is_byte
     cdef u8 kind, i
     op.third = insn.segment
-    if insn.immediate2:
-        op.third = insn.immediate2
     for i in range(form.operand_count):
         kind = form.kinds[i]
         is_byte = form.widths[i] == WIDTH_B
@@ -144,7 +145,9 @@ cdef inline void place_operands(const form_t* form, const insn_t* insn, op_t* op
         elif kind == KIND_J:
             op.immediate = insn.immediate + end
             op.displacement = end
-        elif kind == KIND_I and i == 0 or kind == KIND_I and form.kinds[i - 1] != KIND_I:
+        elif kind == KIND_I and i > 0 and form.kinds[i - 1] == KIND_I:
+            op.third = insn.immediate2
+        elif kind == KIND_I:
             op.immediate = insn.immediate
 
 
@@ -260,6 +263,12 @@ cdef inline void watch(block_cache_t* cache, u64 spa, u32 size_bytes) noexcept n
     """From now on writes to this code are noticed: take its frame out of every fast write TLB, once."""
     cdef u64 frame = spa >> PAGE_SHIFT
     cdef u32 i
+    if cache.frames[frame] == NULL:
+        if cache.code_frame_count == CODE_FRAMES:
+            cache.full = True       # all blocks go before the next one runs, and the list with them
+        else:
+            cache.code_frames[cache.code_frame_count] = frame
+            cache.code_frame_count += 1
     if cache.machine.ram.watched[frame] == 0:
         for i in range(cache.vp_count):
             tlb_guard_frame(&cache.vps[i].tlbs[0], frame << PAGE_SHIFT)
@@ -312,7 +321,22 @@ cdef inline void drop_all(block_cache_t* cache) noexcept nogil:
     for i in range(DIRECT_SIZE):
         cache.machine.direct[i].spa = <u64>-1
     cache.used = 0
+    cache.code_frame_count = 0
     cache.full = False
+
+
+cdef inline void drop_range(block_cache_t* cache, u64 spa, u64 size_bytes) noexcept nogil:
+    """Forget the blocks of a range: somebody may have written there unseen."""
+    cdef u64 frame
+    cdef u32 i, kept = 0
+    for i in range(cache.code_frame_count):
+        frame = cache.code_frames[i]
+        if spa >> PAGE_SHIFT <= frame <= (spa + size_bytes - 1) >> PAGE_SHIFT:
+            drop_frame(cache, frame)
+        if cache.frames[frame] != NULL:
+            cache.code_frames[kept] = frame
+            kept += 1
+    cache.code_frame_count = kept
 
 
 cdef inline void drop_stale(block_cache_t* cache) noexcept nogil:
@@ -389,10 +413,11 @@ cdef inline block_t* find(vp_t* vp, block_cache_t* cache) noexcept nogil:
 
 
 cdef inline block_t* link(vp_t* vp, block_cache_t* cache, const op_t* slot, bint fallen) noexcept nogil:
-    """Find a branch target, and remember it behind the branch if both lie in one page."""
+    """Find a branch target, and remember it behind the branch if both lie in one page, by GVA and by SPA."""
     cdef u64 from_page = vp.block.spa >> PAGE_SHIFT
+    cdef bint leaves_page = (vp.registers[SLOT_RIP] ^ vp.code_gva) > PAGE_OFFSET_MASK
     cdef block_t* block = find(vp, cache)
-    if block == NULL or block.spa >> PAGE_SHIFT != from_page:
+    if block == NULL or leaves_page or block.spa >> PAGE_SHIFT != from_page:
         return block
     if fallen:
         (<link_t*>slot).fallen = block

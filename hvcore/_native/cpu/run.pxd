@@ -25,6 +25,7 @@ from libc.string cimport memset
 
 cdef enum:
     DR6_SINGLE_STEP = 0x4000
+    PENDING_SINGLE_STEP = 1 | 3 << 1 | 1 << 16
     NEVER = -1
 
 
@@ -38,6 +39,11 @@ cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
     if deadline >= (<u64>NEVER - vp.partition.creation_time) // TICKS_PER_REFERENCE_UNIT:
         return <u64>NEVER
     return deadline * TICKS_PER_REFERENCE_UNIT + vp.partition.creation_time
+
+
+cdef inline u64 wake_time_of(const vp_t* vp) noexcept nogil:
+    """When a timer may wake this VP while it is halted: never with interrupts off."""
+    return deadline_of(vp) if vp.rflags_system & FLAG_IF else <u64>NEVER
 
 
 cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
@@ -132,10 +138,15 @@ cdef inline u32 take_events(vp_t* vp) noexcept nogil:
 
 
 cdef inline u32 take_fault(vp_t* vp) noexcept nogil:
-    """The exception in vp.fault: to the parent if it asked for it, else through the IDT."""
+    """The exception in vp.fault: to the parent if it asked for it, else through the IDT.
+
+    What the parent lets pass is the same exception at the same instruction, no later one."""
     cdef fault_t fault = vp.fault
     if not fault.software and fault.vector < 32 and vp.partition.exception_intercepts >> fault.vector & 1 \
-            and not vp.exception_passed:
+            and not (vp.exception_passed and vp.exit.index == fault.vector
+                     and vp.exit.rip == vp.registers[SLOT_RIP]):
+        if fault.vector == VECTOR_DB:
+            vp.pending_interruption = PENDING_SINGLE_STEP       # a trap: running on would not raise it again
         vp.exit.index = fault.vector
         vp.exit.error_code = fault.error_code if fault.has_error_code else 0
         vp.exit.gva = fault.address
@@ -146,6 +157,14 @@ cdef inline u32 take_fault(vp_t* vp) noexcept nogil:
     vp.exception_passed = False
     vp.counters.exceptions += 1
     return deliver_event(vp, fault, False)
+
+
+cdef inline void charge_fault(vp_t* vp, bint software) noexcept nogil:
+    """Taking a fault takes a tick, so that a guest which does nothing but fault cannot stop the clock. INT n is an
+    instruction like any other; what a hardware fault interrupts has not retired."""
+    vp.remaining -= 1
+    if not software:
+        vp.counters.instructions -= 1
 
 
 cdef inline int run_block(vp_t* vp, block_cache_t* cache) noexcept nogil:
@@ -166,7 +185,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
     """Run until the slice is used up (REASON_BUDGET) or a caller is needed: its reason. HALT: nothing to do now."""
     cdef u32 reason
     cdef int stop
-    cdef bint shadow, stepping
+    cdef bint shadow, stepping, software
     cdef u64 now, events
     while True:
         release(vp)
@@ -202,14 +221,20 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         vp.exit.reason = REASON_NONE
         stop = run_block(vp, cache)
         if stop == STOP_FAULT:
+            software = vp.fault.software
             reason = take_fault(vp)
+            if reason == REASON_NONE:
+                charge_fault(vp, software)
         else:
             reason = vp.exit.reason if stop == STOP_EXIT and vp.exit.reason != REASON_HALT else REASON_NONE
         if stepping and stop != STOP_FAULT and vp.remaining == 0:
             memset(&vp.fault, 0, sizeof(vp.fault))
             vp.fault.vector = VECTOR_DB
             vp.dr[6] |= DR6_SINGLE_STEP
-            reason = take_fault(vp)
+            if reason == REASON_NONE:
+                reason = take_fault(vp)
+            else:
+                vp.pending_interruption = PENDING_SINGLE_STEP   # the caller's exit comes first
         if reason != REASON_NONE:
             release(vp)
             return reason

@@ -8,7 +8,7 @@ from hvcore._native.base.inexact cimport forget_inexact, host_inexact
 from hvcore._native.base.status cimport REASON_BUDGET, REASON_CANCELED, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT
 from hvcore._native.base.types cimport i64, u32, u64
 from hvcore._native.cpu.blocks cimport block_cache_t
-from hvcore._native.cpu.run cimport deadline_of, interrupt_waits, is_runnable, is_suspended, run_slice
+from hvcore._native.cpu.run cimport is_runnable, is_suspended, run_slice, wake_time_of
 from hvcore._native.cpu.state cimport vp_t
 
 cdef enum:
@@ -45,7 +45,7 @@ cdef inline u64 earliest_deadline(const scheduler_t* scheduler) noexcept nogil:
     for i in range(scheduler.cache.vp_count):
         vp = scheduler.cache.vps[i]
         if vp.halted and not is_suspended(vp):
-            deadline = deadline_of(vp)
+            deadline = wake_time_of(vp)
             if deadline < earliest:
                 earliest = deadline
     return earliest
@@ -62,7 +62,8 @@ cdef inline vp_t* pick(scheduler_t* scheduler, u32 processor) noexcept nogil:
             continue
         if is_runnable(vp):
             return vp
-        if deadline_of(vp) < scheduler.quantum_end and (sleeper == NULL or deadline_of(vp) < deadline_of(sleeper)):
+        if wake_time_of(vp) < scheduler.quantum_end and (
+                sleeper == NULL or wake_time_of(vp) < wake_time_of(sleeper)):
             sleeper = vp
     return sleeper
 
@@ -103,8 +104,8 @@ cdef inline u32 run_vp(scheduler_t* scheduler, vp_t* vp, i64 budget) noexcept no
     cdef u64 slice, used
     cdef u32 reason
     if not is_runnable(vp):
-        vp.idle += max(deadline_of(vp), clock[0]) - clock[0]
-        clock[0] = max(clock[0], deadline_of(vp))
+        vp.idle += max(wake_time_of(vp), clock[0]) - clock[0]
+        clock[0] = max(clock[0], wake_time_of(vp))
     slice = min(scheduler.quantum_end - clock[0], <u64>budget)
     vp.slice_start = clock[0]
     vp.slice_end = clock[0] + slice
@@ -130,7 +131,7 @@ cdef inline u32 run_vp(scheduler_t* scheduler, vp_t* vp, i64 budget) noexcept no
 cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, u32 quanta) noexcept nogil:
     """Run until a VP needs its caller, the budget is used up, nothing can run, or `quanta` have passed (NONE).
 
-    The budget counts the instructions of `only`, or of all VPs when it is NULL."""
+    The budget counts the ticks of `only`, or of all VPs when it is NULL: instructions, and faults taken."""
     cdef vp_t* vp
     cdef u64 before
     cdef u32 reason
@@ -145,12 +146,12 @@ cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, 
                 scheduler.canceled = 0
                 return REASON_CANCELED
             scheduler.current = vp
-            before = vp.counters.instructions
+            before = vp.runtime
             if only == NULL or vp == only:
                 if budget[0] <= 0:
                     return REASON_BUDGET
                 reason = run_vp(scheduler, vp, budget[0])
-                budget[0] -= <i64>(vp.counters.instructions - before)
+                budget[0] -= <i64>(vp.runtime - before)
             else:
                 reason = run_vp(scheduler, vp, (<i64>1 << 62))
             if reason != REASON_BUDGET and reason != REASON_HALT:

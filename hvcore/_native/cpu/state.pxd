@@ -52,7 +52,7 @@ cdef enum:
     FLAG_AC = 0x40000
     FLAG_ID = 0x200000
     FLAGS_ARITHMETIC = 0x8D5
-    FLAGS_SYSTEM = 0x277F00     # TF IF DF IOPL NT RF VM AC ID: kept as they are
+    FLAGS_SYSTEM = 0x277700     # TF IF DF IOPL NT RF VM AC ID: kept as they are
 
 cdef enum:
     CR0_PE = 1

@@ -6,10 +6,10 @@ allocates nothing. What each byte means is in the tables; how bytes follow each 
 from hvcore._native.base.types cimport i8, i16, i32, i64, u8, u16, u32, u64
 from hvcore._native.decode.spec cimport (
     ACCESS_WRITE, DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, FORM_DEFAULT_64, FORM_FORCED_64,
-    FORM_LOCK, KIND_C, KIND_D, KIND_I, KIND_J, KIND_O, MAXIMUM_LENGTH, PREFIX_ADDRESS, PREFIX_LOCK, PREFIX_OPERAND,
-    PREFIX_REP, PREFIX_REPNE, PREFIX_REX, PREFIX_VEX, REGISTER_NONE, REGISTER_RIP, VEX_MAPS, WIDTH_B, WIDTH_D,
-    WIDTH_NONE,
-    WIDTH_Q, WIDTH_U, WIDTH_V, WIDTH_W, WIDTH_X, WIDTH_Y, WIDTH_Z, form_t, insn_t, isa_t, opcode_t, rule_t,
+    FORM_LOCK, KIND_B, KIND_C, KIND_D, KIND_I, KIND_J, KIND_O, MAXIMUM_LENGTH, PREFIX_ADDRESS, PREFIX_LOCK,
+    PREFIX_OPERAND, PREFIX_REP, PREFIX_REPNE, PREFIX_REX, PREFIX_VEX, REGISTER_NONE, REGISTER_RIP, VEX_MAPS, WIDTH_B,
+    WIDTH_D, WIDTH_NONE, WIDTH_Q, WIDTH_U, WIDTH_V, WIDTH_W, WIDTH_X, WIDTH_Y, WIDTH_Z, form_t, insn_t, isa_t, opcode_t,
+    rule_t,
 )
 from libc.string cimport memcpy, memset
 
@@ -113,7 +113,7 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, insn_t*
     the bytes that were looked at."""
     cdef u32 limit = min(available, <u32>MAXIMUM_LENGTH)
     cdef u8 at = 0, byte = 0, prefix = 0, rex = 0, table = 0, modrm = 0, size, i
-    cdef bint lock = False
+    cdef bint lock = False, names_vvvv = False
     cdef const opcode_t* opcode
     cdef const rule_t* rule
     cdef const form_t* form
@@ -237,10 +237,13 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, insn_t*
                 if form.widths[i] == WIDTH_U or form.widths[i] == WIDTH_W:
                     insn.immediate &= 0xFF if form.widths[i] == WIDTH_U else 0xFFFF
         else:
+            names_vvvv |= form.kinds[i] == KIND_B
             continue
         at += size
 
     insn.length = at
     insn.status = DECODE_OK
     if lock and not (form.flags & FORM_LOCK and insn.is_memory):
+        insn.status = DECODE_INVALID
+    if insn.vvvv and not names_vvvv:        # unused, it must be 1111, which is stored inverted
         insn.status = DECODE_INVALID

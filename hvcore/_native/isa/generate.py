@@ -165,6 +165,8 @@ class Handler:
             self.lines += [f"if unlikely({test}):", f"    return {self.twin}(vp, op)",
                            f"place = {verb}_place(vp, gva)"]
             return
+        if "cpl0" in self.row.attributes:   # before the operand is looked at
+            self.lines += ["if vp.cpl:", "    return raise_error(vp, op, VECTOR_GP, 0)"]
         if aligned:
             self.lines += ["if gva & 15:", "    return raise_error(vp, op, VECTOR_GP, 0)"]
         access = (f"writable(vp, gva, {size_bytes}, op.prefixes & OP_STACK, {operand.reads})" if operand.writes else

@@ -1,15 +1,16 @@
 """Bit tests, bit scans, byte swaps, BMI1 and BMI2.
 
-BSF and BSR of zero leave the target alone and set ZF, as processors do though the SDM calls it undefined.
+BSF and BSR of zero leave the target alone, upper half included, and set ZF, as processors do (SDM 2A, BSF, note 1).
 """
 from hvcore._native.base.types cimport i64, u32, u64
 from hvcore._native.cpu.dispatch cimport committed, next_op, stop_before
 from hvcore._native.base.bits cimport sign_extend
 from hvcore._native.cpu.flags cimport flag_overflow, flags_logic, flags_set_carries
 from hvcore._native.cpu.operand cimport (
-    bounced, effective, memory_get, memory_set, readable, register_get, register_set, writable,
+    bounced, effective, implicit_gva, memory_get, memory_set, readable, register_get, register_set, writable,
 )
 from hvcore._native.cpu.state cimport OP_STACK, op_t, vp_t
+from hvcore._native.decode.spec cimport PREFIX_ADDRESS, REGISTER_NONE
 from hvcore._native.sem.shift cimport mask_of
 
 cdef extern from *:
@@ -54,16 +55,27 @@ cdef inline u64 bit_complement(vp_t* vp, u64 a, u64 bit, int width) noexcept nog
     return bit_apply(vp, a, bit, BIT_COMPLEMENT, width)
 
 
+cdef inline u64 bit_string_gva(const vp_t* vp, const op_t* op, i64 distance) noexcept nogil:
+    """The distance counts as part of the offset: under a 67 prefix their sum has 32 bits."""
+    cdef u64 gva = effective(vp, op) + <u64>distance
+    if op.prefixes & PREFIX_ADDRESS:
+        return implicit_gva(vp, op, gva - (vp.segments[op.third].base if op.third != REGISTER_NONE else 0))
+    return gva
+
+
 cdef inline int bit_string(vp_t* vp, const op_t* op, u64 bit, BitOperation operation, int width,
                            bint memory) noexcept nogil:
     """Register bit numbers reach beyond a memory operand: the whole bit string is addressed (SDM 2A, BT)."""
     cdef u64 gva
     cdef void* place
+    cdef u64 value
     if not memory:
-        register_set(vp, op.rm, bit_apply(vp, register_get(vp, op.rm, width), bit, operation, width), width)
+        value = bit_apply(vp, register_get(vp, op.rm, width), bit, operation, width)
+        if operation != BIT_TEST:
+            register_set(vp, op.rm, value, width)
         return next_op(vp, op)
-    gva = effective(vp, op) + <u64>((sign_extend(bit, width) >> (6 if width == 64 else 5 if width == 32 else 4))
-                                    * (width >> 3))
+    gva = bit_string_gva(vp, op, (sign_extend(bit, width) >> (6 if width == 64 else 5 if width == 32 else 4))
+                         * (width >> 3))
     if operation == BIT_TEST:
         place = readable(vp, gva, width >> 3, op.prefixes & OP_STACK)
     else:
@@ -117,14 +129,18 @@ cdef inline u64 bit_lzcnt(vp_t* vp, u64 a, int width) noexcept nogil:
     return result
 
 
-cdef inline u64 bit_bsf(vp_t* vp, u64 old, u64 a, int width) noexcept nogil:
+cdef inline int bit_bsf(vp_t* vp, const op_t* op, u64 a, int width) noexcept nogil:
     flags_logic(vp, a, width)
-    return trailing_zeros(a, width) if a else old
+    if a:
+        register_set(vp, op.reg, trailing_zeros(a, width), width)
+    return next_op(vp, op)
 
 
-cdef inline u64 bit_bsr(vp_t* vp, u64 old, u64 a, int width) noexcept nogil:
+cdef inline int bit_bsr(vp_t* vp, const op_t* op, u64 a, int width) noexcept nogil:
     flags_logic(vp, a, width)
-    return width - 1 - leading_zeros(a, width) if a else old
+    if a:
+        register_set(vp, op.reg, width - 1 - leading_zeros(a, width), width)
+    return next_op(vp, op)
 
 
 cdef inline u64 bit_popcnt(vp_t* vp, u64 a, int width) noexcept nogil:

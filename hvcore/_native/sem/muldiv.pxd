@@ -57,8 +57,8 @@ cdef inline int muldiv_div(vp_t* vp, const op_t* op, u64 divisor, int width) noe
     cdef u128 dividend = <u128>wide_high(vp, width) << width | register_get(vp, OFFSET_RAX, width)
     if divisor == 0 or wide_high(vp, width) >= divisor:
         return raise_fault(vp, op, VECTOR_DE)
-    if width == 64:
-        wide_store(vp, <u64>(dividend / divisor), <u64>(dividend % divisor), 64)
+    if width == 64:         # u128 by u128: Cython believes that u128 has 64 bits, and would divide in the other type
+        wide_store(vp, <u64>(dividend / <u128>divisor), <u64>(dividend % <u128>divisor), 64)
     else:
         wide_store(vp, <u64>dividend / divisor, <u64>dividend % divisor, width)
     return next_op(vp, op)
@@ -78,8 +78,8 @@ cdef inline int muldiv_idiv(vp_t* vp, const op_t* op, u64 divisor, int width) no
         by = 0 - by
     if divisor == 0 or <u64>(magnitude >> width) >= by:
         return raise_fault(vp, op, VECTOR_DE)
-    quotient = magnitude / by
-    remainder = <u64>(magnitude % by)
+    quotient = magnitude / <u128>by
+    remainder = <u64>(magnitude % <u128>by)
     if quotient > limit or (quotient == limit and negative == other):
         return raise_fault(vp, op, VECTOR_DE)
     wide_store(vp, 0 - <u64>quotient if negative != other else <u64>quotient,

@@ -8,7 +8,8 @@ from hvcore._native.base.types cimport i64, u8, u16, u32, u64
 from hvcore._native.cpu.dispatch cimport stop_after, stop_before
 from hvcore._native.cpu.flags cimport flag_zero, flags_sub
 from hvcore._native.cpu.operand cimport (
-    bounced, implicit_gva, memory_get, memory_set, readable, register_get, register_set, writable,
+    bounced, can_read, can_write, implicit_gva, memory_get, memory_set, readable, register_get, register_set,
+    writable,
 )
 from hvcore._native.cpu.state cimport FLAG_DF, RAX, RCX, RDI, RSI, op_t, vp_t
 from hvcore._native.decode.spec cimport PREFIX_ADDRESS, PREFIX_REP, PREFIX_REPNE
@@ -96,20 +97,16 @@ cdef inline int string_movs(vp_t* vp, const op_t* op, int width) noexcept nogil:
         run = 1
         if not vp.rflags_system & FLAG_DF:
             run = max(<u64>1, run_length(target_at, run_length(source_at, left, width), width))
+        if run > 1 and not (can_read(vp, source_at, <u32>run * (width >> 3))
+                            and can_write(vp, target_at, <u32>run * (width >> 3))):
+            run = 1                 # what takes a walk or is device memory goes an element at a time, however it is cut
         source = readable(vp, source_at, <u32>run * (width >> 3), 0)
-        if source == NULL and run > 1:
-            run = 1                 # device memory is read an element at a time
-            source = readable(vp, source_at, width >> 3, 0)
         if source == NULL:
             return finish(vp, op, vp.stop, False, ran)
         if bounced(vp, source):
             vp.carried = memory_get(source, width)
             source = &vp.carried
-            run = 1
         target = writable(vp, target_at, <u32>run * (width >> 3), 0, False)
-        if target == NULL and run > 1:
-            run = 1
-            target = writable(vp, target_at, width >> 3, 0, False)
         if target == NULL:
             return finish(vp, op, vp.stop, False, ran)
         copy_run(<u8*>target, <u8*>source, run * (width >> 3), width)
@@ -148,10 +145,9 @@ cdef inline int string_stos(vp_t* vp, const op_t* op, int width) noexcept nogil:
     while left and stop == STOP_NONE:
         target_at = target_gva(vp, op)
         run = 1 if vp.rflags_system & FLAG_DF else max(<u64>1, run_length(target_at, left, width))
+        if run > 1 and not can_write(vp, target_at, <u32>run * (width >> 3)):
+            run = 1                 # as above; pages with decoded code too
         target = writable(vp, target_at, <u32>run * (width >> 3), 0, False)
-        if target == NULL and run > 1:
-            run = 1                 # device memory and pages with decoded code are written an element at a time
-            target = writable(vp, target_at, width >> 3, 0, False)
         if target == NULL:
             return finish(vp, op, vp.stop, False, ran)
         fill_run(<u8*>target, vp.registers[RAX], run * (width >> 3), width)

@@ -87,8 +87,15 @@ cdef inline bint write_cr8(vp_t* vp, u64 value) noexcept nogil:
     return True
 
 
+cdef inline bint is_control_register(u8 number) noexcept nogil:
+    """The others are #UD at every privilege level."""
+    return number == 0 or 2 <= number <= 4 or number == 8
+
+
 cdef inline int system_write_control(vp_t* vp, const op_t* op, u64 value) noexcept nogil:
     cdef bint done = False
+    if not is_control_register(op.third):
+        return raise_fault(vp, op, VECTOR_UD)
     if vp.cpl:
         return raise_error(vp, op, VECTOR_GP, 0)
     if op.third == 0:
@@ -100,10 +107,8 @@ cdef inline int system_write_control(vp_t* vp, const op_t* op, u64 value) noexce
         done = write_cr3(vp, value)
     elif op.third == 4:
         done = write_cr4(vp, value)
-    elif op.third == 8:
-        done = write_cr8(vp, value)
     else:
-        return raise_fault(vp, op, VECTOR_UD)
+        done = write_cr8(vp, value)
     if not done:
         return raise_error(vp, op, VECTOR_GP, 0)
     return stop_after(vp, op, STOP_NONE)
@@ -111,6 +116,8 @@ cdef inline int system_write_control(vp_t* vp, const op_t* op, u64 value) noexce
 
 cdef inline int system_read_control(vp_t* vp, const op_t* op) noexcept nogil:
     cdef u64 value
+    if not is_control_register(op.third):
+        return raise_fault(vp, op, VECTOR_UD)
     if vp.cpl:
         return raise_error(vp, op, VECTOR_GP, 0)
     if op.third == 0:
@@ -121,10 +128,8 @@ cdef inline int system_read_control(vp_t* vp, const op_t* op) noexcept nogil:
         value = vp.cr3
     elif op.third == 4:
         value = vp.cr4
-    elif op.third == 8:
-        value = vp.cr8
     else:
-        return raise_fault(vp, op, VECTOR_UD)
+        value = vp.cr8
     register_set(vp, op.rm, value, 64)
     return stop_after(vp, op, STOP_NONE)
 
