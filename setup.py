@@ -16,10 +16,12 @@ NATIVE = "hvcore._native"
 
 COMPILE = ["-O2", "-g0", "-fno-ipa-icf", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-unused-function"]
 LINK: list[str] = []
+HANDLERS = ["-fno-inline-functions-called-once", "-fno-inline-small-functions"]
 if os.environ.get("HVCORE_SANITIZE"):
     COMPILE = ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer", "-foptimize-sibling-calls",
                "-ffp-contract=off", "-fno-strict-aliasing"]
     LINK = ["-fsanitize=address"]
+    HANDLERS.append("--param=asan-stack=0")      # red zones around locals end in a call where a jump must be
 
 
 sys.path[:0] = [str(ROOT / "hvcore/_native/isa"), str(ROOT / "hvcore/_native/cpu")]
@@ -35,7 +37,7 @@ def module(name: str) -> Extension:
     # Slow twins stay out of line even where one handler alone calls them: in line they would give it a frame.
     # Whatever belongs into a handler is declared inline.
     inline = [("CYTHON_INLINE", "inline __attribute__((always_inline))")] if name.startswith("engine_") else []
-    twins = ["-fno-inline-functions-called-once", "-fno-inline-small-functions"] if name.startswith("engine_") else []
+    twins = HANDLERS if name.startswith("engine_") else []
     return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE + twins,
                      extra_link_args=LINK, define_macros=inline)
 

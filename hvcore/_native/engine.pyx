@@ -13,7 +13,8 @@ from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, vp_walk, write_access
 from hvcore._native.cpu.blocks cimport (
-    ARENA_BYTES, BUCKETS, CODE_FRAMES, block_cache_t, drop_all, drop_range, find, link, op_fall_through, op_head_end, op_invalid, op_prepare,
+    ARENA_BYTES, BUCKETS, CODE_FRAMES, block_cache_t, drop_all, drop_range, find, link,
+    op_fall_through, op_head_end, op_invalid, op_prepare,
     op_unimplemented, unwind_block,
 )
 from hvcore._native.cpu.dispatch cimport enter
