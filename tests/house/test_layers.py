@@ -13,6 +13,8 @@ OWN = re.compile(r"^\s*(?:from\s+(hvcore[\w.]*|\.+[\w.]*)\s+c?import|c?import\s+
 IMPORT = re.compile(r"^\s*from\s+hvcore(?!\._native)[\w.]*\s+import|^\s*import\s+hvcore(?!\._native)", re.MULTILINE)
 PYTHON_FACES = {"decoder", "engine", "exits", "iommu", "irqchip", "space"}
 """The native modules that the Python layer may import; units of handlers are the engine's own."""
+TABLES = {"cli/info.py": {"isa"}}
+"""Who may read a table as data."""
 LIBRARIES = {"libc", "cpython", "cython"}
 
 
@@ -73,7 +75,7 @@ def test_native_code_never_imports_the_python_layer(path: Path) -> None:
 @pytest.mark.parametrize("path", python_files(), ids=name)
 def test_python_code_imports_native_modules_only(path: Path) -> None:
     for target in re.findall(r"hvcore\._native\.(\w+)", path.read_text()):
-        assert target in PYTHON_FACES, f"{name(path)} reaches into {target}"
+        assert target in PYTHON_FACES | TABLES.get(name(path), set()), f"{name(path)} reaches into {target}"
 
 
 def test_a_room_and_a_module_never_share_a_name() -> None:
