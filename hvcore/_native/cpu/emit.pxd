@@ -1,4 +1,4 @@
-"""From a decoded instruction to operations: which handler, which fields; and the operations that no row of the table names.
+"""From a decoded instruction to operations: which handler, which fields; and the operations that no row names.
 
 Called by blocks.pxd while it builds a block; knows nothing of where blocks are kept.
 """

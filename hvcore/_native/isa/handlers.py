@@ -1,10 +1,8 @@
-"""The handlers: for every form, operand size and kind of memory operand a thin function around its semantic function.
+"""A thin function for every form, operand size and kind of memory operand, around the semantic function of its row.
 
-A handler fetches operands, calls the semantic function that the row names, stores the result and passes on. Semantic
-functions are found by reading sem/*.pxd: one that is missing, or that no row uses though it has the shape of one, stops
-the build with the line of the table.
+It fetches operands, calls, stores the result and passes on. Semantic functions are found by reading sem/*.pxd: one
+that is missing, or that no row uses though it has the shape of one, stops the build with the line of the table.
 """
-
 from __future__ import annotations
 
 import re
@@ -294,11 +292,10 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
 
 
 def unit_text(unit: Unit) -> str:
-    parts = []
-    for room, names in sorted(unit.imports.items()):
-        parts.append(f"from hvcore._native.sem.{room} cimport {', '.join(sorted(names))}\n")
-    for body, name in unit.code.items():
-        parts.append(f"\n\ncdef int {name}(vp_t* vp, const op_t* op) noexcept nogil:\n{body}")
+    parts = [f"from hvcore._native.sem.{room} cimport {', '.join(sorted(names))}\n"
+             for room, names in sorted(unit.imports.items())]
+    parts += [f"\n\ncdef int {name}(vp_t* vp, const op_t* op) noexcept nogil:\n{body}"
+              for body, name in unit.code.items()]
     parts.append("\n\ncdef void fill_handlers(handler_t* handlers) noexcept:\n")
     parts += [f"    handlers[{slot}] = {name}\n" for slot, name in unit.slots]
     return "".join(parts)
