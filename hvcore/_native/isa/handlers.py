@@ -81,7 +81,7 @@ def sizes_of(row: table.Row) -> tuple[int, ...]:
 def modes_of(row: table.Row) -> tuple[bool, ...]:
     """Whether an operand is memory: the possible answers."""
     kinds = {operand.kind for operand in row.operands}
-    if "O" in kinds or "M" in kinds or row.mode == "mem":
+    if kinds & {"O", "M"} or row.mode == "mem":
         return (True,)
     if row.mode == "reg" or not kinds & {"E", "W"}:
         return (False,)
@@ -138,9 +138,6 @@ class Handler:
         self.declarations: list[str] = []
         self.lines: list[str] = []
         self.has_twin = "retry" in semantic.parameters
-
-    def text(self) -> str:
-        return "\n".join("    " + line for line in self.declarations + self.lines) + "\n"
 
     def fetch_place(self, operand: table.Operand) -> None:
         """Leave a host pointer to the memory operand in `place`, or stop."""
@@ -248,7 +245,7 @@ class Handler:
 
     def build(self) -> str:
         {"int": self.build_int, "tail": self.build_tail}.get(self.row.shape, self.build_sse)()
-        return self.text()
+        return "\n".join("    " + line for line in self.declarations + self.lines) + "\n"
 
 
 def check_all_used(known: dict[str, Semantic], used: set[str]) -> None:
@@ -279,14 +276,14 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
                 base = form * VARIANTS + SIZES.index(size)
                 complete = Handler(row, semantic, size, memory)
                 text = complete.build()
+                columns = (1, 2) if memory else (0,)
                 if not complete.has_twin and "effective(" not in text:
-                    unit.slots += [(base + 4 * slot, unit.name(text, row, size, memory))
-                                   for slot in ((1, 2) if memory else (0,))]
+                    unit.slots += [(base + 4 * column, unit.name(text, row, size, memory)) for column in columns]
                     continue
                 twin = unit.name(text, row, size, memory, "_slow") if complete.has_twin else ""
-                for slot in (1, 2) if memory else (0,):
-                    fast = Handler(row, semantic, size, memory, twin, indexed=slot == 1).build()
-                    unit.slots.append((base + 4 * slot, unit.name(fast, row, size, memory, "p" if slot == 2 else "")))
+                for column in columns:
+                    fast = Handler(row, semantic, size, memory, twin, indexed=column == 1).build()
+                    unit.slots.append((base + 4 * column, unit.name(fast, row, size, memory, "p" * (column == 2))))
     check_all_used(known, used)
     return units
 
