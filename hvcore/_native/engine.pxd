@@ -1,7 +1,7 @@
 """The objects that run guest code. Not for downstream: decoder.pxd is."""
 from hvcore._native.base.status cimport REASON_COUNT
-from hvcore._native.base.types cimport i64, u8, u32, u64
-from hvcore._native.cpu.blocks cimport block_cache_t
+from hvcore._native.base.types cimport i64, u32, u64, u8
+from hvcore._native.cpu.cache cimport block_cache_t
 from hvcore._native.cpu.schedule cimport scheduler_t
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.hv.state cimport partition_t

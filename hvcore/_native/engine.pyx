@@ -12,16 +12,17 @@ from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, vp_walk, write_access
-from hvcore._native.cpu.blocks cimport (
-    ARENA_BYTES, BUCKETS, CODE_FRAMES, block_cache_t, drop_all, drop_range, find, link,
-    op_fall_through, op_head_end, op_invalid, op_prepare,
-    op_unimplemented, unwind_block,
-)
+from hvcore._native.cpu.blocks cimport find, link
+from hvcore._native.cpu.cache cimport ARENA_BYTES, BUCKETS, CODE_FRAMES, block_cache_t, drop_all, drop_range
 from hvcore._native.cpu.dispatch cimport enter
+from hvcore._native.cpu.emit cimport (
+    op_fall_through, op_head_end, op_invalid, op_prepare, op_unimplemented, unwind_block,
+)
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.reset cimport vp_init, vp_reset
 from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
 from hvcore._native.cpu.segments cimport forget_code_page, set_privilege
+from hvcore._native.cpu.spec cimport *
 from hvcore._native.cpu.state cimport *
 from hvcore._native.decoder cimport isa
 from hvcore._native.engine_control cimport fill_handlers as fill_control
@@ -41,8 +42,10 @@ from hvcore._native.mem.walk cimport (
     SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_NOT_PRESENT,
     WALK_NOT_CANONICAL, second_level_t, space_translate, walk_t,
 )
+from hvcore._native.sem.control_registers cimport (
+    CR0_WRITABLE, CR4_WRITABLE, flush_translations, update_sse, write_cr8,
+)
 from hvcore._native.sem.fxsave cimport MXCSR_MASK
-from hvcore._native.sem.system cimport CR0_WRITABLE, CR4_WRITABLE, flush_translations, update_sse, write_cr8
 from hvcore._native.space cimport GpaSpace, SystemMemory
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset

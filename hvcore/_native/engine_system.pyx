@@ -5,6 +5,7 @@ from hvcore._native.cpu.operand cimport (
     bounced, can_read, can_write, effective, effective_plain, memory_get, memory_set, read_place, readable,
     register_get, register_set, writable, write_place,
 )
-from hvcore._native.cpu.state cimport OP_STACK, VECTOR_GP, handler_t, op_t, vp_t
+from hvcore._native.cpu.spec cimport VECTOR_GP
+from hvcore._native.cpu.state cimport OP_STACK, handler_t, op_t, vp_t
 
 include "isa/generated/system.pxi"

@@ -10,12 +10,8 @@ from .sources import NATIVE, ROOT, module_files, name, python_files, room_files
 
 ROOM, MODULE, PYTHON, TEST = 300, 400, 300, 500
 EXCEPTIONS = {
-    "_native/cpu/blocks.pxd": (450, "one life of a block: look up, decode, lay out, link, drop"),
     "_native/sem/segment.pxd": (490, "segment loads, far transfers and IRET share every descriptor check"),
-    "_native/sem/system.pxd": (410, "one function a system instruction, none of them long"),
     "_native/sem/sse_convert.pxd": (320, "every conversion of SSE and SSE2"),
-    "_native/cpu/state.pxd": (320, "one struct and its parts, and the numbers that they hold"),
-    "_native/isa/generate.py": (420, "the generator is one pass from the rows to the glue"),
 }
 TEST_EXCEPTIONS = {
     "oracles/cases.py": (1200, "the generator of test cases is a table of templates"),

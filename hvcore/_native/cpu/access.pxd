@@ -6,20 +6,15 @@ there; a write leaves them there, and `commit_bounce` takes them home when the i
 """
 from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport REASON_MEMORY, STOP_EXIT, STOP_FAULT, STOP_NONE, STOP_STALE
-from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.cpu.state cimport (
-    CR0_PG, CR0_WP, EFER_NXE, SLOT_RIP, VECTOR_GP, VECTOR_PF, VECTOR_SS, vp_t,
-)
-from hvcore._native.mem.format cimport (
-    RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE, x64_4level,
-)
-from hvcore._native.mem.ram cimport (
-    PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, granule_mask, ram_at, ram_written,
-)
-from hvcore._native.mem.tlb cimport empty_tag, tlb_slot, tlb_t
+from hvcore._native.base.types cimport u32, u64, u8
+from hvcore._native.cpu.spec cimport CR0_PG, CR0_WP, EFER_NXE, VECTOR_GP, VECTOR_PF, VECTOR_SS
+from hvcore._native.cpu.state cimport SLOT_RIP, vp_t
+from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE, x64_4level
+from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
+from hvcore._native.mem.tlb cimport empty_tag, tlb_slot
 from hvcore._native.mem.walk cimport (
     SECOND_OVERLAY, SECOND_RIGHTS, WALK_NESTED, WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED,
-    WALK_RIGHTS, WALK_TABLE, second_level_t, space_translate, walk, walk_request_t, walk_t,
+    WALK_RIGHTS, second_level_t, space_translate, walk, walk_request_t, walk_t,
 )
 from libc.string cimport memcpy, memset
 

@@ -2,19 +2,19 @@
 
 Called by the run loop between blocks, never by a handler. `rip` is in its register slot.
 """
-from hvcore._native.base.status cimport STOP_EXIT, STOP_FAULT, STOP_NONE
-from hvcore._native.base.types cimport i64, u8, u16, u32, u64
+from hvcore._native.base.bits cimport is_canonical
+from hvcore._native.base.status cimport STOP_FAULT, STOP_NONE
+from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.flags cimport rflags_read
 from hvcore._native.cpu.segments cimport (
-    ATTRIBUTE_CONFORMING, ATTRIBUTE_PRESENT, TYPE_INTERRUPT_GATE, TYPE_TRAP_GATE, descriptor_dpl, fail,
-    mark_accessed, read_code_segment, set_privilege, system_read, system_write, unpack_descriptor,
+    ATTRIBUTE_CONFORMING, ATTRIBUTE_PRESENT, TYPE_INTERRUPT_GATE, TYPE_TRAP_GATE, descriptor_dpl, fail, mark_accessed,
+    read_code_segment, set_privilege, system_read, system_write, unpack_descriptor,
 )
-from hvcore._native.cpu.state cimport (
-    FLAG_IF, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, RSP, SEGMENT_CS, SEGMENT_SS, SEGMENT_TR, SLOT_RIP, VECTOR_BP,
-    VECTOR_DB, VECTOR_DE, VECTOR_DF, VECTOR_GP, VECTOR_NMI, VECTOR_NP, VECTOR_PF, VECTOR_SS, VECTOR_TS, fault_t,
-    segment_t, vp_t,
+from hvcore._native.cpu.spec cimport (
+    FLAG_IF, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, SEGMENT_CS, SEGMENT_SS, SEGMENT_TR, VECTOR_BP, VECTOR_DB, VECTOR_DE,
+    VECTOR_DF, VECTOR_GP, VECTOR_NMI, VECTOR_NP, VECTOR_PF, VECTOR_SS, VECTOR_TS,
 )
-from hvcore._native.base.bits cimport is_canonical
+from hvcore._native.cpu.state cimport RSP, SLOT_RIP, fault_t, segment_t, vp_t
 
 cdef enum Delivery:
     DELIVERED

@@ -7,10 +7,9 @@ ZF is `result == 0`, SF its sign, PF the parity of its low byte; the flips exist
 elsewhere (POPF, SAHF), where ZF and SF may both be set. OF is bit 63 ^ bit 62.
 """
 from hvcore._native.base.bits cimport sign_extend
-from hvcore._native.base.types cimport i8, i16, i32, i64, u8, u32, u64
-from hvcore._native.cpu.state cimport (
-    FLAG_AF, FLAG_CF, FLAG_FIXED, FLAG_OF, FLAG_PF, FLAG_SF, FLAG_ZF, FLAGS_ARITHMETIC, FLAGS_SYSTEM, vp_t,
-)
+from hvcore._native.base.types cimport i64, u32, u64
+from hvcore._native.cpu.spec cimport FLAGS_SYSTEM, FLAG_AF, FLAG_CF, FLAG_FIXED, FLAG_OF, FLAG_PF, FLAG_SF, FLAG_ZF
+from hvcore._native.cpu.state cimport vp_t
 
 cdef extern from *:
     int parity_of "__builtin_parity"(unsigned int) noexcept nogil

@@ -1,10 +1,8 @@
 """The state of a virtual processor after power-on and INIT (SDM 3A table 10-1; hyperv-abi 6.4)."""
-from hvcore._native.base.types cimport u16, u32, u64
+from hvcore._native.base.types cimport u64
 from hvcore._native.cpu.segments cimport forget_code_page
-from hvcore._native.cpu.state cimport (
-    CR0_EM, FLAG_FIXED, RDX, SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, SLOT_COUNT, SLOT_RIP, VECTOR_UD,
-    block_t, vp_t,
-)
+from hvcore._native.cpu.spec cimport SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, VECTOR_UD
+from hvcore._native.cpu.state cimport RDX, SLOT_COUNT, SLOT_RIP, vp_t
 from hvcore._native.mem.tlb cimport tlb_flush
 from libc.string cimport memset
 

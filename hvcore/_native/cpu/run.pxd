@@ -5,19 +5,18 @@ flag) withholds the rest of the slice, so that `remaining` falls to zero right t
 """
 from hvcore._native.base.status cimport (
     REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
-    STOP_NONE, STOP_STALE,
 )
-from hvcore._native.base.types cimport i32, i64, u8, u16, u32, u64
-from hvcore._native.cpu.blocks cimport block_cache_t, build_head, drop_stale, find
+from hvcore._native.base.types cimport i32, i64, u32, u64, u8
+from hvcore._native.cpu.blocks cimport build_head, find
+from hvcore._native.cpu.cache cimport block_cache_t, drop_stale
 from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
 from hvcore._native.cpu.segments cimport forget_code_page
-from hvcore._native.cpu.state cimport (
-    FLAG_IF, FLAG_TF, SLOT_RIP, VECTOR_DB, VECTOR_NMI, block_t, fault_t, vp_t,
-)
+from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
+from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.hv.spec cimport TICKS_PER_REFERENCE_UNIT
 from hvcore._native.irq.lapic cimport (
-    irq_acknowledge, irq_acknowledge_nmi, irq_cr8, irq_nmi_pending, irq_pending_vector, irq_set_cr8,
+    irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_set_cr8,
 )
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline
 from hvcore._native.mem.tlb cimport tlb_flush

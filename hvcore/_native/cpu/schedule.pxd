@@ -7,7 +7,7 @@ Everything that decides is state of this struct, so a run that is cut anywhere g
 from hvcore._native.base.inexact cimport forget_inexact, host_inexact
 from hvcore._native.base.status cimport REASON_BUDGET, REASON_CANCELED, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT
 from hvcore._native.base.types cimport i64, u32, u64
-from hvcore._native.cpu.blocks cimport block_cache_t
+from hvcore._native.cpu.cache cimport block_cache_t
 from hvcore._native.cpu.run cimport is_runnable, is_suspended, run_slice, wake_time_of
 from hvcore._native.cpu.state cimport vp_t
 

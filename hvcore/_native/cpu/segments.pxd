@@ -3,13 +3,13 @@
 Memory is reached as the supervisor, whatever CPL is (SDM 3A 4.6.1, implicit accesses). Functions that can fault
 return True when all went well, or False with vp.fault and vp.stop set.
 """
-from hvcore._native.base.status cimport STOP_FAULT, STOP_NONE
-from hvcore._native.base.types cimport i64, u8, u16, u32, u64
+from hvcore._native.base.status cimport STOP_FAULT
+from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.operand cimport bounced, memory_get, memory_set, readable, writable
-from hvcore._native.cpu.state cimport (
-    EFER_LMA, FLAG_VM, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_SS, VECTOR_GP, VECTOR_NP, VECTOR_SS, segment_t, vp_t,
+from hvcore._native.cpu.spec cimport (
+    EFER_LMA, FLAG_VM, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_SS, VECTOR_GP, VECTOR_NP, VECTOR_SS,
 )
-from hvcore._native.mem.ram cimport PAGE_SIZE
+from hvcore._native.cpu.state cimport segment_t, vp_t
 
 cdef enum:
     ATTRIBUTE_ACCESSED = 1

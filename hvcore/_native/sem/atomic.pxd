@@ -5,7 +5,8 @@ from hvcore._native.cpu.flags cimport flags_add, flags_arithmetic, flags_load, f
 from hvcore._native.cpu.operand cimport (
     bounced, effective, memory_get, memory_set, register_get, register_set, writable,
 )
-from hvcore._native.cpu.state cimport OP_STACK, FLAG_ZF, RAX, RBX, RCX, RDX, VECTOR_GP, op_t, vp_t
+from hvcore._native.cpu.spec cimport FLAG_ZF, VECTOR_GP
+from hvcore._native.cpu.state cimport OP_STACK, RAX, RBX, RCX, RDX, op_t, vp_t
 from hvcore._native.sem.muldiv cimport OFFSET_RAX
 
 

@@ -1,7 +1,7 @@
 """Control flow and the stack in 64-bit mode: operands of 64 bits, or 16 for PUSH, POP and their kin behind 66."""
 from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport STOP_NONE
-from hvcore._native.base.types cimport i64, u8, u32, u64
+from hvcore._native.base.types cimport u32, u64
 from hvcore._native.cpu.dispatch cimport (
     committed, go, go_linked, next_op, next_rip, raise_error, stop_after, stop_before, unlikely,
 )
@@ -10,10 +10,10 @@ from hvcore._native.cpu.operand cimport (
     bounced, can_read, can_write, effective, memory_get, memory_set, read_place, readable, register_get, register_set,
     writable, write_place,
 )
-from hvcore._native.cpu.state cimport (
-    OP_STACK, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, FLAGS_SYSTEM, RBP, RCX,
-    RSP, SLOT_RIP, VECTOR_GP, handler_t, op_t, vp_t,
+from hvcore._native.cpu.spec cimport (
+    FLAGS_SYSTEM, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, VECTOR_GP,
 )
+from hvcore._native.cpu.state cimport OP_STACK, RBP, RCX, RSP, SLOT_RIP, handler_t, op_t, vp_t
 from hvcore._native.decode.spec cimport PREFIX_ADDRESS
 
 

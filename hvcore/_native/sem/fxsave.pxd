@@ -1,10 +1,11 @@
 """MXCSR, the FXSAVE area, and CLFLUSH (SDM 2A, FXSAVE: table of the 512 bytes in 64-bit format)."""
 from hvcore._native.base.inexact cimport forget_inexact, host_inexact
 from hvcore._native.base.status cimport STOP_NONE
-from hvcore._native.base.types cimport u8, u16, u32, u64, xmm_t
+from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.dispatch cimport next_op, raise_error, raise_fault, stop_after, stop_before
 from hvcore._native.cpu.operand cimport bounced, effective, readable, writable
-from hvcore._native.cpu.state cimport OP_STACK, CR0_EM, CR0_TS, VECTOR_GP, VECTOR_NM, op_t, vp_t
+from hvcore._native.cpu.spec cimport CR0_EM, CR0_TS, VECTOR_GP, VECTOR_NM
+from hvcore._native.cpu.state cimport OP_STACK, op_t, vp_t
 from libc.string cimport memcpy, memset
 
 cdef enum:

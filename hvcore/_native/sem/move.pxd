@@ -1,14 +1,15 @@
 """Moves, exchanges, conversions of width, and the flag instructions."""
-from hvcore._native.base.types cimport i64, u8, u64
-from hvcore._native.cpu.dispatch cimport committed, next_op, stop_before
 from hvcore._native.base.bits cimport sign_extend
+from hvcore._native.base.types cimport u64
+from hvcore._native.cpu.dispatch cimport committed, next_op, stop_before
 from hvcore._native.cpu.flags cimport (
     condition_holds, flag_carry, flag_overflow, flags_arithmetic, flags_load, flags_set_carries,
 )
 from hvcore._native.cpu.operand cimport (
     bounced, effective, implicit_gva, memory_get, memory_set, readable, register_get, register_set, writable,
 )
-from hvcore._native.cpu.state cimport OP_STACK, FLAG_DF, FLAG_FIXED, FLAG_OF, RBX, op_t, vp_t
+from hvcore._native.cpu.spec cimport FLAG_DF, FLAG_FIXED, FLAG_OF
+from hvcore._native.cpu.state cimport OP_STACK, RBX, op_t, vp_t
 from hvcore._native.sem.muldiv cimport OFFSET_AH, OFFSET_RAX, OFFSET_RDX
 
 

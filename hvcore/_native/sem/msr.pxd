@@ -1,11 +1,11 @@
 """RDMSR and WRMSR: what is served natively. The rest is deferred to the Python layer: registers that move overlay
 pages, reset the partition, or belong to an intercept (TLFS appendix A; msrs.py).
 """
-from hvcore._native.base.types cimport i64, u32, u64
+from hvcore._native.base.bits cimport is_canonical
+from hvcore._native.base.types cimport u32, u64
 from hvcore._native.cpu.segments cimport forget_code_page
-from hvcore._native.cpu.state cimport (
-    CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, SEGMENT_FS, SEGMENT_GS, vp_t,
-)
+from hvcore._native.cpu.spec cimport CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, SEGMENT_FS, SEGMENT_GS
+from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.hv.privileges cimport privilege_of
 from hvcore._native.hv.spec cimport (
     APIC_FREQUENCY, MSR_APIC_BASE, MSR_APIC_FREQUENCY, MSR_CSTAR, MSR_EFER, MSR_EOI, MSR_FS_BASE, MSR_GS_BASE,
@@ -16,7 +16,6 @@ from hvcore._native.hv.spec cimport (
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport GENERAL_PROTECTION, NOT_MINE
 from hvcore._native.mem.tlb cimport tlb_flush
-from hvcore._native.base.bits cimport is_canonical
 
 cdef enum MsrOutcome:
     MSR_DONE

@@ -2,12 +2,13 @@
 
 Undefined flags after a multiplication: SF, ZF, PF from the low half, AF clear; a division leaves all as they were.
 """
-from hvcore._native.base.types cimport i64, i128, u64, u128
-from hvcore._native.cpu.dispatch cimport next_op, raise_fault
 from hvcore._native.base.bits cimport sign_extend
+from hvcore._native.base.types cimport i128, u128, u64
+from hvcore._native.cpu.dispatch cimport next_op, raise_fault
 from hvcore._native.cpu.flags cimport flags_logic, flags_set_carries
 from hvcore._native.cpu.operand cimport register_get, register_set
-from hvcore._native.cpu.state cimport RAX, RDX, VECTOR_DE, op_t, vp_t
+from hvcore._native.cpu.spec cimport VECTOR_DE
+from hvcore._native.cpu.state cimport RAX, RDX, op_t, vp_t
 
 cdef enum:
     OFFSET_RAX = 0

@@ -4,17 +4,14 @@ IN and OUT have retired when they leave: the answer of an IN is put into the reg
 the answer. OUTS leaves behind each element.
 """
 from hvcore._native.base.status cimport REASON_IO_PORT, STOP_EXIT, STOP_NONE
-from hvcore._native.base.types cimport u8, u16, u32, u64
+from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.dispatch cimport raise_error, stop_after, stop_before
 from hvcore._native.cpu.operand cimport bounced, memory_get, memory_set, readable, register_get, register_set, writable
 from hvcore._native.cpu.segments cimport system_read
-from hvcore._native.cpu.state cimport (
-    FLAG_IOPL, RAX, RDX, RDI, RSI, SEGMENT_TR, SLOT_RIP, VECTOR_GP, op_t, vp_t,
-)
+from hvcore._native.cpu.spec cimport FLAG_IOPL, SEGMENT_TR, VECTOR_GP
+from hvcore._native.cpu.state cimport RAX, RDI, RDX, RSI, SLOT_RIP, op_t, vp_t
 from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
-from hvcore._native.sem.string cimport (
-    advance, finish, has_ended, is_repeated, iterations_left, leave, retire, source_gva, target_gva,
-)
+from hvcore._native.sem.string cimport advance, is_repeated, iterations_left, leave, retire, source_gva, target_gva
 from hvcore._native.sem.system cimport leave_for
 
 

@@ -5,22 +5,22 @@ missing). A far transfer to a segment that is not 64-bit code succeeds; running 
 """
 from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport STOP_FAULT, STOP_NONE
-from hvcore._native.base.types cimport u8, u16, u32, u64
-from hvcore._native.cpu.dispatch cimport committed, next_op, next_rip, raise_error, raise_fault, stop_after, stop_before
-from hvcore._native.cpu.flags cimport flags_arithmetic, flags_load
-from hvcore._native.cpu.operand cimport (
-    bounced, effective, memory_get, memory_set, readable, register_get, register_set, writable,
+from hvcore._native.base.types cimport u16, u32, u64, u8
+from hvcore._native.cpu.dispatch cimport (
+    committed, next_op, next_rip, raise_error, raise_fault, stop_after, stop_before,
 )
+from hvcore._native.cpu.flags cimport flags_arithmetic, flags_load
+from hvcore._native.cpu.operand cimport bounced, effective, memory_get, memory_set, readable, register_set, writable
 from hvcore._native.cpu.segments cimport (
     ATTRIBUTE_CODE, ATTRIBUTE_CONFORMING, ATTRIBUTE_LONG, ATTRIBUTE_PRESENT, ATTRIBUTE_TYPE, ATTRIBUTE_USER,
     ATTRIBUTE_WRITABLE, TYPE_LDT, TYPE_TSS_AVAILABLE, TYPE_TSS_BUSY, descriptor_dpl, fail, load_data_segment,
     mark_accessed, read_code_segment, read_descriptor, set_privilege, system_read, system_write, unpack_descriptor,
 )
-from hvcore._native.cpu.state cimport (
-    OP_STACK, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_ZF, FLAGS_SYSTEM, RSP,
-    SEGMENT_CS, SEGMENT_DS, SEGMENT_ES, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_SS, SEGMENT_TR, SLOT_RIP,
-    VECTOR_GP, VECTOR_NP, VECTOR_UD, op_t, segment_t, vp_t,
+from hvcore._native.cpu.spec cimport (
+    FLAGS_SYSTEM, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_ZF, SEGMENT_CS,
+    SEGMENT_ES, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_SS, SEGMENT_TR, VECTOR_GP, VECTOR_NP, VECTOR_UD,
 )
+from hvcore._native.cpu.state cimport OP_STACK, RSP, SLOT_RIP, op_t, segment_t, vp_t
 
 
 cdef inline u64 system_read_segment(vp_t* vp, const op_t* op, int width) noexcept nogil:

@@ -1,8 +1,9 @@
 """SSE instructions that reach memory no operand names, and the exception that all SSE arithmetic may raise."""
-from hvcore._native.base.types cimport u32, u64, xmm_t
+from hvcore._native.base.types cimport u32, xmm_t
 from hvcore._native.cpu.dispatch cimport committed, next_op, raise_fault, stop_before
 from hvcore._native.cpu.operand cimport bounced, implicit_gva, writable, xmm_at
-from hvcore._native.cpu.state cimport CR4_OSXMMEXCPT, RDI, VECTOR_UD, VECTOR_XM, op_t, vp_t
+from hvcore._native.cpu.spec cimport CR4_OSXMMEXCPT, VECTOR_UD, VECTOR_XM
+from hvcore._native.cpu.state cimport RDI, op_t, vp_t
 from hvcore._native.sem.sse_float cimport MXCSR_FAULT
 from hvcore._native.sem.sse_move cimport sse_maskmovdqu
 

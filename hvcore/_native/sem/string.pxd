@@ -4,14 +4,14 @@ A string instruction is the last of its block. It may run for as many iterations
 stops at itself with the registers advanced, exactly as an interrupted one does; so do faults in its midst.
 """
 from hvcore._native.base.status cimport STOP_BUDGET, STOP_NONE
-from hvcore._native.base.types cimport i64, u8, u16, u32, u64
+from hvcore._native.base.types cimport i64, u32, u64, u8
 from hvcore._native.cpu.dispatch cimport stop_after, stop_before
 from hvcore._native.cpu.flags cimport flag_zero, flags_sub
 from hvcore._native.cpu.operand cimport (
-    bounced, can_read, can_write, implicit_gva, memory_get, memory_set, readable, register_get, register_set,
-    writable,
+    bounced, can_read, can_write, implicit_gva, memory_get, memory_set, readable, register_get, register_set, writable,
 )
-from hvcore._native.cpu.state cimport FLAG_DF, RAX, RCX, RDI, RSI, op_t, vp_t
+from hvcore._native.cpu.spec cimport FLAG_DF
+from hvcore._native.cpu.state cimport RAX, RCX, RDI, RSI, op_t, vp_t
 from hvcore._native.decode.spec cimport PREFIX_ADDRESS, PREFIX_REP, PREFIX_REPNE
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SIZE
 from libc.string cimport memmove, memset
