@@ -131,7 +131,7 @@ cdef inline u32 run_vp(scheduler_t* scheduler, vp_t* vp, i64 budget) noexcept no
 cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, u32 quanta) noexcept nogil:
     """Run until a VP needs its caller, the budget is used up, nothing can run, or `quanta` have passed (NONE).
 
-    The budget counts the ticks of `only`, or of all VPs when it is NULL: instructions, and faults taken."""
+    The budget counts the ticks of `only`, or of all VPs when it is NULL: instructions, faults taken, futile wake-ups."""
     cdef vp_t* vp
     cdef u64 before
     cdef u32 reason
@@ -151,7 +151,8 @@ cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, 
                 if budget[0] <= 0:
                     return REASON_BUDGET
                 reason = run_vp(scheduler, vp, budget[0])
-                budget[0] -= <i64>(vp.runtime - before)
+                # A timer that woke nothing costs one, or a halted guest with a masked timer would never come back.
+                budget[0] -= max(<i64>1, <i64>(vp.runtime - before))
             else:
                 reason = run_vp(scheduler, vp, (<i64>1 << 62))
             if reason != REASON_BUDGET and reason != REASON_HALT:

@@ -137,7 +137,7 @@ class Handler:
         self.address = "effective(vp, op)" if indexed else "effective_plain(vp, op)"
         self.declarations: list[str] = []
         self.lines: list[str] = []
-        self.has_twin = "retry" in semantic.parameters
+        self.has_twin = bool({"retry", "quick"} & set(semantic.parameters))
 
     def fetch_place(self, operand: table.Operand) -> None:
         """Leave a host pointer to the memory operand in `place`, or stop."""
@@ -224,6 +224,7 @@ class Handler:
                 pieces.append(f"memory_get(place, {operand_bits(operand, self.size)})"
                               if is_memory_operand(operand, self.memory)
                               else read_register(operand, self.size, self.row))
+        pieces += [str(bool(self.twin))] * ("quick" in self.semantic.parameters)
         result = f"{self.row.semantic}({', '.join(pieces)})"
         if letters[0] == "r":
             bits = operand_bits(operands[0], self.size)
@@ -238,7 +239,8 @@ class Handler:
             self.lines += [f"flags = {result}", "if unlikely(vp.mxcsr & MXCSR_FAULT):",
                            "    return raise_numeric(vp, op)", "flags_load(vp, flags)"]
         elif shape.startswith("f"):
-            self.lines += [f"if unlikely({result}):", "    return raise_numeric(vp, op)"]
+            refuse = self.twin if self.twin and "quick" in self.semantic.parameters else "raise_numeric"
+            self.lines += [f"if unlikely({result}):", f"    return {refuse}(vp, op)"]
         else:
             self.lines.append(result)
         self.pass_on(memory is not None and memory.writes)

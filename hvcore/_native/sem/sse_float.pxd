@@ -63,9 +63,32 @@ cdef inline cold_void arithmetic_slow(
 # host's floating point unit is inexact there exactly when it is inexact in the guest. `inexact.pxd` brings it home.
 # The two binary64 lanes are written out, and the four of binary32 kept in loops: gcc 12 makes good code of that.
 
-cdef inline int arithmetic_careful(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation,
-                                   int lanes) noexcept nogil:
-    """Zeros stay on the host; anything else that is not plain takes the slow path."""
+# `quick` functions do the ordinary case or nothing, and say which: a handler that gives up then starts again, slowly.
+
+cdef inline int arithmetic_quick(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation,
+                                 int lanes) noexcept nogil:
+    """Nonzero, and nothing done, unless operands and results are plain and not zero."""
+    cdef u64 ordinary = is_ordinary(source.u64s[0]) & is_ordinary(target.u64s[0]) & is_default(mxcsr[0])
+    cdef double low, high = 0
+    if lanes == 2:
+        ordinary &= is_ordinary(source.u64s[1]) & is_ordinary(target.u64s[1])
+    if cython.unlikely(not ordinary):
+        return 1
+    low = compute(operation, target.f64s[0], source.f64s[0])
+    ordinary = is_ordinary(bits_of(low))
+    if lanes == 2:
+        high = compute(operation, target.f64s[1], source.f64s[1])
+        ordinary &= is_ordinary(bits_of(high))
+    if cython.unlikely(not ordinary):
+        return 1
+    target.f64s[0] = low
+    if lanes == 2:
+        target.f64s[1] = high
+    return 0
+
+
+cdef inline int arithmetic(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
+    """Zeros stay on the host too; anything else that is not plain takes the slow path."""
     cdef double low, high = 0
     cdef bint trusted = is_default(mxcsr[0]) and are_plain(operation, target.f64s[0], source.f64s[0])
     if lanes == 2:
@@ -85,32 +108,8 @@ cdef inline int arithmetic_careful(u32* mxcsr, xmm_t* target, const xmm_t* sourc
     return 0
 
 
-cdef inline int arithmetic(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
-    """Without a branch while operands and results are plain and not zero."""
-    cdef u64 ordinary = is_ordinary(source.u64s[0]) & is_default(mxcsr[0])
-    cdef double low, high = 0
-    if operation == SQUARE_ROOT:
-        return arithmetic_careful(mxcsr, target, source, operation, lanes)
-    ordinary &= is_ordinary(target.u64s[0])
-    if lanes == 2:
-        ordinary &= is_ordinary(source.u64s[1]) & is_ordinary(target.u64s[1])
-    if cython.unlikely(not ordinary):
-        return arithmetic_careful(mxcsr, target, source, operation, lanes)
-    low = compute(operation, target.f64s[0], source.f64s[0])
-    ordinary = is_ordinary(bits_of(low))
-    if lanes == 2:
-        high = compute(operation, target.f64s[1], source.f64s[1])
-        ordinary &= is_ordinary(bits_of(high))
-    if cython.unlikely(not ordinary):
-        return arithmetic_careful(mxcsr, target, source, operation, lanes)
-    target.f64s[0] = low
-    if lanes == 2:
-        target.f64s[1] = high
-    return 0
-
-
-cdef inline int arithmetic_single(
-        u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes) noexcept nogil:
+cdef inline int arithmetic_single(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes,
+                                  bint quick) noexcept nogil:
     cdef xmm_t first, second, result
     cdef bint trusted = is_default(mxcsr[0])
     cdef int lane
@@ -125,6 +124,8 @@ cdef inline int arithmetic_single(
         for lane in range(lanes):
             trusted &= is_trusted_single(operation, first.u32s[lane], second.u32s[lane], result.u32s[lane])
     if cython.unlikely(not trusted):
+        if quick:
+            return 1
         arithmetic_slow(mxcsr, target, source, operation, BINARY32, lanes)
         return take_fault(mxcsr)
     for lane in range(lanes):
@@ -132,76 +133,83 @@ cdef inline int arithmetic_single(
     return 0
 
 
-cdef inline int sse_addps(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic_single(mxcsr, target, source, ADD, 4)
+cdef inline int arithmetic_double(u32* mxcsr, xmm_t* target, const xmm_t* source, int operation, int lanes,
+                                  bint quick) noexcept nogil:
+    if quick:
+        return arithmetic_quick(mxcsr, target, source, operation, lanes)
+    return arithmetic(mxcsr, target, source, operation, lanes)
 
 
-cdef inline int sse_addss(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic_single(mxcsr, target, source, ADD, 1)
+cdef inline int sse_addps(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_single(mxcsr, target, source, ADD, 4, quick)
 
 
-cdef inline int sse_addpd(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic(mxcsr, target, source, ADD, 2)
+cdef inline int sse_addss(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_single(mxcsr, target, source, ADD, 1, quick)
 
 
-cdef inline int sse_addsd(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic(mxcsr, target, source, ADD, 1)
+cdef inline int sse_addpd(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_double(mxcsr, target, source, ADD, 2, quick)
 
 
-cdef inline int sse_subps(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic_single(mxcsr, target, source, SUBTRACT, 4)
+cdef inline int sse_addsd(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_double(mxcsr, target, source, ADD, 1, quick)
 
 
-cdef inline int sse_subss(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic_single(mxcsr, target, source, SUBTRACT, 1)
+cdef inline int sse_subps(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_single(mxcsr, target, source, SUBTRACT, 4, quick)
 
 
-cdef inline int sse_subpd(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic(mxcsr, target, source, SUBTRACT, 2)
+cdef inline int sse_subss(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_single(mxcsr, target, source, SUBTRACT, 1, quick)
 
 
-cdef inline int sse_subsd(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic(mxcsr, target, source, SUBTRACT, 1)
+cdef inline int sse_subpd(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_double(mxcsr, target, source, SUBTRACT, 2, quick)
 
 
-cdef inline int sse_mulps(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic_single(mxcsr, target, source, MULTIPLY, 4)
+cdef inline int sse_subsd(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_double(mxcsr, target, source, SUBTRACT, 1, quick)
 
 
-cdef inline int sse_mulss(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic_single(mxcsr, target, source, MULTIPLY, 1)
+cdef inline int sse_mulps(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_single(mxcsr, target, source, MULTIPLY, 4, quick)
 
 
-cdef inline int sse_mulpd(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic(mxcsr, target, source, MULTIPLY, 2)
+cdef inline int sse_mulss(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_single(mxcsr, target, source, MULTIPLY, 1, quick)
 
 
-cdef inline int sse_mulsd(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic(mxcsr, target, source, MULTIPLY, 1)
+cdef inline int sse_mulpd(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_double(mxcsr, target, source, MULTIPLY, 2, quick)
 
 
-cdef inline int sse_divps(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic_single(mxcsr, target, source, DIVIDE, 4)
+cdef inline int sse_mulsd(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_double(mxcsr, target, source, MULTIPLY, 1, quick)
 
 
-cdef inline int sse_divss(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic_single(mxcsr, target, source, DIVIDE, 1)
+cdef inline int sse_divps(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_single(mxcsr, target, source, DIVIDE, 4, quick)
 
 
-cdef inline int sse_divpd(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic(mxcsr, target, source, DIVIDE, 2)
+cdef inline int sse_divss(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_single(mxcsr, target, source, DIVIDE, 1, quick)
 
 
-cdef inline int sse_divsd(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic(mxcsr, target, source, DIVIDE, 1)
+cdef inline int sse_divpd(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_double(mxcsr, target, source, DIVIDE, 2, quick)
+
+
+cdef inline int sse_divsd(u32* mxcsr, xmm_t* target, const xmm_t* source, bint quick) noexcept nogil:
+    return arithmetic_double(mxcsr, target, source, DIVIDE, 1, quick)
 
 
 cdef inline int sse_sqrtps(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic_single(mxcsr, target, source, SQUARE_ROOT, 4)
+    return arithmetic_single(mxcsr, target, source, SQUARE_ROOT, 4, False)
 
 
 cdef inline int sse_sqrtss(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
-    return arithmetic_single(mxcsr, target, source, SQUARE_ROOT, 1)
+    return arithmetic_single(mxcsr, target, source, SQUARE_ROOT, 1, False)
 
 
 cdef inline int sse_sqrtpd(u32* mxcsr, xmm_t* target, const xmm_t* source) noexcept nogil:
