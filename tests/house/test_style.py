@@ -37,11 +37,14 @@ def test_mypy() -> None:
 
 def test_native_code_is_tidy() -> None:
     """What ruff cannot read: lines of at most 120 columns, no tabs, no blanks at the end, one newline at the end."""
+    untidy = []
     for path in [*room_files(), *module_files()]:
         text = path.read_text()
-        assert not text or (text.endswith("\n") and not text.endswith("\n\n")), name(path)
-        for number, line in enumerate(text.splitlines(), 1):
-            assert len(line) <= 120 and "\t" not in line and line == line.rstrip(), f"{name(path)}:{number}"
+        if text and (not text.endswith("\n") or text.endswith("\n\n")):
+            untidy.append(f"{name(path)}: its end")
+        untidy += [f"{name(path)}:{number}" for number, line in enumerate(text.splitlines(), 1)
+                   if len(line) > 120 or "\t" in line or line != line.rstrip()]
+    assert not untidy
 
 
 def test_no_paths_of_one_machine() -> None:
