@@ -98,6 +98,11 @@ cdef class VirtualProcessor(RegisterFile):
         self.vp.explicit_suspend = False
         return self.scheduler.run_for(self, max_instructions)
 
+    def cancel(self):
+        """Make the run that another thread is in return `Canceled` at once; without one, the next run does."""
+        if self.scheduler is not None:
+            self.scheduler.cancel()
+
     def answer(self, value):
         """What the last exit asked for: called by `complete` of the exit."""
         cdef exit_t* exit = &self.vp.exit

@@ -71,7 +71,7 @@ def test_ctrl_c() -> None:
 def test_cancel(guest: Guest, text: str) -> None:
     guest.partition.core.set_cpuid_intercept(0x12345678, True)
     guest.load(text)
-    timer = threading.Timer(0.1, guest.hypervisor.scheduler.cancel)
+    timer = threading.Timer(0.1, guest.vp.cancel)
     timer.start()
     start = time.thread_time()
     exit_ = guest.vp.run()
@@ -100,7 +100,7 @@ def test_one_thread_at_a_time(guest: Guest) -> None:
             with pytest.raises(RuntimeError, match="thread"):
                 attempt()
     finally:
-        guest.hypervisor.scheduler.cancel()
+        guest.hypervisor.cancel()
         thread.join()
     assert isinstance(guest.vp.run(max_instructions=1), Budget)
 

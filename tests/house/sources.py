@@ -19,7 +19,8 @@ def room_files() -> list[Path]:
 
 def module_files() -> list[Path]:
     """The .pyx of every native module, the chapters that it includes, and its .pxd."""
-    return sorted([*NATIVE.glob("*.pyx"), *NATIVE.glob("*.pxi"), *(path for path in NATIVE.glob("*.pxd") if path.stem != "__init__")])
+    return sorted(path for path in NATIVE.glob("*.p[yx][xdi]")
+                  if path.suffix in (".pyx", ".pxi", ".pxd") and path.stem != "__init__")
 
 
 def python_files() -> list[Path]:

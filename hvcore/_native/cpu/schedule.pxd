@@ -131,8 +131,7 @@ cdef inline u32 run_vp(scheduler_t* scheduler, vp_t* vp, i64 budget) noexcept no
 cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, u32 quanta) noexcept nogil:
     """Run until a VP needs its caller, the budget is used up, nothing can run, or `quanta` have passed (NONE).
 
-    The budget counts the ticks of `only`, or of all VPs when it is NULL: instructions, faults taken, futile wake-ups.
-    """
+    The budget counts ticks of `only`, or of all VPs when it is NULL: instructions, faults taken, futile wake-ups."""
     cdef vp_t* vp
     cdef u64 before
     cdef u32 reason

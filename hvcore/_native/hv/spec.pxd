@@ -18,7 +18,7 @@ cdef enum:
 
     BUILD_NUMBER = 1
     VERSION_MAJOR = 10
-    MAXIMUM_VPS = 64
+    MAXIMUM_VPS = 2048
 
 cdef enum:
     MSR_GUEST_OS_ID = 0x40000000

@@ -126,24 +126,31 @@ cdef inline bint space_map_page(space_t* space, pool_t* pool, u64 gpa, u64 spa, 
     return True
 
 
-cdef inline bint space_unmap_page(space_t* space, pool_t* pool, u64 gpa, int level) noexcept nogil:
-    """Unmap one page if it is mapped; False when a large page had to be split and no page was there for it."""
+cdef inline u64* table_descend(space_t* space, pool_t* pool, u64 gpa, int level, bint* starved) noexcept nogil:
+    """The present entry for `gpa` at `level`; NULL if nothing is mapped there, or `starved` of a page to split with."""
     cdef u64 table = space.root_spa
     cdef u64* entry
     cdef int at = 4
+    starved[0] = False
     while True:
         entry = table_entry(space.ram, table, gpa, at)
         if not entry[0] & ENTRY_RIGHTS:
-            return True
+            return NULL
         if at == level:
-            break
-        if entry[0] & ENTRY_LARGE:
-            table = table_split(space, pool, entry, at)
-            if table == 0:
-                return False
-        else:
-            table = entry[0] & ENTRY_ADDRESS
+            return entry
+        table = table_split(space, pool, entry, at) if entry[0] & ENTRY_LARGE else entry[0] & ENTRY_ADDRESS
+        if table == 0:
+            starved[0] = True
+            return NULL
         at -= 1
+
+
+cdef inline bint space_unmap_page(space_t* space, pool_t* pool, u64 gpa, int level) noexcept nogil:
+    """Unmap one page if it is mapped; False when a large page had to be split and no page was there for it."""
+    cdef bint starved
+    cdef u64* entry = table_descend(space, pool, gpa, level, &starved)
+    if entry == NULL:
+        return not starved
     if level == 2 and not entry[0] & ENTRY_LARGE:
         table_free(space, pool, entry[0] & ENTRY_ADDRESS, 1)
     entry[0] = 0
@@ -151,29 +158,24 @@ cdef inline bint space_unmap_page(space_t* space, pool_t* pool, u64 gpa, int lev
     return True
 
 
-cdef inline bint space_protect_page(space_t* space, pool_t* pool, u64 gpa, u64 rights, int level) noexcept nogil:
-    """Change the rights of a mapped page; an unmapped one stays so."""
-    cdef u64* entry = NULL
-    cdef u64 table = space.root_spa, i
-    cdef int at = 4
-    while at >= level:
-        entry = table_entry(space.ram, table, gpa, at)
-        if not entry[0] & ENTRY_RIGHTS:
-            return True
-        if at > level:
-            if entry[0] & ENTRY_LARGE:
-                table = table_split(space, pool, entry, at)
-                if table == 0:
-                    return False
-            else:
-                table = entry[0] & ENTRY_ADDRESS
-        at -= 1
-    if level == 2 and not entry[0] & ENTRY_LARGE:
-        table = entry[0] & ENTRY_ADDRESS
-        for i in range(512):
-            entry = <u64*>ram_at(space.ram, table) + i
-            if entry[0] & ENTRY_RIGHTS:
-                entry[0] = (entry[0] & ~<u64>ENTRY_RIGHTS) | rights
-    else:
+cdef inline void change_rights(u64* entry, u64 rights) noexcept nogil:
+    if entry[0] & ENTRY_RIGHTS:
         entry[0] = (entry[0] & ~<u64>ENTRY_RIGHTS) | rights
+
+
+cdef inline bint space_protect_page(space_t* space, pool_t* pool, u64 gpa, u64 rights, int level) noexcept nogil:
+    """Change the rights of a mapped page; an unmapped one stays so, and none unmaps it."""
+    cdef bint starved
+    cdef u64* entry
+    cdef u64 i
+    if rights == 0:
+        return space_unmap_page(space, pool, gpa, level)
+    entry = table_descend(space, pool, gpa, level, &starved)
+    if entry == NULL:
+        return not starved
+    if level == 2 and not entry[0] & ENTRY_LARGE:
+        for i in range(512):
+            change_rights(<u64*>ram_at(space.ram, entry[0] & ENTRY_ADDRESS) + i, rights)
+    else:
+        change_rights(entry, rights)
     return True

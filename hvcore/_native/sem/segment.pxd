@@ -389,7 +389,9 @@ cdef inline bint is_known_system_type(u8 kind, bint gates) noexcept nogil:
     return kind == TYPE_LDT or kind == TYPE_TSS_AVAILABLE or kind == TYPE_TSS_BUSY or (gates and kind == 12)
 
 
-cdef inline int system_lar(vp_t* vp, const op_t* op, u64 value, int width) noexcept nogil:
+cdef inline int load_fact(vp_t* vp, const op_t* op, u64 value, bint limit, int width) noexcept nogil:
+    """LAR and LSL: access rights or limit of a descriptor that this privilege level may see; ZF tells. Gates have no
+    limit."""
     cdef segment_t segment
     cdef bint good = inspect_descriptor(vp, <u16>value)
     if vp.stop != STOP_NONE:
@@ -397,24 +399,20 @@ cdef inline int system_lar(vp_t* vp, const op_t* op, u64 value, int width) noexc
     if good:
         segment = unpack_descriptor(<u16>value, vp.carried)
         good = is_visible(vp, segment) and (
-            segment.attributes & ATTRIBUTE_USER != 0 or is_known_system_type(segment.attributes & 15, True))
-        if good:
-            register_set(vp, op.reg, (vp.carried >> 32) & 0xFFFF00 & (0xFF00 if width == 16 else 0xFFFF00), width)
+            segment.attributes & ATTRIBUTE_USER != 0 or is_known_system_type(segment.attributes & 15, not limit))
+    if good and limit:
+        register_set(vp, op.reg, segment.limit, width)
+    elif good:
+        register_set(vp, op.reg, (vp.carried >> 32) & (0xFF00 if width == 16 else 0xFFFF00), width)
     return set_zero_flag(vp, op, good)
+
+
+cdef inline int system_lar(vp_t* vp, const op_t* op, u64 value, int width) noexcept nogil:
+    return load_fact(vp, op, value, False, width)
 
 
 cdef inline int system_lsl(vp_t* vp, const op_t* op, u64 value, int width) noexcept nogil:
-    cdef segment_t segment
-    cdef bint good = inspect_descriptor(vp, <u16>value)
-    if vp.stop != STOP_NONE:
-        return stop_before(vp, op, vp.stop)
-    if good:
-        segment = unpack_descriptor(<u16>value, vp.carried)
-        good = is_visible(vp, segment) and (
-            segment.attributes & ATTRIBUTE_USER != 0 or is_known_system_type(segment.attributes & 15, False))
-        if good:
-            register_set(vp, op.reg, segment.limit, width)
-    return set_zero_flag(vp, op, good)
+    return load_fact(vp, op, value, True, width)
 
 
 cdef inline int store_table(vp_t* vp, const op_t* op, u64 base, u16 limit) noexcept nogil:
