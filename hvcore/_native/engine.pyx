@@ -34,6 +34,8 @@ from hvcore._native.exits cimport (
 )
 from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.state cimport partition_t
+from hvcore._native.irq.lapic cimport irq_cr8
+from hvcore._native.irq.state cimport irq_t
 from hvcore._native.irqchip cimport InterruptController, irq_of
 from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_WRITE
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written

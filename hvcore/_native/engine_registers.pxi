@@ -152,11 +152,11 @@ cdef int set_cr4(vp_t* vp, u64* field, object value) except -1:
     return SUCCESS
 
 
-cdef object get_cr8(vp_t* vp, const u64* field):
-    return vp.cr8
+cdef object get_cr8(vp_t* vp, irq_t* const* field):
+    return irq_cr8(vp.irq)
 
 
-cdef int set_cr8(vp_t* vp, u64* field, object value) except -1:
+cdef int set_cr8(vp_t* vp, irq_t** field, object value) except -1:
     return SUCCESS if fits(value, 64) and write_cr8(vp, value) else INVALID_REGISTER_VALUE
 
 

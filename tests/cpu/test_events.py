@@ -30,6 +30,7 @@ from support import (
 from hvcore._native.engine import Segment
 from hvcore._native.exits import Budget, ExceptionRaised, Halt, IoPort, TripleFault
 from hvcore.enums import Privilege
+from hvcore.hypervisor import Hypervisor
 
 DE, DB, NMI, BP, UD, DF, NP, SS, GP, PF = 0, 1, 2, 3, 6, 8, 11, 12, 13, 14
 IF, TF, RF, IOPL3, FIXED = 0x200, 0x100, 0x10000, 0x3000, 2
@@ -435,3 +436,16 @@ def test_tss_is_used_from_memory(guest: Guest) -> None:
     guest.load("0f0b", user=True)
     guest.vp.tr = Segment(TSS, 10, 0x28, 0x8B)
     assert isinstance(guest.vp.run(max_instructions=10), TripleFault)
+
+
+def test_cr8_and_the_tpr_msr_are_one_register() -> None:
+    """CR8 is bits 7 to 4 of the TPR, whichever of the two wrote it (hyperv-abi 10.1)."""
+    # mov ecx, 0x40000072; mov eax, 0x50; xor edx, edx; wrmsr; mov rbx, cr8; mov eax, 7; mov cr8, rax; rdmsr; hlt
+    code = bytes.fromhex("b972000040 b850000000 31d2 0f30 440f20c3 b807000000 440f22c0 0f32 f4")
+    with Hypervisor(memory="64 MiB", processors=1) as hypervisor:
+        child = hypervisor.root.create_partition(vps=1)
+        child.map_memory(gpa=0, size="4 MiB")[0x1000 : 0x1000 + len(code)] = code
+        vp = child.vps[0]
+        vp.reset(mode="long64", rip=0x1000, rsp=0x8000)
+        vp.run(max_instructions=100)
+        assert (vp.rbx, vp.rax, vp.cr8) == (5, 0x70, 7)

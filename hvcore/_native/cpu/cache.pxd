@@ -8,7 +8,7 @@ from hvcore._native.cpu.state cimport DIRECT_SIZE, block_t, handler_t, machine_t
 from hvcore._native.decode.spec cimport isa_t
 from hvcore._native.mem.ram cimport PAGE_SHIFT, granule_mask, ram_t
 from hvcore._native.mem.tlb cimport tlb_guard_frame
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 cdef enum:
     BLOCK_INSTRUCTIONS = 64
@@ -35,7 +35,6 @@ cdef struct block_cache_t:
     u8* arena
     u64 used
     bint full
-    u64 generation              # grows when a frame becomes watched: write TLBs must look
     vp_t** vps
     u32 vp_count
     u8[BLOCK_BYTES_MAXIMUM] crossing    # an instruction over a page end

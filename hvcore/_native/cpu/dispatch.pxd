@@ -3,11 +3,9 @@
 A handler ends in `return next_op(vp, op)`: an indirect jump, not a call. It may also end a block: `go`, `go_linked`;
 or leave the threaded code: `stop_before` with the instruction undone, `stop_after` with it done.
 """
-from hvcore._native.base.status cimport STOP_BUDGET, STOP_EXIT, STOP_FAULT, STOP_NONE
-from hvcore._native.base.types cimport i64, u8, u32, u64
-from hvcore._native.cpu.state cimport (
-    DIRECT_SIZE, SLOT_RIP, block_t, direct_t, link_t, op_t, vp_t,
-)
+from hvcore._native.base.status cimport STOP_BUDGET, STOP_FAULT, STOP_NONE
+from hvcore._native.base.types cimport i64, u32, u64, u8
+from hvcore._native.cpu.state cimport DIRECT_SIZE, SLOT_RIP, block_t, direct_t, link_t, op_t, vp_t
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK
 
 cdef extern from *:

@@ -16,7 +16,7 @@ from hvcore._native.decode.spec cimport (
     KIND_G, KIND_GS, KIND_I, KIND_J, KIND_S, KIND_V, KIND_W, KIND_Z, PREFIX_ADDRESS, PREFIX_REP, PREFIX_REPNE,
     PREFIX_REX, PREFIX_VEX, REGISTER_NONE, REGISTER_RIP, WIDTH_B, form_t, insn_t,
 )
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 
 cdef inline i32 lookups_of(const op_t* op) noexcept nogil:

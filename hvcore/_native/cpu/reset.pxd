@@ -3,6 +3,7 @@ from hvcore._native.base.types cimport u64
 from hvcore._native.cpu.segments cimport forget_code_page
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, VECTOR_UD
 from hvcore._native.cpu.state cimport RDX, SLOT_COUNT, SLOT_RIP, vp_t
+from hvcore._native.irq.lapic cimport irq_set_cr8
 from hvcore._native.mem.tlb cimport tlb_flush
 from libc.string cimport memset
 
@@ -42,7 +43,8 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.gdtr.base = vp.idtr.base = 0
     vp.gdtr.limit = vp.idtr.limit = 0xFFFF
     vp.cr0 = RESET_CR0
-    vp.cr2 = vp.cr3 = vp.cr4 = vp.cr8 = vp.efer = 0
+    vp.cr2 = vp.cr3 = vp.cr4 = vp.efer = 0
+    irq_set_cr8(vp.irq, 0)
     memset(vp.dr, 0, sizeof(vp.dr))
     vp.dr[6] = <u64>RESET_DR6
     vp.dr[7] = RESET_DR7

@@ -15,9 +15,7 @@ from hvcore._native.cpu.segments cimport forget_code_page
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.hv.spec cimport TICKS_PER_REFERENCE_UNIT
-from hvcore._native.irq.lapic cimport (
-    irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_set_cr8,
-)
+from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline
 from hvcore._native.mem.tlb cimport tlb_flush
 from libc.string cimport memset
@@ -108,9 +106,6 @@ cdef inline u32 take_events(vp_t* vp) noexcept nogil:
     """At most one event, in the order of hyperv-abi 10.2: the reason to leave the run, or none."""
     cdef fault_t event
     cdef int vector
-    if vp.cr8_changed:
-        irq_set_cr8(vp.irq, <u32>vp.cr8)
-        vp.cr8_changed = False
     if vp.pending_interruption & 1:
         return deliver_pending(vp)
     memset(&event, 0, sizeof(event))

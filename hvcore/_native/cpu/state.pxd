@@ -4,7 +4,7 @@
 byte serves RAX, EAX, AX, AL and AH alike. Behind the sixteen architectural ones lie slots that make every memory
 operand one sum: RIP of the running block, a constant zero, and a computed address.
 """
-from hvcore._native.base.types cimport i16, i32, i64, u8, u16, u32, u64, xmm_t
+from hvcore._native.base.types cimport i32, i64, u16, u32, u64, u8, xmm_t
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.state cimport irq_t
@@ -184,8 +184,6 @@ cdef struct vp_t:
     u64 cr2
     u64 cr3
     u64 cr4
-    u64 cr8
-    bint cr8_changed        # the local APIC must be told
     u64 efer
     u64[8] dr
     u64 star

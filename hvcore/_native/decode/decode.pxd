@@ -3,13 +3,12 @@
 prefixes -> escape and opcode -> rule -> ModRM, SIB, displacement -> immediate. Reads at most `available` bytes and
 allocates nothing. What each byte means is in the tables; how bytes follow each other is here.
 """
-from hvcore._native.base.types cimport i8, i16, i32, i64, u8, u16, u32, u64
+from hvcore._native.base.types cimport i64, u16, u32, u8
 from hvcore._native.decode.spec cimport (
-    ACCESS_WRITE, DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, FORM_DEFAULT_64, FORM_FORCED_64,
-    FORM_LOCK, KIND_B, KIND_C, KIND_D, KIND_I, KIND_J, KIND_O, MAXIMUM_LENGTH, PREFIX_ADDRESS, PREFIX_LOCK,
-    PREFIX_OPERAND, PREFIX_REP, PREFIX_REPNE, PREFIX_REX, PREFIX_VEX, REGISTER_NONE, REGISTER_RIP, VEX_MAPS, WIDTH_B,
-    WIDTH_D, WIDTH_NONE, WIDTH_Q, WIDTH_U, WIDTH_V, WIDTH_W, WIDTH_X, WIDTH_Y, WIDTH_Z, form_t, insn_t, isa_t, opcode_t,
-    rule_t,
+    DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, FORM_DEFAULT_64, FORM_FORCED_64, FORM_LOCK, KIND_B,
+    KIND_C, KIND_D, KIND_I, KIND_J, KIND_O, MAXIMUM_LENGTH, PREFIX_ADDRESS, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REP,
+    PREFIX_REPNE, PREFIX_REX, PREFIX_VEX, REGISTER_NONE, REGISTER_RIP, VEX_MAPS, WIDTH_B, WIDTH_D, WIDTH_U, WIDTH_V,
+    WIDTH_W, WIDTH_Y, WIDTH_Z, form_t, insn_t, isa_t, opcode_t, rule_t,
 )
 from libc.string cimport memcpy, memset
 

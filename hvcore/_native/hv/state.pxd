@@ -7,13 +7,11 @@ cdef struct partition_t:
     u64 privileges
     u64 guest_os_id
     u64 hypercall_msr
-    u64 reference_tsc_msr
     u64 creation_time       # ticks
     u64 last_reference_time # strictly increasing over all VPs
     u32 exception_intercepts
     bint host_managed       # Python is the parent: intercepts become exits
     bint is_root
-    bint msr_intercept
     bint cpuid_intercept    # any leaf
     bint suspended          # no VP of it runs
     bint has_doorbells      # a write to an unmapped page may be one

@@ -3,7 +3,7 @@
 The pool is the partition's deposit: a table that is needed is taken from it, a table that falls empty goes back.
 Functions return False, or a count that is too small, when the pool ran out; nothing is half done then.
 """
-from hvcore._native.base.types cimport u8, u64
+from hvcore._native.base.types cimport u64
 from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE, ram_at, ram_t
 from hvcore._native.mem.walk cimport ENTRY_ADDRESS, space_t
 from libc.string cimport memset

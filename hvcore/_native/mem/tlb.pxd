@@ -7,8 +7,8 @@ A hit is one exclusive-or and one compare: `gva ^ tag` is the offset in the page
 otherwise, so `<= PAGE_SIZE - size` also catches an access that leaves the page. Pages that must not be stored to
 directly (decoded code lies there) keep their translation in `known` alone.
 """
-from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE
+from hvcore._native.base.types cimport u64
+from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE
 
 cdef enum:
     TLB_SIZE = 2048

@@ -7,12 +7,11 @@ A walk whose tables lie in a guest's GPA space translates the address of each en
 own: at four levels over four that is 4 * (4 + 1) + 4 = 24 references. Accessed and dirty bits are set when the
 access is granted, never for one that faults.
 """
-from hvcore._native.base.types cimport u8, u16, u32, u64
+from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.mem.format cimport (
-    RIGHT_ALL, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE, entry_rights, page_format_t,
-    second_level_4, x64_4level,
+    RIGHT_ALL, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE, entry_rights, page_format_t, second_level_4,
 )
-from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_t, ram_written
+from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, ram_at, ram_t, ram_written
 
 cdef enum:
     ENTRY_ADDRESS = 0x000FFFFFFFFFF000

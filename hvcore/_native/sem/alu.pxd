@@ -2,8 +2,7 @@
 
 Values arrive zero-extended; the caller keeps the low `width` bits of what is returned.
 """
-from hvcore._native.base.types cimport i64, u64, u128
-from hvcore._native.base.bits cimport sign_extend
+from hvcore._native.base.types cimport u128, u64
 from hvcore._native.cpu.flags cimport flag_carry, flag_overflow, flags_add, flags_logic, flags_set_carries, flags_sub
 from hvcore._native.cpu.state cimport vp_t
 

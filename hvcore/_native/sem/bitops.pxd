@@ -2,16 +2,15 @@
 
 BSF and BSR of zero leave the target alone, upper half included, and set ZF, as processors do (SDM 2A, BSF, note 1).
 """
-from hvcore._native.base.types cimport i64, u32, u64
-from hvcore._native.cpu.dispatch cimport committed, next_op, stop_before
 from hvcore._native.base.bits cimport sign_extend
+from hvcore._native.base.types cimport i64, u64
+from hvcore._native.cpu.dispatch cimport committed, next_op, stop_before
 from hvcore._native.cpu.flags cimport flag_overflow, flags_logic, flags_set_carries
 from hvcore._native.cpu.operand cimport (
     bounced, effective, implicit_gva, memory_get, memory_set, readable, register_get, register_set, writable,
 )
 from hvcore._native.cpu.state cimport OP_STACK, op_t, vp_t
 from hvcore._native.decode.spec cimport PREFIX_ADDRESS, REGISTER_NONE
-from hvcore._native.sem.shift cimport mask_of
 
 cdef extern from *:
     int count_trailing_zeros "__builtin_ctzll"(unsigned long long) noexcept nogil

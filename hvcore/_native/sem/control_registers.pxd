@@ -1,6 +1,6 @@
 """Control and debug registers: what may be written, and what a write entails (SDM 3A 2.5, 17.2)."""
 from hvcore._native.base.status cimport STOP_NONE
-from hvcore._native.base.types cimport u64, u8
+from hvcore._native.base.types cimport u32, u64, u8
 from hvcore._native.cpu.dispatch cimport raise_error, raise_fault, stop_after
 from hvcore._native.cpu.operand cimport register_set
 from hvcore._native.cpu.segments cimport forget_code_page
@@ -10,6 +10,7 @@ from hvcore._native.cpu.spec cimport (
     VECTOR_UD,
 )
 from hvcore._native.cpu.state cimport op_t, vp_t
+from hvcore._native.irq.lapic cimport irq_cr8, irq_set_cr8
 from hvcore._native.mem.tlb cimport tlb_flush
 
 cdef enum:
@@ -71,8 +72,7 @@ cdef inline bint write_cr4(vp_t* vp, u64 value) noexcept nogil:
 cdef inline bint write_cr8(vp_t* vp, u64 value) noexcept nogil:
     if value > 15:
         return False
-    vp.cr8 = value
-    vp.cr8_changed = True
+    irq_set_cr8(vp.irq, <u32>value)
     return True
 
 
@@ -118,7 +118,7 @@ cdef inline int system_read_control(vp_t* vp, const op_t* op) noexcept nogil:
     elif op.third == 4:
         value = vp.cr4
     else:
-        value = vp.cr8
+        value = irq_cr8(vp.irq)
     register_set(vp, op.rm, value, 64)
     return stop_after(vp, op, STOP_NONE)
 

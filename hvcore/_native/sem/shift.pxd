@@ -2,9 +2,9 @@
 
 Where the SDM leaves OF undefined (counts above one) it is what the one-bit rule gives; AF is cleared.
 """
-from hvcore._native.base.types cimport i64, u64, u128
 from hvcore._native.base.bits cimport sign_extend
-from hvcore._native.cpu.flags cimport flag_carry, flag_overflow, flags_logic, flags_set_carries
+from hvcore._native.base.types cimport i64, u128, u64
+from hvcore._native.cpu.flags cimport flag_carry, flags_logic, flags_set_carries
 from hvcore._native.cpu.state cimport vp_t
 
 
