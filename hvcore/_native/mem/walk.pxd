@@ -114,8 +114,8 @@ cdef inline WalkStatus walk_tables(tables_t tables, page_format_t form, const wa
         if unlikely(status == WALK_CHANGED):
             mark = MARK_NONE
             continue
-        found.references = at.references
         if mark == MARK_NONE:
+            found.references = at.references
             found.nested_references = <u8>at.nested_references
         if unlikely(status != WALK_OK):
             if tables_t is space_p:
