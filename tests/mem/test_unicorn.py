@@ -7,6 +7,7 @@ QEMU gets wrong (the P bit of reserved-bit faults) cannot be seen from here. Ski
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from support import ACCESSED, CODE, DIRTY, HLT, TABLES, Guest, code, q
@@ -17,19 +18,20 @@ unicorn = pytest.importorskip("unicorn")
 from unicorn import x86_const  # noqa: E402
 
 DATA, PF = 0x300000, 14
-SIZE = 16 << 20
+RANGES = ((0, 0x2000), (DATA, 0x1000), (TABLES, 0x20000))  # what two instructions touch
 EFER, NXE = 0xC0000080, 0x800
 SMEP, SMAP, WP, AC = 1 << 20, 1 << 21, 0x10000, 0x40000
 ACCESS = {"read": "8b03", "write": "8903", "fetch": "ffe3"}  # mov eax, [rbx] / mov [rbx], eax / jmp rbx
 PATH = (TABLES, TABLES + 0x1000, TABLES + 0x2008, TABLES + 0x10000 + (DATA >> 12) * 8)
 
 
-def by_unicorn(memory: bytes, registers: dict[str, int]) -> tuple[int | None, int, list[int]]:
+def by_unicorn(guest: Guest, registers: dict[str, int]) -> tuple[int | None, int, list[int]]:
     """(vector, CR2 of a page fault, marks on the path) of two instructions from CODE on."""
     machine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
     machine.ctl_set_cpu_model(x86_const.UC_CPU_X86_ICELAKE_SERVER)
-    machine.mem_map(0, SIZE)
-    machine.mem_write(0, memory)
+    for start, size in RANGES:
+        machine.mem_map(start, size)
+        machine.mem_write(start, bytes(guest.ram[start : start + size]))
     machine.ctl_set_tlb_mode(unicorn.UC_TLB_CPU)
     machine.reg_write(x86_const.UC_X86_REG_CR3, TABLES)
     machine.reg_write(x86_const.UC_X86_REG_CR4, registers["cr4"])
@@ -39,12 +41,12 @@ def by_unicorn(memory: bytes, registers: dict[str, int]) -> tuple[int | None, in
     machine.reg_write(x86_const.UC_X86_REG_RBX, DATA)
     taken: list[int] = []
 
-    def stop(_: object, vector: int, __: object) -> None:
+    def stop(stopped: Any, vector: int, _: object) -> None:
         taken.append(vector)
-        machine.emu_stop()
+        stopped.emu_stop()
 
     machine.hook_add(unicorn.UC_HOOK_INTR, stop)
-    machine.emu_start(CODE, SIZE - 1, timeout=1_000_000, count=2)
+    machine.emu_start(CODE, CODE + 0x800, count=2)  # an end that is mapped, and never reached
     marks = [int.from_bytes(machine.mem_read(place, 8), "little") & (ACCESSED | DIRTY) for place in PATH]
     return (taken[0] if taken else None), machine.reg_read(x86_const.UC_X86_REG_CR2), marks
 
@@ -76,8 +78,7 @@ def test_faults_and_marks(guest: Guest, access: str) -> None:
             "cr0": 0x80000031 | rng.choice((0, WP)), "cr4": 0x620 | rng.choice((0, SMEP)) | rng.choice((0, SMAP)),
             "efer": 0x501 | rng.choice((0, NXE, NXE)), "rflags": 2 | rng.choice((0, AC)),
         }  # fmt: skip
-        memory = bytes(guest.ram[:SIZE])
-        expected = by_unicorn(memory, registers)
+        expected = by_unicorn(guest, registers)
         guest.enter(guest.vp)
         for name, value in registers.items():
             setattr(guest.vp, name, value)
