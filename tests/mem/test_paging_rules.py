@@ -176,9 +176,9 @@ def test_page_size_extension(machine: Machine) -> None:
     (place,) = machine.build("32-bit", 22)
     machine.enter("32-bit")
     assert machine.vp.probe(GVA["32-bit"]).address == TARGET | GVA["32-bit"] & 0x3FFFFF
-    machine.put(place, machine.get(place, 4) | 0x15 << 13, 4)
+    machine.put(place, machine.get(place, 4) | 0x95 << 13, 4)
     found = machine.vp.probe(GVA["32-bit"])
-    assert (found.status, found.address) == (NESTED, 0x15 << 32 | TARGET | GVA["32-bit"] & 0x3FFFFF)
+    assert (found.status, found.address) == (NESTED, 0x95 << 32 | TARGET | GVA["32-bit"] & 0x3FFFFF)
     machine.put(place, machine.get(place, 4) | 1 << 21, 4)
     assert machine.vp.probe(GVA["32-bit"]).error_code == 9
     # Without PSE bit 7 means nothing: this entry names a table.
