@@ -107,7 +107,14 @@ class AddressSpace(Translator):
             if self._guest:
                 self._map_second(tables, tables_end - tables, None, self._default_shift, "rwx", 0)
         registers = PagingState.for_levels(levels, cr3=self._guest.root if self._guest else 0, **state)
-        super().__init__(system_memory, registers, guest_tables=self._guest, second_level_tables=self._second)
+        super().__init__(
+            system_memory,
+            registers,
+            nested_root=self._second.root if self._second else 0,
+            nested_levels=nested or 0,
+            guest_tables=self._guest,
+            second_level_tables=self._second,
+        )
 
     def _table_area(self, memory: int) -> tuple[int, int]:
         """Where the guest's tables go: the top of what they can reach, at the same numbers as GPAs and SPAs."""

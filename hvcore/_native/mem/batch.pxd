@@ -1,0 +1,102 @@
+"""Many translations in one call: arrays of addresses in, columns of results out.
+
+The loop is compiled for each format of the first level that is worth it; `all_columns` is a constant too, so that the
+columns that are asked for most (SPA, status, references) cost no tests.
+"""
+from hvcore._native.base.types cimport u8, u64
+from hvcore._native.mem.descend cimport (
+    WALK_BEYOND, WALK_NESTED, WALK_NOT_PRESENT, WALK_OK, WALK_TABLE, space_p, tables_t,
+)
+from hvcore._native.mem.format cimport page_format_t
+from hvcore._native.mem.ram cimport ram_t
+from hvcore._native.mem.request cimport walk_request_t
+from hvcore._native.mem.second_level cimport SECOND_UNMAPPED, space_t
+from hvcore._native.mem.walk cimport walk, walk_t
+from cython cimport unlikely
+
+cdef enum:
+    OUTCOME_BEYOND = 5
+    OUTCOME_TABLE = 5       # and the second level's status: a table of the guest could not be read ...
+    OUTCOME_GPA = 9         # ... or the result could not be reached
+
+
+# Where results go; NULL: not asked for.
+cdef struct columns_t:
+    u64* gpa
+    u64* spa
+    u8* page_shift
+    u8* nested_page_shift
+    u8* status
+    u8* error_code
+    u8* references
+    u8* nested_references
+
+
+cdef struct batch_t:
+    walk_request_t request
+    ram_t* ram
+    space_t* space          # NULL: GPAs are SPAs
+    const u64* gvas
+    const u8* accesses      # of each element; NULL: `access` for all
+    u64 access              # ored into each
+    u64 count
+    u64 built_for           # the element that tables were already looked for: it fails for good
+    bint lazy               # tables may be missing only because nobody asked for them yet
+    columns_t out
+
+
+cdef inline u8 outcome(const walk_t* found) noexcept nogil:
+    """One number for both dimensions; hvcore.paging.TranslationStatus names it."""
+    if found.status == WALK_TABLE:
+        return OUTCOME_TABLE + <u8>found.nested_status
+    if found.status == WALK_NESTED:
+        return OUTCOME_GPA + <u8>found.nested_status
+    return OUTCOME_BEYOND if found.status == WALK_BEYOND else <u8>found.status
+
+
+cdef inline bint may_be_built(const walk_t* found) noexcept nogil:
+    return found.status == WALK_NOT_PRESENT or (
+        (found.status == WALK_TABLE or found.status == WALK_NESTED) and found.nested_status == SECOND_UNMAPPED)
+
+
+cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_t* batch, bint all_columns,
+                               u64 first) noexcept nogil:
+    """Translate the elements from `first`; the element at which a table may have to be built first, or `count`."""
+    cdef walk_request_t request = batch.request
+    cdef columns_t out = batch.out
+    cdef const u64* gvas = batch.gvas
+    cdef const u8* accesses = batch.accesses
+    cdef u64 access = batch.access, count = batch.count, i
+    cdef walk_t found
+    for i in range(first, count):
+        if accesses != NULL:
+            access = batch.access | accesses[i]
+        walk(tables, form, &request, access, gvas[i], &found)
+        if unlikely(found.status != WALK_OK):
+            if batch.lazy and i != batch.built_for and may_be_built(&found):
+                return i
+            found.spa = 0
+        if not all_columns:
+            out.spa[i] = found.spa
+            out.status[i] = outcome(&found)
+            out.references[i] = found.references
+            if tables_t is space_p:
+                out.nested_references[i] = found.nested_references
+            continue
+        if out.gpa != NULL:
+            out.gpa[i] = found.address
+        if out.spa != NULL:
+            out.spa[i] = found.spa
+        if out.page_shift != NULL:
+            out.page_shift[i] = found.page_shift if found.status in (WALK_OK, WALK_NESTED) else 0
+        if out.nested_page_shift != NULL:
+            out.nested_page_shift[i] = found.nested_page_shift if found.status == WALK_OK else 0
+        if out.status != NULL:
+            out.status[i] = outcome(&found)
+        if out.error_code != NULL:
+            out.error_code[i] = <u8>found.error_code
+        if out.references != NULL:
+            out.references[i] = found.references
+        if out.nested_references != NULL:
+            out.nested_references[i] = found.nested_references
+    return count
