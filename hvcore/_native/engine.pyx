@@ -11,7 +11,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
-from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, vp_walk, write_access
+from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, write_access
 from hvcore._native.cpu.blocks cimport find, link
 from hvcore._native.cpu.cache cimport ARENA_BYTES, BUCKETS, CODE_FRAMES, block_cache_t, drop_all, drop_range
 from hvcore._native.cpu.dispatch cimport enter
@@ -21,9 +21,10 @@ from hvcore._native.cpu.emit cimport (
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.reset cimport vp_init, vp_reset
 from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
-from hvcore._native.cpu.segments cimport forget_code_page, set_privilege
+from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *
 from hvcore._native.cpu.state cimport *
+from hvcore._native.cpu.translation cimport flush_translations, forget_code_page, vp_translate, vp_walk
 from hvcore._native.decoder cimport isa
 from hvcore._native.engine_control cimport fill_handlers as fill_control
 from hvcore._native.engine_integer cimport fill_handlers as fill_integer
@@ -37,15 +38,17 @@ from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.lapic cimport irq_cr8
 from hvcore._native.irq.state cimport irq_t
 from hvcore._native.irqchip cimport InterruptController, irq_of
-from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_WRITE
-from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
-from hvcore._native.mem.tlb cimport tlb_t
-from hvcore._native.mem.walk cimport (
-    SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_NOT_PRESENT,
-    WALK_NOT_CANONICAL, second_level_t, space_translate, walk_t,
+from hvcore._native.mem.descend cimport (
+    WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
 )
+from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE
+from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
+from hvcore._native.mem.request cimport walk_request_t
+from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, second_level_t
+from hvcore._native.mem.tlb cimport tlb_t
+from hvcore._native.mem.walk cimport walk_t
 from hvcore._native.sem.control_registers cimport (
-    CR0_WRITABLE, CR4_WRITABLE, flush_translations, update_sse, write_cr8,
+    CR0_WRITABLE, CR4_WRITABLE, cr3_is_valid, update_sse, write_cr8,
 )
 from hvcore._native.sem.fxsave cimport MXCSR_MASK
 from hvcore._native.space cimport GpaSpace, SystemMemory

@@ -30,7 +30,7 @@ cdef class VirtualProcessor(RegisterFile):
         self.vp.tlbs = <tlb_t*>malloc(2 * sizeof(tlb_t))
         if self.vp.tlbs == NULL:
             raise MemoryError("the host has no memory for the TLBs of a virtual processor")
-        core.partition.gpa_reserved = (<u64>0x000FFFFFFFFFF000 & ~(space.space.gpa_limit - 1))
+        core.partition.physical_bits = space.gpa_bits
         self.vp.partition = &core.partition
         self.vp.space = &space.space
         self.vp.irq = irq_of(interrupts)
@@ -149,7 +149,8 @@ cdef class VirtualProcessor(RegisterFile):
 
     def instruction_bytes(self):
         """Up to sixteen bytes at RIP, to the end of their page; empty if they cannot be read."""
-        cdef walk_t found = vp_walk(self.vp, self.vp.registers[SLOT_RIP], RIGHT_EXECUTE, False)
+        cdef walk_t found
+        vp_walk(self.vp, self.vp.registers[SLOT_RIP], RIGHT_EXECUTE, &found)
         if found.status != WALK_OK:
             return b""
         size = min(16, PAGE_SIZE - (found.spa & PAGE_OFFSET_MASK))
@@ -158,15 +159,16 @@ cdef class VirtualProcessor(RegisterFile):
     def translate_one(self, u64 gva, u32 flags):
         """(result code, GPA, cache type, overlay) as HvCallTranslateVirtualAddress wants them (hyperv-abi 11.1)."""
         cdef u64 access = flags & 7
-        cdef u8 cpl = self.vp.cpl
+        cdef walk_request_t request = self.vp.request
         cdef walk_t found
-        self.vp.cpl = 0 if flags & (TRANSLATE_SUPERVISOR | TRANSLATE_IGNORE_PRIVILEGE) else \
-            3 if flags & TRANSLATE_USER else cpl
-        found = vp_walk(self.vp, gva, access, flags & TRANSLATE_SET_MARKS != 0)
-        self.vp.cpl = cpl
+        request.set_marks = flags & TRANSLATE_SET_MARKS != 0
+        if flags & TRANSLATE_USER or (self.vp.cpl == 3 and not flags & (TRANSLATE_SUPERVISOR
+                                                                        | TRANSLATE_IGNORE_PRIVILEGE)):
+            access |= RIGHT_USER
+        vp_translate(self.vp, &request, access, gva, &found)
         if found.status == WALK_OK:
             return 0, found.address, CACHE_WRITE_BACK, bool(found.overlay)
-        if found.status in (WALK_NOT_PRESENT, WALK_NOT_CANONICAL):
+        if found.status == WALK_NOT_PRESENT or found.status == WALK_NOT_CANONICAL:
             return 1, 0, CACHE_WRITE_BACK, False
         if found.status == WALK_RIGHTS:
             return 2, 0, CACHE_WRITE_BACK, False
@@ -180,12 +182,13 @@ cdef class VirtualProcessor(RegisterFile):
     def walk(self, u64 gva, u64 access=RIGHT_READ):
         """Translate without side effects: (status, gpa, spa, page shift, second-level page shift, references of the
         guest's tables, references of the second level)."""
-        cdef walk_t found = vp_walk(self.vp, gva, access, False)
+        cdef walk_t found
+        vp_walk(self.vp, gva, access, &found)
         return (<int>found.status, found.address, found.spa, found.page_shift, found.nested_page_shift,
                 found.references, found.nested_references)
 
     cdef u64 spa_of(self, u64 gpa, u8 right) except? 0:
-        cdef second_level_t found = space_translate(self.vp.space, gpa, right)
+        cdef second_level_t found = space_translate(self.vp.space, gpa, right, False)
         return found.spa if found.status == SECOND_OK else <u64>-1
 
     def read_gpa(self, u64 gpa, u32 n):

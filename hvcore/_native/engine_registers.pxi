@@ -132,7 +132,7 @@ cdef object get_cr3(vp_t* vp, const u64* field):
 
 
 cdef int set_cr3(vp_t* vp, u64* field, object value) except -1:
-    if not fits(value, 64) or value & vp.partition.gpa_reserved:
+    if not fits(value, 64) or not cr3_is_valid(vp, value, False):
         return INVALID_PARAMETER
     vp.cr3 = value
     flush_translations(vp)

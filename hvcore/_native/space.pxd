@@ -1,8 +1,8 @@
 """The objects over the mem room: system memory, page pools and second-level spaces."""
 from hvcore._native.base.types cimport u64
 from hvcore._native.mem.ram cimport ram_t
+from hvcore._native.mem.second_level cimport space_t
 from hvcore._native.mem.tables cimport pool_t
-from hvcore._native.mem.walk cimport space_t
 
 
 cdef class SystemMemory:

@@ -6,12 +6,12 @@ below trust their callers. Memory lives until the last object or NumPy view that
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from hvcore._native.base.types cimport u8, u16, u32, u64
+from hvcore._native.mem.descend cimport second_level_walk, space_translate
+from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_USER_EXECUTE
 from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
+from hvcore._native.mem.second_level cimport SECOND_OK, overlay_insert, overlay_t, second_level_t
 from hvcore._native.mem.tables cimport (
     pool_allocate, pool_release, space_map_page, space_protect_page, space_unmap_page, table_free,
-)
-from hvcore._native.mem.walk cimport (
-    SECOND_OK, overlay_insert, overlay_t, second_level_t, second_level_walk, space_translate,
 )
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
@@ -239,6 +239,7 @@ cdef class GpaSpace:
         self.gpa_bits = gpa_bits
         self.space.ram = &memory.ram
         self.space.gpa_limit = <u64>1 << gpa_bits
+        self.space.levels = 4
         self.space.generation = 1
 
     def __dealloc__(self):
@@ -263,7 +264,7 @@ cdef class GpaSpace:
     def destroy(self):
         """Give every table back to the pool and drop all overlays."""
         if self.space.root_spa:
-            table_free(&self.space, &self.pool.pool, self.space.root_spa, 4)
+            table_free(&self.space, &self.pool.pool, self.space.root_spa, self.space.levels)
         self.space.root_spa = 0
         self.space.overlay_count = 0
         self.space.generation += 1
@@ -311,12 +312,12 @@ cdef class GpaSpace:
 
     def lookup(self, u64 gpa):
         """(spa, rights, page shift) that the tables give for `gpa`, overlays ignored; None if unmapped."""
-        cdef second_level_t found = second_level_walk(&self.space, gpa, 0)
+        cdef second_level_t found = second_level_walk(&self.space, gpa, 0, False)
         return (found.spa, found.rights & 7, found.page_shift) if found.status == SECOND_OK else None
 
     def resolve(self, u64 gpa):
         """(spa, rights, page shift, overlay) as the partition sees `gpa`; None if unmapped."""
-        cdef second_level_t found = space_translate(&self.space, gpa, 0)
+        cdef second_level_t found = space_translate(&self.space, gpa, 0, False)
         if found.status != SECOND_OK:
             return None
         return found.spa, found.rights & 7, found.page_shift, bool(found.overlay)
@@ -326,6 +327,8 @@ cdef class GpaSpace:
         cdef overlay_t* grown
         cdef u32 i
         self.memory.check_range(spn << PAGE_SHIFT, PAGE_SIZE)
+        if rights & RIGHT_EXECUTE:
+            rights |= RIGHT_USER_EXECUTE
         self.clear_overlay(kind, vp)
         grown = <overlay_t*>realloc(self.space.overlays, (self.space.overlay_count + 1) * sizeof(overlay_t))
         if grown == NULL:

@@ -10,6 +10,7 @@ from hvcore._native.cpu.spec cimport (
     EFER_LMA, FLAG_VM, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_SS, VECTOR_GP, VECTOR_NP, VECTOR_SS,
 )
 from hvcore._native.cpu.state cimport segment_t, vp_t
+from hvcore._native.cpu.translation cimport forget_code_page, select_tlb
 
 cdef enum:
     ATTRIBUTE_ACCESSED = 1
@@ -38,13 +39,9 @@ cdef inline bint fail(vp_t* vp, u8 vector, u32 error_code) noexcept nogil:
     return False
 
 
-cdef inline void forget_code_page(vp_t* vp) noexcept nogil:
-    vp.code_gva = <u64>1 << 63      # not canonical: no address that runs lies in this page
-
-
 cdef inline void set_privilege(vp_t* vp, u8 cpl) noexcept nogil:
     vp.cpl = cpl
-    vp.tlb = &vp.tlbs[1 if cpl == 3 else 0]
+    select_tlb(vp)
     forget_code_page(vp)
 
 
@@ -54,9 +51,11 @@ cdef inline bint system_read(vp_t* vp, u64 gva, int width) noexcept nogil:
     cdef u8 cpl = vp.cpl
     vp.cpl = 0
     vp.tlb = &vp.tlbs[0]
+    vp.implicit = True
     place = readable(vp, gva, width >> 3, 0)
     vp.cpl = cpl
-    vp.tlb = &vp.tlbs[1 if cpl == 3 else 0]
+    vp.implicit = False
+    select_tlb(vp)
     if place == NULL:
         return False
     vp.carried = memory_get(place, width)
@@ -68,13 +67,15 @@ cdef inline bint system_write(vp_t* vp, u64 gva, u64 value, int width, bint stac
     cdef u8 cpl = vp.cpl
     vp.cpl = 0
     vp.tlb = &vp.tlbs[0]
+    vp.implicit = True
     place = writable(vp, gva, width >> 3, stack, False)
     if place != NULL:
         memory_set(place, value, width)
         if bounced(vp, place):
             vp.machine.commit(vp)
     vp.cpl = cpl
-    vp.tlb = &vp.tlbs[1 if cpl == 3 else 0]
+    vp.implicit = False
+    select_tlb(vp)
     return place != NULL
 
 

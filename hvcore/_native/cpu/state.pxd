@@ -8,9 +8,11 @@ from hvcore._native.base.types cimport i32, i64, u16, u32, u64, u8, xmm_t
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.state cimport irq_t
+from hvcore._native.mem.format cimport PagingMode
 from hvcore._native.mem.ram cimport ram_t
+from hvcore._native.mem.request cimport PAE_ENTRIES, walk_request_t
+from hvcore._native.mem.second_level cimport space_t
 from hvcore._native.mem.tlb cimport tlb_t
-from hvcore._native.mem.walk cimport space_t
 
 cdef enum:
     RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15
@@ -185,6 +187,12 @@ cdef struct vp_t:
     u64 cr3
     u64 cr4
     u64 efer
+    u64[PAE_ENTRIES] pdptes # loaded with CR3 by PAE paging
+    u32 pkru
+    u32 pkrs
+    PagingMode paging       # these registers as walks want them: cpu/translation.pxd
+    walk_request_t request
+    bint implicit           # an access of the processor itself is being made
     u64[8] dr
     u64 star
     u64 lstar

@@ -4,8 +4,9 @@ The pool is the partition's deposit: a table that is needed is taken from it, a 
 Functions return False, or a count that is too small, when the pool ran out; nothing is half done then.
 """
 from hvcore._native.base.types cimport u64
+from hvcore._native.mem.format cimport ENTRY_ADDRESS
 from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE, ram_at, ram_t
-from hvcore._native.mem.walk cimport ENTRY_ADDRESS, space_t
+from hvcore._native.mem.second_level cimport space_t
 from libc.string cimport memset
 
 cdef enum:
@@ -59,7 +60,7 @@ cdef inline u64* table_reach(space_t* space, pool_t* pool, u64 gpa, int level) n
     """The entry for `gpa` at `level` (1: 4 KiB, 2: 2 MiB), with every table above it; NULL without pages."""
     cdef u64 table = space.root_spa
     cdef u64* entry
-    cdef int at = 4
+    cdef int at = space.levels
     while at > level:
         entry = table_entry(space.ram, table, gpa, at)
         if not entry[0] & ENTRY_RIGHTS:
@@ -98,17 +99,17 @@ cdef inline bint table_is_empty(space_t* space, u64 table) noexcept nogil:
 
 cdef inline void table_prune(space_t* space, pool_t* pool, u64 gpa) noexcept nogil:
     """Free the tables on the path to `gpa` that hold no entry any more, from the lowest up; the root stays."""
-    cdef u64[5] tables
+    cdef u64[6] tables
     cdef u64* entry
-    cdef int level = 4
-    tables[4] = space.root_spa
+    cdef int level = space.levels
+    tables[level] = space.root_spa
     while level > 1:
         entry = table_entry(space.ram, tables[level], gpa, level)
         if not entry[0] & ENTRY_RIGHTS or entry[0] & ENTRY_LARGE:
             break
         level -= 1
         tables[level] = entry[0] & ENTRY_ADDRESS
-    while level < 4 and table_is_empty(space, tables[level]):
+    while level < space.levels and table_is_empty(space, tables[level]):
         table_entry(space.ram, tables[level + 1], gpa, level + 1)[0] = 0
         pool_release(pool, tables[level])
         level += 1
@@ -130,7 +131,7 @@ cdef inline u64* table_descend(space_t* space, pool_t* pool, u64 gpa, int level,
     """The present entry for `gpa` at `level`; NULL if nothing is mapped there, or `starved` of a page to split with."""
     cdef u64 table = space.root_spa
     cdef u64* entry
-    cdef int at = 4
+    cdef int at = space.levels
     starved[0] = False
     while True:
         entry = table_entry(space.ram, table, gpa, at)

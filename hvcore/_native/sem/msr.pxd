@@ -3,9 +3,9 @@ pages, reset the partition, or belong to an intercept (TLFS appendix A; msrs.py)
 """
 from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.types cimport u32, u64
-from hvcore._native.cpu.segments cimport forget_code_page
 from hvcore._native.cpu.spec cimport CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, SEGMENT_FS, SEGMENT_GS
 from hvcore._native.cpu.state cimport vp_t
+from hvcore._native.cpu.translation cimport flush_translations
 from hvcore._native.hv.privileges cimport privilege_of
 from hvcore._native.hv.spec cimport (
     APIC_FREQUENCY, MSR_APIC_BASE, MSR_APIC_FREQUENCY, MSR_CSTAR, MSR_EFER, MSR_EOI, MSR_FS_BASE, MSR_GS_BASE,
@@ -15,7 +15,6 @@ from hvcore._native.hv.spec cimport (
 )
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport GENERAL_PROTECTION, NOT_MINE
-from hvcore._native.mem.tlb cimport tlb_flush
 
 cdef enum MsrOutcome:
     MSR_DONE
@@ -102,16 +101,16 @@ cdef inline MsrOutcome msr_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
 
 cdef inline MsrOutcome write_efer(vp_t* vp, u64 value) noexcept nogil:
     """LMA cannot be written; LME not changed while paging is on (SDM 3A 2.2.1)."""
+    cdef u64 changed
     if value & ~<u64>(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE):
         return MSR_FAULT
     if (value ^ vp.efer) & EFER_LME and vp.cr0 & CR0_PG:
         return MSR_FAULT
     value = (value & ~<u64>EFER_LMA) | (vp.efer & EFER_LMA)
-    if (value ^ vp.efer) & EFER_NXE:
-        tlb_flush(&vp.tlbs[0])
-        tlb_flush(&vp.tlbs[1])
-        forget_code_page(vp)
+    changed = value ^ vp.efer
     vp.efer = value
+    if changed & EFER_NXE:
+        flush_translations(vp)
     return MSR_DONE
 
 

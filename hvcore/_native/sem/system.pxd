@@ -10,12 +10,13 @@ from hvcore._native.base.status cimport (
 from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.dispatch cimport next_rip, raise_error, raise_fault, stop_after, stop_before, time_at
 from hvcore._native.cpu.flags cimport flags_load, rflags_read
-from hvcore._native.cpu.segments cimport forget_code_page, set_privilege
+from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport (
     CR4_TSD, EFER_SCE, FLAGS_SYSTEM, FLAG_IF, FLAG_IOPL, FLAG_RF, FLAG_VM, SEGMENT_CS, SEGMENT_GS, SEGMENT_SS,
     VECTOR_BP, VECTOR_DB, VECTOR_GP, VECTOR_UD,
 )
 from hvcore._native.cpu.state cimport R11, RAX, RBX, RCX, RDX, SLOT_RIP, op_t, segment_t, vp_t
+from hvcore._native.cpu.translation cimport forget_code_page
 from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
 from hvcore._native.mem.tlb cimport tlb_flush_page
 from hvcore._native.sem.cpuid cimport cpuid
