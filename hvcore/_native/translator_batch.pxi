@@ -115,6 +115,9 @@ cdef class TableTranslator:
             self.vp.pdptes[i] = 0
         if self.space != NULL:
             where = space_translate(self.space, place, RIGHT_READ, False)
+            while where.status == SECOND_UNMAPPED and self.second is not None and \
+                    build_at(&self.second.builder, place) == BUILD_DONE:
+                where = space_translate(self.space, place, RIGHT_READ, False)
             if where.status != SECOND_OK:
                 return
             place = where.spa
