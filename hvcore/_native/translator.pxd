@@ -1,21 +1,13 @@
-"""The objects over page tables without a guest, and over arrays of addresses."""
+"""The objects that translate arrays of addresses."""
 from cpython.pythread cimport PyThread_type_lock
 from hvcore._native.base.types cimport u64
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.mem.batch cimport batch_t
-from hvcore._native.mem.builder cimport builder_t
 from hvcore._native.mem.ram cimport ram_t
 from hvcore._native.mem.second_level cimport space_t
-from hvcore._native.space cimport GpaSpace, SystemMemory
-
-
-cdef class TableBuilder:
-    cdef builder_t builder
-    cdef SystemMemory memory
-    cdef u64 capacity               # mappings that there is room for
-    cdef int reserve_mappings(self, u64 more) except -1
-    cdef void split(self, u64 address) noexcept
+from hvcore._native.space cimport GpaSpace
+from hvcore._native.table_builder cimport TableBuilder
 
 
 cdef class MemoryImage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvcore._native.translator import TableBuilder
+from hvcore._native.table_builder import TableBuilder
 from hvcore.memory import parse_size
 from hvcore.paging.tables import Layout
 

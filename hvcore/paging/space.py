@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvcore._native.space import SystemMemory
-from hvcore._native.translator import TableBuilder
+from hvcore._native.table_builder import TableBuilder
 from hvcore.memory import parse_size
 from hvcore.paging.ranges import check_aligned, check_cuts, check_identity, check_range, page_shift, start_in_tables
 from hvcore.paging.state import PagingState

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hvcore._native.space import GpaSpace, SystemMemory
-from hvcore._native.translator import MemoryImage, TableBuilder, TableTranslator
+from hvcore._native.table_builder import TableBuilder
+from hvcore._native.translator import MemoryImage, TableTranslator
 from hvcore.paging.results import COLUMNS, Translation, Translations, TranslationStatus
 from hvcore.paging.state import PagingState
 from hvcore.paging.tables import parse_rights

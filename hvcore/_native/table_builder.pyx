@@ -1,4 +1,17 @@
-# Chapter of translator.pyx: page tables from mappings.
+"""Module `table_builder`: page tables built by hand, from mappings.
+
+Contract: addresses and sizes are checked by hvcore/paging, which names the arguments; here only what would harm.
+"""
+from hvcore._native.base.types cimport u8, u64
+from hvcore._native.mem.builder cimport (
+    BUILD_FULL, build_at, builder_allocate, mapping_find, mapping_t, mapping_target, refill,
+)
+from hvcore._native.mem.permutation cimport unpermuted
+from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE
+from hvcore._native.space cimport SystemMemory
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memmove
+
 
 cdef class TableBuilder:
     """The tables of one dimension in system memory, and the mappings that they are made of when they are needed.
