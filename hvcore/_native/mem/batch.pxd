@@ -62,19 +62,29 @@ cdef inline bint may_be_built(const walk_t* found) noexcept nogil:
 cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_t* batch, bint all_columns,
                                u64 first) noexcept nogil:
     """Translate the elements from `first`; the element at which a table may have to be built first, or `count`."""
-    cdef walk_request_t request = batch.request
+    cdef walk_request_t request = batch.request         # copies, because stores to a column might change the originals
     cdef columns_t out = batch.out
     cdef const u64* gvas = batch.gvas
     cdef const u8* accesses = batch.accesses
     cdef u64 access = batch.access, count = batch.count, i
+    cdef u64 stopped = count
     cdef walk_t found
+    cdef ram_t ram = batch.ram[0]
+    cdef space_t space
+    if tables_t is space_p:
+        space = tables[0]
+        space.ram = &ram
+        tables = &space
+    else:
+        tables = &ram
     for i in range(first, count):
         if accesses != NULL:
             access = batch.access | accesses[i]
         walk(tables, form, &request, access, gvas[i], &found)
         if unlikely(found.status != WALK_OK):
             if batch.lazy and i != batch.built_for and may_be_built(&found):
-                return i
+                stopped = i
+                break
             found.spa = 0
         if not all_columns:
             out.spa[i] = found.spa
@@ -99,4 +109,6 @@ cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_
             out.references[i] = found.references
         if out.nested_references != NULL:
             out.nested_references[i] = found.nested_references
-    return count
+    if unlikely(ram.stale_count != batch.ram.stale_count or ram.stale_overflow):
+        batch.ram.stale_count, batch.ram.stale_overflow = ram.stale_count, ram.stale_overflow
+    return stopped

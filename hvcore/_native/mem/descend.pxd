@@ -33,6 +33,7 @@ cdef enum WalkStatus:
     WALK_TABLE              # an entry could not be reached: see `nested_status`, `address` is its GPA
     WALK_NESTED             # translated, but the second level refuses: `address` is the GPA
     WALK_BEYOND             # without a second level: a table or the result lies outside system memory
+    WALK_DEEPER             # never a result: the entry names the table of the next level
     WALK_CHANGED            # never a result: an entry changed while it was marked, the walk starts again
 
 cdef enum Mark:
@@ -101,52 +102,98 @@ cdef inline bint lacks_marks(page_format_t form, const descent_t* at, u64 access
     return form.accessed and not (at.path & form.accessed and (not access & RIGHT_WRITE or at.entry & form.dirty))
 
 
-cdef inline WalkStatus descend(tables_t tables, page_format_t form, u64 table, u64 reserved, u64 split_reserved,
-                               u64 address, Mark mark, bint set_nested_marks, descent_t* at) noexcept nogil:
-    """From the top table at `table` to the entry that maps `address`; rights are the caller's to judge.
-
-    With `mark` each entry is marked on the way: a second pass, of a path that has been granted."""
+cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level, u64 table, u64 reserved,
+                                   u64 split_reserved, u64 address, Mark mark, bint set_nested_marks,
+                                   descent_t* at) noexcept nogil:
+    """The entry of one level; WALK_DEEPER if it names the next table. With a constant level everything folds."""
     cdef ram_t* ram
     cdef u64 entry, spa, marks
+    cdef u8 shift = PAGE_SHIFT + form.index_bits * (level - 1)
     cdef bint leaf
-    at.shift = PAGE_SHIFT + form.index_bits * (form.levels - 1)
-    at.path = <u64>-1
-    at.references = 0
-    at.nested_references = 0
-    while True:
-        at.slot = spa = table + (((address >> at.shift) & ((1 << form.index_bits) - 1)) << form.entry_shift)
-        if tables_t is space_p:
-            ram = tables.ram
-            at.where = space_translate(tables, at.slot, table_access(tables), set_nested_marks)
-            at.nested_references += at.where.references
-            if unlikely(at.where.status != SECOND_OK):
-                return WALK_TABLE
-            spa = at.where.spa
-        else:
-            ram = tables
-            if unlikely(spa >= ram.size_bytes):
-                return WALK_BEYOND
-        at.entry = entry = load_entry(ram, form, spa)
-        at.references += 1
-        if unlikely(not entry & form.present):
-            return WALK_NOT_PRESENT
-        leaf = maps_page(form, at.shift, entry)
-        if unlikely(entry & (reserved | forbidden_bits(form, leaf, at.shift, split_reserved))
-                    or is_malformed(form, leaf, entry)):
-            return WALK_RESERVED
-        marks = 0 if mark == MARK_NONE else form.accessed | (form.dirty if leaf and mark == MARK_DIRTY else 0)
-        if unlikely(marks & ~entry):
+    at.shift = shift
+    at.slot = spa = table + (((address >> shift) & ((1 << form.index_bits) - 1)) << form.entry_shift)
+    if tables_t is space_p:
+        ram = tables.ram
+        at.where = space_translate(tables, spa, table_access(tables), set_nested_marks)
+        at.nested_references += at.where.references
+        if unlikely(at.where.status != SECOND_OK):
+            at.references = form.levels - level
+            return WALK_TABLE
+        spa = at.where.spa
+    else:
+        ram = tables
+        if unlikely(spa >= ram.size_bytes):
+            at.references = form.levels - level
+            return WALK_BEYOND
+    at.references = form.levels - level + 1
+    at.entry = entry = load_entry(ram, form, spa)
+    if unlikely(not entry & form.present):
+        return WALK_NOT_PRESENT
+    leaf = maps_page(form, shift, entry)
+    if unlikely(entry & (reserved | forbidden_bits(form, leaf, shift, split_reserved))
+                or is_malformed(form, leaf, entry)):
+        return WALK_RESERVED
+    if mark != MARK_NONE:
+        marks = form.accessed | (form.dirty if leaf and mark == MARK_DIRTY else 0)
+        if marks & ~entry:
             if tables_t is space_p:
                 at.where = space_translate(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
                 if at.where.status != SECOND_OK:
                     return WALK_TABLE
             if not mark_entry(ram, form, spa, entry, marks):
                 return WALK_CHANGED
-        at.path &= entry ^ form.inverted
-        if leaf:
-            return WALK_OK
-        table = entry & ENTRY_ADDRESS
-        at.shift -= form.index_bits
+    at.path &= entry ^ form.inverted
+    return WALK_OK if leaf else WALK_DEEPER
+
+
+cdef inline WalkStatus descend(tables_t tables, page_format_t form, u64 table, u64 reserved, u64 split_reserved,
+                               u64 address, bint set_nested_marks, descent_t* at) noexcept nogil:
+    """From the top table at `table` to the entry that maps `address`; rights are the caller's to judge.
+
+    Level by level and not in a loop: what an entry of each level may be is then known when this is compiled."""
+    cdef WalkStatus status
+    at.path = <u64>-1
+    at.nested_references = 0
+    at.entry = table
+    if form.levels >= 5:
+        status = descend_one(tables, form, 5, table, reserved, split_reserved, address, MARK_NONE, set_nested_marks,
+                             at)
+        if status != WALK_DEEPER:
+            return status
+    if form.levels >= 4:
+        status = descend_one(tables, form, 4, at.entry & ENTRY_ADDRESS, reserved, split_reserved, address,
+                             MARK_NONE, set_nested_marks, at)
+        if status != WALK_DEEPER:
+            return status
+    if form.levels >= 3:
+        status = descend_one(tables, form, 3, at.entry & ENTRY_ADDRESS, reserved, split_reserved, address,
+                             MARK_NONE, set_nested_marks, at)
+        if status != WALK_DEEPER:
+            return status
+    if form.levels >= 2:
+        status = descend_one(tables, form, 2, at.entry & ENTRY_ADDRESS, reserved, split_reserved, address,
+                             MARK_NONE, set_nested_marks, at)
+        if status != WALK_DEEPER:
+            return status
+    return descend_one(tables, form, 1, at.entry & ENTRY_ADDRESS, reserved, split_reserved, address, MARK_NONE,
+                       set_nested_marks, at)
+
+
+cdef inline WalkStatus descend_marking(tables_t tables, page_format_t form, u64 table, u64 reserved,
+                                       u64 split_reserved, u64 address, Mark mark, bint set_nested_marks,
+                                       descent_t* at) noexcept nogil:
+    """`descend` for the second pass, which is rare: short code, not fast code. Each entry is marked on the way."""
+    cdef u8 level = form.levels
+    cdef WalkStatus status
+    at.path = <u64>-1
+    at.nested_references = 0
+    at.entry = table
+    while True:
+        status = descend_one(tables, form, level, at.entry & ENTRY_ADDRESS, reserved, split_reserved, address, mark,
+                             set_nested_marks, at)
+        if status != WALK_DEEPER:
+            return status
+        level -= 1
 
 
 cdef inline second_level_t space_translate(space_t* space, u64 gpa, u8 access, bint set_marks) noexcept nogil:
@@ -167,13 +214,44 @@ cdef inline second_level_t space_translate(space_t* space, u64 gpa, u8 access, b
     return second_level_walk(space, gpa, access, set_marks)
 
 
+cdef inline bint second_level_grants(page_format_t form, WalkStatus status, const descent_t* at, u8 access,
+                                     second_level_t* found) noexcept nogil:
+    """Whether a descent ended at a page that allows the access; else `found.status` says why not."""
+    found.references = at.references
+    if unlikely(status != WALK_OK):
+        found.status = SECOND_MISCONFIGURED if status == WALK_RESERVED else SECOND_UNMAPPED
+        return False
+    found.rights = path_rights(form, at.path)
+    found.page_shift = at.shift
+    if unlikely(found.rights & access != access):
+        found.status = SECOND_RIGHTS
+        return False
+    return True
+
+
+cdef inline bint second_level_mark(space_t* space, page_format_t form, u64 gpa, u8 access, descent_t* at,
+                                   second_level_t* found) noexcept nogil:
+    """Set the marks of an access that was granted; False if it is not granted any more."""
+    cdef WalkStatus status
+    cdef Mark wanted = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED, mark = wanted
+    while True:
+        status = descend_marking(<memory_p>space.ram, form, space.root_spa, space.reserved, 0, gpa, mark, False, at)
+        if status == WALK_CHANGED:
+            mark = MARK_NONE
+        elif not second_level_grants(form, status, at, access, found):
+            return False
+        elif mark == wanted:
+            return True
+        else:
+            mark = wanted
+
+
 cdef inline second_level_t second_level_walk(space_t* space, u64 gpa, u8 access, bint set_marks) noexcept nogil:
     """GPA -> SPA by the tables alone."""
     cdef page_format_t form = second_level_format(space.levels, space.marks, space.mode_based_execute)
     cdef second_level_t found
     cdef descent_t at
     cdef WalkStatus status
-    cdef Mark mark = MARK_NONE
     found.overlay = False
     found.references = 0
     found.rights = 0
@@ -182,23 +260,12 @@ cdef inline second_level_t second_level_walk(space_t* space, u64 gpa, u8 access,
     found.status = SECOND_UNMAPPED
     if unlikely(gpa >= space.gpa_limit or space.root_spa == 0):
         return found
-    while True:
-        status = descend(<memory_p>space.ram, form, space.root_spa, space.reserved, 0, gpa, mark, False, &at)
-        if unlikely(status == WALK_CHANGED):
-            mark = MARK_NONE
-            continue
-        found.references = at.references
-        if unlikely(status != WALK_OK):
-            found.status = SECOND_MISCONFIGURED if status == WALK_RESERVED else SECOND_UNMAPPED
+    status = descend(<memory_p>space.ram, form, space.root_spa, space.reserved, 0, gpa, False, &at)
+    if unlikely(not second_level_grants(form, status, &at, access, &found)):
+        return found
+    if unlikely(set_marks and lacks_marks(form, &at, access)):
+        if not second_level_mark(space, form, gpa, access, &at, &found):
             return found
-        found.rights = path_rights(form, at.path)
-        found.page_shift = at.shift
-        if unlikely(found.rights & access != access):
-            found.status = SECOND_RIGHTS
-            return found
-        if not set_marks or mark != MARK_NONE or not lacks_marks(form, &at, access):
-            break
-        mark = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED
     found.spa = page_address(form, at.shift, at.entry, gpa)
     if unlikely(found.spa >= space.ram.size_bytes):
         return found

@@ -10,7 +10,8 @@ access is granted, never for one that faults.
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.mem.descend cimport (
     MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_NESTED, WALK_NOT_CANONICAL,
-    WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descend, descent_t,
+    WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descend, descend_marking,
+    descent_t,
     lacks_marks, memory_p, page_address, space_p, space_translate, tables_t,
 )
 from hvcore._native.mem.format cimport (
@@ -94,12 +95,43 @@ cdef inline void walk_fails(const walk_request_t* request, u64 access, WalkStatu
         found.error_code = fault_code(request, access, PF_PRESENT | PF_RESERVED if status == WALK_RESERVED else 0)
 
 
+cdef inline WalkStatus walk_judged(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
+                                   WalkStatus status, Mark mark, const descent_t* at, walk_t* found) noexcept nogil:
+    """What a descent means for the access: the status, and all that `found` says of it but the address."""
+    found.references = at.references
+    if mark == MARK_NONE:
+        found.nested_references = <u8>at.nested_references
+    if unlikely(status != WALK_OK):
+        if tables_t is space_p:
+            found.nested_access = RIGHT_READ | RIGHT_WRITE if mark != MARK_NONE else table_access(tables)
+        walk_fails(request, access, status, at, found)
+        return status
+    status = grant(form, request, access, at, found)
+    found.status = status
+    return status
+
+
+cdef inline WalkStatus walk_mark(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
+                                 u64 table, u64 gva, descent_t* at, walk_t* found) noexcept nogil:
+    """Set the marks of an access that was granted. What changes meanwhile is walked and judged anew."""
+    cdef WalkStatus status
+    cdef Mark wanted = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED, mark = wanted
+    while True:
+        status = descend_marking(tables, form, table, request.reserved, request.split_reserved, gva, mark, True, at)
+        if status == WALK_CHANGED:
+            mark = MARK_NONE
+            continue
+        status = walk_judged(tables, form, request, access, status, mark, at, found)
+        if status != WALK_OK or mark == wanted:
+            return status
+        mark = wanted
+
+
 cdef inline WalkStatus walk_tables(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
                                    u64 gva, walk_t* found) noexcept nogil:
     """The first level: `found.address`, rights and marks."""
     cdef descent_t at
     cdef WalkStatus status
-    cdef Mark mark = MARK_NONE
     cdef u64 table = request.root
     if form.levels == 2 and form.entry_shift == 3:
         table = request.pdptes[(gva >> 30) & 3]
@@ -108,27 +140,12 @@ cdef inline WalkStatus walk_tables(tables_t tables, page_format_t form, const wa
             found.error_code = fault_code(request, access, 0)
             return found.status
     table &= <u32>0xFFFFF000 if form.entry_shift == 2 else <u64>0x000FFFFFFFFFF000
-    while True:
-        status = descend(tables, form, table, request.reserved, request.split_reserved, gva, mark, request.set_marks,
-                         &at)
-        if unlikely(status == WALK_CHANGED):
-            mark = MARK_NONE
-            continue
-        found.references = at.references
-        if mark == MARK_NONE:
-            found.nested_references = <u8>at.nested_references
-        if unlikely(status != WALK_OK):
-            if tables_t is space_p:
-                found.nested_access = RIGHT_READ | RIGHT_WRITE if mark != MARK_NONE else table_access(tables)
-            walk_fails(request, access, status, &at, found)
-            return status
-        status = grant(form, request, access, &at, found)
-        if unlikely(status != WALK_OK):
-            found.status = status
-            return status
-        if not request.set_marks or mark != MARK_NONE or not lacks_marks(form, &at, access):
-            break
-        mark = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED
+    status = descend(tables, form, table, request.reserved, request.split_reserved, gva, request.set_marks, &at)
+    status = walk_judged(tables, form, request, access, status, MARK_NONE, &at, found)
+    if unlikely(status == WALK_OK and request.set_marks and lacks_marks(form, &at, access)):
+        status = walk_mark(tables, form, request, access, table, gva, &at, found)
+    if unlikely(status != WALK_OK):
+        return status
     found.page_shift = at.shift
     found.key = (at.entry >> KEY_SHIFT) & 15 if form.levels >= 4 else 0
     found.is_global = at.entry & ENTRY_GLOBAL != 0
