@@ -51,6 +51,7 @@ class InterceptRecord(NamedTuple):
 class PartitionCore:
     """What the processors of one partition share. The Python Partition keeps it up to date."""
     privileges: int
+    physical_bits: int
     guest_os_id: int
     hypercall_msr: int
     host_managed: bool
@@ -156,6 +157,8 @@ class RegisterFile:
 class VirtualProcessor(RegisterFile):
     """A virtual processor. Registers are attributes; `run` executes until an exit."""
     mxcsr: int
+    pkru: int
+    pkrs: int
     external_acknowledged: bool
     assist_msr: int
     event_ring_msr: int

@@ -27,10 +27,9 @@ cdef class VirtualProcessor(RegisterFile):
     def __init__(self, PartitionCore core not None, GpaSpace space not None, InterruptController interrupts not None,
                  u32 index):
         self.core, self.space, self.interrupts = core, space, interrupts
-        self.vp.tlbs = <tlb_t*>malloc(2 * sizeof(tlb_t))
-        if self.vp.tlbs == NULL:
+        self.vp.contexts = <tlb_context_t*>calloc(TLB_CONTEXTS, sizeof(tlb_context_t))
+        if self.vp.contexts == NULL:
             raise MemoryError("the host has no memory for the TLBs of a virtual processor")
-        core.partition.physical_bits = space.gpa_bits
         self.vp.partition = &core.partition
         self.vp.space = &space.space
         self.vp.irq = irq_of(interrupts)
@@ -38,7 +37,7 @@ cdef class VirtualProcessor(RegisterFile):
         vp_reset(self.vp)
 
     def __dealloc__(self):
-        free(self.vp.tlbs)
+        free(self.vp.contexts)
 
     @property
     def index(self):
@@ -58,6 +57,26 @@ cdef class VirtualProcessor(RegisterFile):
         if value & ~<u32>MXCSR_MASK:
             raise ValueError(f"mxcsr cannot hold {value:#x}")
         self.vp.mxcsr = value
+
+    @property
+    def pkru(self):
+        """Rights of protection keys for user-mode addresses."""
+        return self.vp.pkru
+
+    @pkru.setter
+    def pkru(self, u32 value):
+        self.vp.pkru = value
+        flush_translations(self.vp)
+
+    @property
+    def pkrs(self):
+        """IA32_PKRS: rights of protection keys for supervisor-mode addresses."""
+        return self.vp.pkrs
+
+    @pkrs.setter
+    def pkrs(self, u32 value):
+        self.vp.pkrs = value
+        flush_translations(self.vp)
 
     def reset(self):
         """Power-on state (SDM 3A table 10-1)."""
@@ -161,12 +180,21 @@ cdef class VirtualProcessor(RegisterFile):
         cdef u64 access = flags & 7
         cdef walk_request_t request = self.vp.request
         cdef walk_t found
+        cdef bint user = False
         request.set_marks = flags & TRANSLATE_SET_MARKS != 0
-        if flags & TRANSLATE_USER or (self.vp.cpl == 3 and not flags & (TRANSLATE_SUPERVISOR
-                                                                        | TRANSLATE_IGNORE_PRIVILEGE)):
-            access |= RIGHT_USER
-        vp_translate(self.vp, &request, access, gva, &found)
-        if found.status == WALK_OK:
+        if flags & TRANSLATE_IGNORE_PRIVILEGE:
+            request.no_user_fetch = request.no_user_data = False
+            request.user_keys = request.supervisor_keys = 0
+        elif flags & (TRANSLATE_SUPERVISOR | TRANSLATE_USER):
+            user = flags & TRANSLATE_USER != 0
+        else:
+            user = self.vp.cpl == 3
+        if flags & TRANSLATE_OVERRIDE_SMAP or (self.vp.rflags_system & FLAG_AC and not flags & TRANSLATE_ENFORCE_SMAP):
+            access |= ACCESS_ALIGNMENT
+        vp_translate(self.vp, &request, access | (RIGHT_USER if user else 0), gva, &found)
+        if flags & TRANSLATE_SUPERVISOR and user and found.status == WALK_OK:
+            vp_translate(self.vp, &request, access, gva, &found)        # both have to be allowed
+        if found.status == WALK_OK or self.vp.paging == PAGING_NONE:
             return 0, found.address, CACHE_WRITE_BACK, bool(found.overlay)
         if found.status == WALK_NOT_PRESENT or found.status == WALK_NOT_CANONICAL:
             return 1, 0, CACHE_WRITE_BACK, False

@@ -6,7 +6,7 @@ there; a write leaves them there, and `commit_bounce` takes them home when the i
 """
 from hvcore._native.base.status cimport REASON_MEMORY, STOP_EXIT, STOP_FAULT, STOP_NONE, STOP_STALE
 from hvcore._native.base.types cimport u32, u64, u8
-from hvcore._native.cpu.spec cimport VECTOR_GP, VECTOR_PF, VECTOR_SS
+from hvcore._native.cpu.spec cimport CR4_PGE, VECTOR_GP, VECTOR_PF, VECTOR_SS
 from hvcore._native.cpu.state cimport SLOT_RIP, vp_t
 from hvcore._native.cpu.translation cimport access_now, vp_is_canonical, vp_translate
 from hvcore._native.mem.descend cimport (
@@ -16,7 +16,7 @@ from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER_EXE
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
 from hvcore._native.mem.request cimport linear_address
 from hvcore._native.mem.second_level cimport SECOND_OVERLAY, SECOND_RIGHTS
-from hvcore._native.mem.tlb cimport empty_tag, tlb_slot
+from hvcore._native.mem.tlb cimport tlb_fill_known, tlb_fill_read, tlb_fill_write, tlb_slot
 from hvcore._native.mem.walk cimport walk_t
 from libc.string cimport memcpy, memset
 
@@ -37,6 +37,10 @@ cdef inline bint fault_address(vp_t* vp, u8 stack) noexcept nogil:
 cdef inline bint is_canonical_at(const vp_t* vp, u64 gva) noexcept nogil:
     """Whether data at `gva` has an address, LAM considered."""
     return vp_is_canonical(vp, linear_address(&vp.request, access_now(vp, 0), gva))
+
+
+cdef inline bint is_global(const vp_t* vp, const walk_t* found) noexcept nogil:
+    return vp.cr4 & CR4_PGE != 0 and found.is_global
 
 
 cdef inline bint fault_page(vp_t* vp, u64 gva, u32 error_code) noexcept nogil:
@@ -112,8 +116,7 @@ cdef inline bint read_part(vp_t* vp, u64 gva, u8* target, u32 size_bytes, u8 sta
     if found.spa == <u64>NO_MEMORY:
         gpa[0] = found.address
         return True
-    vp.tlb.read[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
-    vp.tlb.read[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
+    tlb_fill_read(vp.tlb, gva, ram_at(vp.space.ram, found.spa), found.page_shift, is_global(vp, &found))
     memcpy(target, ram_at(vp.space.ram, found.spa), size_bytes)
     return True
 
@@ -138,7 +141,7 @@ cdef inline void* read_split(vp_t* vp, u64 gva, u32 first, u32 size_bytes, u8 st
 
 cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil:
     """The out-of-line half of `readable`. NULL with vp.stop STOP_NONE: the run must be read in smaller pieces."""
-    cdef u64 slot = tlb_slot(gva), first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK)
+    cdef u64 first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK)
     cdef walk_t found
     if first < size_bytes:
         if not is_canonical_at(vp, gva + first):       # known before any page is looked at
@@ -148,8 +151,7 @@ cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexc
     if not reach(vp, gva, RIGHT_READ, size_bytes, stack, &found):
         return NULL
     if found.spa != <u64>NO_MEMORY:
-        vp.tlb.read[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
-        vp.tlb.read[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
+        tlb_fill_read(vp.tlb, gva, ram_at(vp.space.ram, found.spa), found.page_shift, is_global(vp, &found))
         return ram_at(vp.space.ram, found.spa)
     vp.stop = STOP_NONE
     if size_bytes > BOUNCE_BYTES or not read_device(vp, gva, found.address, <u8*>vp.bounce, size_bytes):
@@ -160,8 +162,8 @@ cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexc
 cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int part, u64* gpa) noexcept nogil:
     """Where a piece of one page goes: into bounce_spa[part]; the page's GPA for device memory."""
     cdef walk_t found
-    cdef u64 slot = tlb_slot(gva), page = gva & ~<u64>PAGE_OFFSET_MASK
-    if vp.tlb.known[slot].tag == page:
+    cdef u64 slot = tlb_slot(gva)
+    if vp.tlb.known[slot].tag == gva & ~<u64>PAGE_OFFSET_MASK:
         vp.bounce_spa[part] = vp.tlb.known[slot].spa | (gva & PAGE_OFFSET_MASK)
         return True
     if not reach(vp, gva, RIGHT_READ | RIGHT_WRITE, size_bytes, stack, &found):
@@ -170,13 +172,9 @@ cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int par
     if found.spa == <u64>NO_MEMORY:
         gpa[0] = found.address
         return True
-    vp.tlb.known[slot].tag = page
-    vp.tlb.known[slot].spa = found.spa & ~<u64>PAGE_OFFSET_MASK
-    # Never an older page's entry beside a new `known`: tlb_guard_frame could not find it.
-    vp.tlb.write[slot].tag = empty_tag(slot)
+    tlb_fill_known(vp.tlb, gva, found.spa, found.page_shift, is_global(vp, &found))
     if vp.space.ram.watched[found.spa >> PAGE_SHIFT] == 0:
-        vp.tlb.write[slot].tag = page
-        vp.tlb.write[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
+        tlb_fill_write(vp.tlb, gva, ram_at(vp.space.ram, found.spa))
     return True
 
 
@@ -206,7 +204,7 @@ cdef inline void undo_write(vp_t* vp) noexcept nogil:
 
 cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint update) noexcept nogil:
     """The out-of-line half of `writable`. NULL with vp.stop STOP_NONE: the run must be written in smaller pieces."""
-    cdef u64 first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK), slot = tlb_slot(gva), gpa = 0, second_gpa = 0
+    cdef u64 first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK), gpa = 0, second_gpa = 0
     cdef bint split = first < size_bytes
     if not split:
         first = size_bytes
@@ -217,8 +215,7 @@ cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint
         return NULL
     if not split and vp.bounce_spa[0] != <u64>NO_MEMORY:
         if vp.space.ram.watched[vp.bounce_spa[0] >> PAGE_SHIFT] == 0:
-            vp.tlb.write[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
-            vp.tlb.write[slot].addend = <u64>ram_at(vp.space.ram, vp.bounce_spa[0]) - gva
+            tlb_fill_write(vp.tlb, gva, ram_at(vp.space.ram, vp.bounce_spa[0]))
             return ram_at(vp.space.ram, vp.bounce_spa[0])
     vp.stop = STOP_NONE
     if size_bytes > BOUNCE_BYTES:

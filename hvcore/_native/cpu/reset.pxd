@@ -1,8 +1,8 @@
 """The state of a virtual processor after power-on and INIT (SDM 3A table 10-1; hyperv-abi 6.4)."""
 from hvcore._native.base.types cimport u64
+from hvcore._native.cpu.contexts cimport flush_translations
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, VECTOR_UD
 from hvcore._native.cpu.state cimport RDX, SLOT_COUNT, SLOT_RIP, vp_t
-from hvcore._native.cpu.translation cimport flush_translations
 from hvcore._native.irq.lapic cimport irq_set_cr8
 from libc.string cimport memset
 

@@ -12,7 +12,7 @@ from hvcore._native.mem.format cimport PagingMode
 from hvcore._native.mem.ram cimport ram_t
 from hvcore._native.mem.request cimport PAE_ENTRIES, walk_request_t
 from hvcore._native.mem.second_level cimport space_t
-from hvcore._native.mem.tlb cimport tlb_t
+from hvcore._native.mem.tlb cimport tlb_context_t, tlb_t
 
 cdef enum:
     RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15
@@ -150,7 +150,7 @@ cdef struct vp_t:
     u64 data_lookups        # TLB look-ups for data
     int stop                # why an access or a block could not be had: a Stop
     block_t* block          # the running one
-    tlb_t* tlb              # of the current privilege
+    tlb_t* tlb              # for explicit accesses now
     direct_t* direct        # of the machine
     machine_t* machine
     u64 code_gva            # page that instructions come from, and where it lies
@@ -237,7 +237,9 @@ cdef struct vp_t:
     u64 space_generation    # of the translations in the TLBs
     partition_t* partition
     irq_t* irq
-    tlb_t* tlbs             # [supervisor, user]
+    tlb_t* tlbs             # of the current PCID, by mode (mem/tlb.pxd)
+    tlb_context_t* contexts
+    u64 context_clock
     u32 index
     u32 apic_id
     u64 runtime             # ticks

@@ -1,5 +1,4 @@
-"""From control registers to walks: the paging mode, the request that every walk of a VP uses, and which of its TLBs
-is in use (SDM 3A 4.1, 4.6, 4.10).
+"""From control registers to walks: the paging mode, and the request that every walk of a VP uses (SDM 3A 4.1, 4.6).
 
 `vp.request` follows the registers: whoever writes one of them calls `refresh_request`.
 """
@@ -18,7 +17,6 @@ from hvcore._native.mem.request cimport (
     ACCESS_ALIGNMENT, ACCESS_IMPLICIT, PAE_ENTRIES, is_canonical_in, reserved_bits, split_reserved_bits,
     walk_request_t,
 )
-from hvcore._native.mem.tlb cimport tlb_flush
 from hvcore._native.mem.walk cimport walk, walk_t
 
 
@@ -54,24 +52,6 @@ cdef inline void refresh_request(vp_t* vp) noexcept nogil:
     request.reports_fetch = vp.cr4 & CR4_SMEP != 0 or (vp.efer & EFER_NXE and vp.cr4 & CR4_PAE)
     request.set_marks = True
     request.ignore_rights = False
-
-
-cdef inline void forget_code_page(vp_t* vp) noexcept nogil:
-    vp.code_gva = <u64>1 << 63      # not canonical: no address that runs lies in this page
-
-
-cdef inline void select_tlb(vp_t* vp) noexcept nogil:
-    """The TLB for explicit accesses: what it holds has been judged for the privilege level."""
-    vp.tlb = &vp.tlbs[1 if vp.cpl == 3 else 0]
-
-
-cdef inline void flush_translations(vp_t* vp) noexcept nogil:
-    """Drop every translation, and take over the registers that made them."""
-    tlb_flush(&vp.tlbs[0])
-    tlb_flush(&vp.tlbs[1])
-    refresh_request(vp)
-    select_tlb(vp)
-    forget_code_page(vp)
 
 
 cdef inline int linear_bits(const vp_t* vp) noexcept nogil:

@@ -9,9 +9,9 @@ from hvcore._native.mem.descend cimport (
 )
 from hvcore._native.mem.format cimport page_format_t
 from hvcore._native.mem.ram cimport ram_t
-from hvcore._native.mem.request cimport walk_request_t
+from hvcore._native.mem.request cimport need_t, needs_of, walk_request_t
 from hvcore._native.mem.second_level cimport SECOND_UNMAPPED, space_t
-from hvcore._native.mem.walk cimport walk, walk_t
+from hvcore._native.mem.walk cimport walk_needing, walk_t
 from cython cimport unlikely
 
 cdef enum:
@@ -68,6 +68,7 @@ cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_
     cdef const u8* accesses = batch.accesses
     cdef u64 access = batch.access, count = batch.count, i
     cdef u64 stopped = count
+    cdef need_t need = needs_of(form, &request, access)
     cdef walk_t found
     cdef ram_t ram = batch.ram[0]
     cdef space_t space
@@ -80,7 +81,8 @@ cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_
     for i in range(first, count):
         if accesses != NULL:
             access = batch.access | accesses[i]
-        walk(tables, form, &request, access, gvas[i], &found)
+            need = needs_of(form, &request, access)
+        walk_needing(tables, form, &request, access, need, gvas[i], &found)
         if unlikely(found.status != WALK_OK):
             if batch.lazy and i != batch.built_for and may_be_built(&found):
                 stopped = i

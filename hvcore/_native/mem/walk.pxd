@@ -69,15 +69,14 @@ cdef inline void walk_start(walk_t* found) noexcept nogil:
     found.address = found.spa = 0
 
 
-cdef inline WalkStatus grant(page_format_t form, const walk_request_t* request, u64 access, const descent_t* at,
-                             walk_t* found) noexcept nogil:
+cdef inline WalkStatus grant(page_format_t form, const walk_request_t* request, u64 access, need_t need,
+                             const descent_t* at, walk_t* found) noexcept nogil:
     """Whether the path allows the access."""
-    cdef need_t need = needs_of(request, access)
     cdef bint denied = False
     found.rights = path_rights(form, at.path)
     if form.levels >= 4 and request.user_keys | request.supervisor_keys:
         denied = key_denies(request, access, found.rights, at.entry)
-    if unlikely(denied or found.rights & need.examined != need.wanted):
+    if unlikely(denied or at.path & need.examined != need.wanted):
         found.error_code = fault_code(request, access, PF_PRESENT | (PF_KEY if denied else 0))
         return WALK_RIGHTS
     return WALK_OK
@@ -96,7 +95,7 @@ cdef inline void walk_fails(const walk_request_t* request, u64 access, WalkStatu
 
 
 cdef inline WalkStatus walk_judged(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
-                                   WalkStatus status, Mark mark, const descent_t* at, walk_t* found) noexcept nogil:
+                                   need_t need, WalkStatus status, Mark mark, const descent_t* at, walk_t* found) noexcept nogil:
     """What a descent means for the access: the status, and all that `found` says of it but the address."""
     found.references = at.references
     if mark == MARK_NONE:
@@ -106,13 +105,13 @@ cdef inline WalkStatus walk_judged(tables_t tables, page_format_t form, const wa
             found.nested_access = RIGHT_READ | RIGHT_WRITE if mark != MARK_NONE else table_access(tables)
         walk_fails(request, access, status, at, found)
         return status
-    status = grant(form, request, access, at, found)
+    status = grant(form, request, access, need, at, found)
     found.status = status
     return status
 
 
 cdef inline WalkStatus walk_mark(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
-                                 u64 table, u64 gva, descent_t* at, walk_t* found) noexcept nogil:
+                                 need_t need, u64 table, u64 gva, descent_t* at, walk_t* found) noexcept nogil:
     """Set the marks of an access that was granted. What changes meanwhile is walked and judged anew."""
     cdef WalkStatus status
     cdef Mark wanted = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED, mark = wanted
@@ -121,14 +120,14 @@ cdef inline WalkStatus walk_mark(tables_t tables, page_format_t form, const walk
         if status == WALK_CHANGED:
             mark = MARK_NONE
             continue
-        status = walk_judged(tables, form, request, access, status, mark, at, found)
+        status = walk_judged(tables, form, request, access, need, status, mark, at, found)
         if status != WALK_OK or mark == wanted:
             return status
         mark = wanted
 
 
 cdef inline WalkStatus walk_tables(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
-                                   u64 gva, walk_t* found) noexcept nogil:
+                                   need_t need, u64 gva, walk_t* found) noexcept nogil:
     """The first level: `found.address`, rights and marks."""
     cdef descent_t at
     cdef WalkStatus status
@@ -141,9 +140,9 @@ cdef inline WalkStatus walk_tables(tables_t tables, page_format_t form, const wa
             return found.status
     table &= <u32>0xFFFFF000 if form.entry_shift == 2 else <u64>0x000FFFFFFFFFF000
     status = descend(tables, form, table, request.reserved, request.split_reserved, gva, request.set_marks, &at)
-    status = walk_judged(tables, form, request, access, status, MARK_NONE, &at, found)
+    status = walk_judged(tables, form, request, access, need, status, MARK_NONE, &at, found)
     if unlikely(status == WALK_OK and request.set_marks and lacks_marks(form, &at, access)):
-        status = walk_mark(tables, form, request, access, table, gva, &at, found)
+        status = walk_mark(tables, form, request, access, need, table, gva, &at, found)
     if unlikely(status != WALK_OK):
         return status
     found.page_shift = at.shift
@@ -157,6 +156,12 @@ cdef inline void walk(tables_t tables, page_format_t form, const walk_request_t*
                       walk_t* found) noexcept nogil:
     """Translate `gva` for `access` (see request.pxd). `tables` says where tables and result lie: system memory, or
     the GPA space of a partition."""
+    walk_needing(tables, form, request, access, needs_of(form, request, access), gva, found)
+
+
+cdef inline void walk_needing(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
+                              need_t need, u64 gva, walk_t* found) noexcept nogil:
+    """`walk` for those who know the access before the address: `need` is that of `access`."""
     cdef second_level_t where
     walk_start(found)
     gva = linear_address(request, access, gva)
@@ -165,7 +170,7 @@ cdef inline void walk(tables_t tables, page_format_t form, const walk_request_t*
         return
     if form.levels == 0:
         found.address = gva
-    elif walk_tables(tables, form, request, access, gva, found) != WALK_OK:
+    elif walk_tables(tables, form, request, access, need, gva, found) != WALK_OK:
         return
     if tables_t is space_p:
         found.nested_access = nested_access(access, found.rights)

@@ -1,6 +1,7 @@
 """Control and debug registers: what may be written, and what a write entails (SDM 3A 2.5, 17.2)."""
 from hvcore._native.base.status cimport STOP_NONE
 from hvcore._native.base.types cimport u32, u64, u8
+from hvcore._native.cpu.contexts cimport flush_translations, switch_address_space
 from hvcore._native.cpu.dispatch cimport raise_error, raise_fault, stop_after
 from hvcore._native.cpu.operand cimport register_set
 from hvcore._native.cpu.spec cimport (
@@ -10,7 +11,6 @@ from hvcore._native.cpu.spec cimport (
     VECTOR_NM, VECTOR_UD,
 )
 from hvcore._native.cpu.state cimport op_t, vp_t
-from hvcore._native.cpu.translation cimport flush_translations
 from hvcore._native.irq.lapic cimport irq_cr8, irq_set_cr8
 
 cdef enum:
@@ -61,7 +61,7 @@ cdef inline bint write_cr3(vp_t* vp, u64 value) noexcept nogil:
     if not cr3_is_valid(vp, value, vp.cr4 & CR4_PCIDE != 0):
         return False
     vp.cr3 = value & ~<u64>CR3_KEEP
-    flush_translations(vp)
+    switch_address_space(vp, value & CR3_KEEP != 0)
     return True
 
 
