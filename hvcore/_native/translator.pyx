@@ -10,13 +10,13 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.cpu.spec cimport FLAG_AC
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.cpu.translation cimport refresh_request
-from hvcore._native.mem.batch cimport batch_t, translate_each
+from hvcore._native.mem.batch cimport batch_t, is_plain, translate_each
 from hvcore._native.mem.builder cimport BUILD_DONE, build_at
 from hvcore._native.mem.descend cimport (
     WALK_NESTED, WALK_NOT_PRESENT, WALK_TABLE, memory_p, space_p, space_translate,
 )
 from hvcore._native.mem.format cimport (
-    PAGING_4LEVEL, PAGING_5LEVEL, PAGING_PAE, RIGHT_READ, RIGHT_USER, PagingMode, paging_format,
+    PAGING_4LEVEL, PAGING_PAE, RIGHT_READ, RIGHT_USER, PagingMode, paging_format,
 )
 from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE, ram_at
 from hvcore._native.mem.request cimport ACCESS_ALIGNMENT, ACCESS_IMPLICIT, PAE_ENTRIES
@@ -35,22 +35,15 @@ cdef enum:
 
 
 cdef u64 translate_from(const batch_t* batch, PagingMode mode, bint all_columns, u64 first) noexcept nogil:
-    """`translate_each` for the format of `mode`: long mode has copies of its own."""
+    """`translate_each` for the format of `mode`. What is most common has code of its own, all other cases share."""
+    cdef bint common = mode == PAGING_4LEVEL and not all_columns
     if batch.space == NULL:
-        if mode == PAGING_4LEVEL:
-            if not all_columns:
-                return translate_each(<memory_p>batch.ram, paging_format(PAGING_4LEVEL), batch, False, first)
-            return translate_each(<memory_p>batch.ram, paging_format(PAGING_4LEVEL), batch, True, first)
-        if mode == PAGING_5LEVEL:
-            return translate_each(<memory_p>batch.ram, paging_format(PAGING_5LEVEL), batch, all_columns, first)
-        return translate_each(<memory_p>batch.ram, paging_format(mode), batch, all_columns, first)
-    if mode == PAGING_4LEVEL:
-        if not all_columns:
-            return translate_each(<space_p>batch.space, paging_format(PAGING_4LEVEL), batch, False, first)
-        return translate_each(<space_p>batch.space, paging_format(PAGING_4LEVEL), batch, True, first)
-    if mode == PAGING_5LEVEL:
-        return translate_each(<space_p>batch.space, paging_format(PAGING_5LEVEL), batch, all_columns, first)
-    return translate_each(<space_p>batch.space, paging_format(mode), batch, all_columns, first)
+        if common:
+            return translate_each(<memory_p>batch.ram, paging_format(PAGING_4LEVEL), batch, True, False, first)
+        return translate_each(<memory_p>batch.ram, paging_format(mode), batch, True, all_columns, first)
+    if common and is_plain(batch.space):
+        return translate_each(<space_p>batch.space, paging_format(PAGING_4LEVEL), batch, True, False, first)
+    return translate_each(<space_p>batch.space, paging_format(mode), batch, False, all_columns, first)
 
 
 cdef void vp_translate_for(const batch_t* batch, PagingMode mode, u64 gva, walk_t* found) noexcept nogil:

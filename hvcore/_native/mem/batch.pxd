@@ -59,9 +59,16 @@ cdef inline bint may_be_built(const walk_t* found) noexcept nogil:
         (found.status == WALK_TABLE or found.status == WALK_NESTED) and found.nested_status == SECOND_UNMAPPED)
 
 
-cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_t* batch, bint all_columns,
-                               u64 first) noexcept nogil:
-    """Translate the elements from `first`; the element at which a table may have to be built first, or `count`."""
+cdef inline bint is_plain(const space_t* space) noexcept nogil:
+    """The second level that most have: four levels, no overlays, no marks, one execute right."""
+    return space.levels == 4 and not (space.overlay_count or space.marks or space.mode_based_execute)
+
+
+cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_t* batch, bint plain,
+                               bint all_columns, u64 first) noexcept nogil:
+    """Translate the elements from `first`; the element at which a table may have to be built first, or `count`.
+
+    `plain`, a constant: the second level `is_plain`."""
     cdef walk_request_t request = batch.request         # copies, because stores to a column might change the originals
     cdef columns_t out = batch.out
     cdef const u64* gvas = batch.gvas
@@ -75,6 +82,8 @@ cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_
     if tables_t is space_p:
         space = tables[0]
         space.ram = &ram
+        if plain:
+            space.levels, space.overlay_count, space.marks, space.mode_based_execute = 4, 0, False, False
         tables = &space
     else:
         tables = &ram
