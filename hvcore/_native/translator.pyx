@@ -13,14 +13,14 @@ from hvcore._native.cpu.translation cimport refresh_request
 from hvcore._native.mem.batch cimport batch_t, is_plain, translate_each
 from hvcore._native.mem.builder cimport BUILD_DONE, build_at
 from hvcore._native.mem.descend cimport (
-    WALK_NESTED, WALK_NOT_PRESENT, WALK_TABLE, memory_p, space_p, space_translate,
+    WALK_NESTED, WALK_NOT_PRESENT, WALK_TABLE, cached_p, memory_p, space_p, space_translate,
 )
 from hvcore._native.mem.format cimport (
     PAGING_4LEVEL, PAGING_PAE, RIGHT_READ, RIGHT_USER, PagingMode, paging_format,
 )
 from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE, ram_at
 from hvcore._native.mem.request cimport ACCESS_ALIGNMENT, ACCESS_IMPLICIT, PAE_ENTRIES
-from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_UNMAPPED, second_level_t
+from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_UNMAPPED, nested_entry_t, second_level_t
 from hvcore._native.mem.walk cimport walk, walk_t
 from hvcore._native.space cimport GpaSpace, SystemMemory
 from hvcore._native.table_builder cimport TableBuilder
@@ -41,6 +41,10 @@ cdef u64 translate_from(const batch_t* batch, PagingMode mode, bint all_columns,
         if common:
             return translate_each(<memory_p>batch.ram, paging_format(PAGING_4LEVEL), batch, True, False, first)
         return translate_each(<memory_p>batch.ram, paging_format(mode), batch, True, all_columns, first)
+    if batch.cached.entries != NULL:
+        if common and is_plain(batch.space):
+            return translate_each(<cached_p>&batch.cached, paging_format(PAGING_4LEVEL), batch, True, False, first)
+        return translate_each(<cached_p>&batch.cached, paging_format(mode), batch, False, all_columns, first)
     if common and is_plain(batch.space):
         return translate_each(<space_p>batch.space, paging_format(PAGING_4LEVEL), batch, True, False, first)
     return translate_each(<space_p>batch.space, paging_format(mode), batch, False, all_columns, first)
@@ -235,7 +239,7 @@ cdef class TableTranslator:
         return 0
 
     def translate(self, const u64[::1] gvas not None, const u8[::1] accesses, *, u8 access=RIGHT_READ,
-                  int privilege=PRIVILEGE_OF_STATE, bint set_marks=False, u64[::1] gpa=None, u64[::1] spa=None,
+                  int privilege=PRIVILEGE_OF_STATE, bint set_marks=False, u64 nested_cache=0, u64[::1] gpa=None, u64[::1] spa=None,
                   u8[::1] page_shift=None, u8[::1] nested_page_shift=None, u8[::1] status=None,
                   u8[::1] error_code=None, u8[::1] references=None, u8[::1] nested_references=None):
         """Translate each of `gvas` into the columns that are given, arrays of the same length.
@@ -265,4 +269,12 @@ cdef class TableTranslator:
         lean = (spa is not None and status is not None and references is not None
                 and (nested_references is not None or self.space == NULL)
                 and gpa is None and page_shift is None and nested_page_shift is None and error_code is None)
-        self.run_batch(&batch, not lean)
+        if nested_cache and self.space != NULL:
+            batch.cached.mask = nested_cache - 1
+            batch.cached.entries = <nested_entry_t*>calloc(nested_cache, sizeof(nested_entry_t))
+            if batch.cached.entries == NULL:
+                raise MemoryError(f"the host has no memory for nested_cache of {nested_cache} entries")
+        try:
+            self.run_batch(&batch, not lean)
+        finally:
+            free(batch.cached.entries)

@@ -104,6 +104,7 @@ class Translator:
             access=bits,
             privilege=as_privilege(privilege),
             set_marks=set_marks,
+            nested_cache=nested_cache,
             **{name: column.reshape(-1) for name, column in found.items()},
         )
         return Translations(found)

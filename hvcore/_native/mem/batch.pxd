@@ -5,12 +5,12 @@ columns that are asked for most (SPA, status, references) cost no tests.
 """
 from hvcore._native.base.types cimport u8, u64
 from hvcore._native.mem.descend cimport (
-    WALK_BEYOND, WALK_NESTED, WALK_NOT_PRESENT, WALK_OK, WALK_TABLE, space_p, tables_t,
+    WALK_BEYOND, WALK_NESTED, WALK_NOT_PRESENT, WALK_OK, WALK_TABLE, memory_p, space_p, tables_t,
 )
 from hvcore._native.mem.format cimport page_format_t
 from hvcore._native.mem.ram cimport ram_t
 from hvcore._native.mem.request cimport need_t, needs_of, walk_request_t
-from hvcore._native.mem.second_level cimport SECOND_UNMAPPED, space_t
+from hvcore._native.mem.second_level cimport SECOND_UNMAPPED, cached_space_t, space_t
 from hvcore._native.mem.walk cimport walk_needing, walk_t
 from cython cimport unlikely
 
@@ -36,6 +36,7 @@ cdef struct batch_t:
     walk_request_t request
     ram_t* ram
     space_t* space          # NULL: GPAs are SPAs
+    cached_space_t cached   # entries NULL: without a cache
     const u64* gvas
     const u8* accesses      # of each element; NULL: `access` for all
     u64 access              # ored into each
@@ -79,14 +80,20 @@ cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_
     cdef walk_t found
     cdef ram_t ram = batch.ram[0]
     cdef space_t space
-    if tables_t is space_p:
-        space = tables[0]
+    cdef cached_space_t cached
+    if tables_t is not memory_p:
+        space = batch.space[0]
         space.ram = &ram
         if plain:
             space.levels, space.overlay_count, space.marks, space.mode_based_execute = 4, 0, False, False
+    if tables_t is memory_p:
+        tables = &ram
+    elif tables_t is space_p:
         tables = &space
     else:
-        tables = &ram
+        cached = batch.cached
+        cached.space = &space
+        tables = &cached
     for i in range(first, count):
         if accesses != NULL:
             access = batch.access | accesses[i]
@@ -101,7 +108,7 @@ cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_
             out.spa[i] = found.spa
             out.status[i] = outcome(&found)
             out.references[i] = found.references
-            if tables_t is space_p:
+            if tables_t is not memory_p:
                 out.nested_references[i] = found.nested_references
             continue
         if out.gpa != NULL:

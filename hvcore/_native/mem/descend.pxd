@@ -7,22 +7,24 @@ never read, and no descent is longer than its format has levels.
 from hvcore._native.base.atomic cimport swap_u32, swap_u64
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.mem.format cimport (
-    ENTRY_ADDRESS, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, second_level_format,
+    ENTRY_ADDRESS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, second_level_format,
 )
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, ram_at, ram_t, ram_written
 from hvcore._native.mem.second_level cimport (
-    SECOND_MISCONFIGURED, SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, SECOND_UNMAPPED, overlay_t, second_level_t,
-    space_t, table_access,
+    NESTED_OVERLAY, NESTED_SHIFT, SECOND_MISCONFIGURED, SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, SECOND_UNMAPPED,
+    cached_space_t, nested_entry_t, overlay_t, second_level_t, space_t, table_access,
 )
-from cython cimport unlikely
+from cython cimport likely, unlikely
 
 ctypedef ram_t* memory_p
 ctypedef space_t* space_p
+ctypedef cached_space_t* cached_p
 
 # Where tables lie: in system memory, or in the GPA space of a partition.
 ctypedef fused tables_t:
     memory_p
     space_p
+    cached_p
 
 cdef enum WalkStatus:
     WALK_OK
@@ -102,6 +104,46 @@ cdef inline bint lacks_marks(page_format_t form, const descent_t* at, u64 access
     return form.accessed and not (at.path & form.accessed and (not access & RIGHT_WRITE or at.entry & form.dirty))
 
 
+cdef inline space_t* space_of(tables_t tables) noexcept nogil:
+    """The GPA space of tables that lie in one."""
+    if tables_t is space_p:
+        return tables
+    elif tables_t is cached_p:
+        return tables.space
+    else:
+        return NULL
+
+
+cdef inline second_level_t place_in(tables_t tables, u64 gpa, u8 access, bint set_marks) noexcept nogil:
+    """Where a GPA of these tables lies."""
+    if tables_t is cached_p:
+        return cached_translate(tables, gpa, access, set_marks)
+    else:
+        return space_translate(space_of(tables), gpa, access, set_marks)
+
+
+cdef inline second_level_t cached_translate(cached_space_t* cached, u64 gpa, u8 access, bint set_marks) noexcept nogil:
+    """`space_translate` by way of a cache, which is right as long as no second-level entry that it has seen changes."""
+    cdef nested_entry_t* entry = &cached.entries[(gpa >> PAGE_SHIFT) & cached.mask]
+    cdef second_level_t found
+    if likely(entry.tag == gpa | PAGE_OFFSET_MASK and entry.found & access == access):
+        found.status = SECOND_OK
+        found.rights = <u8>entry.found & RIGHT_ALL
+        found.page_shift = <u8>(entry.found >> NESTED_SHIFT) & 63
+        found.references = 0
+        found.overlay = entry.found & NESTED_OVERLAY != 0
+        found.spa = (entry.found & ENTRY_ADDRESS) | (gpa & PAGE_OFFSET_MASK)
+        return found
+    found = space_translate(cached.space, gpa, access, set_marks)
+    if likely(found.status == SECOND_OK):
+        entry.tag = gpa | PAGE_OFFSET_MASK
+        entry.found = ((found.spa & ENTRY_ADDRESS) | found.rights | <u64>found.page_shift << NESTED_SHIFT
+                       | (NESTED_OVERLAY if found.overlay else 0))
+        if set_marks and cached.space.marks and not access & RIGHT_WRITE:
+            entry.found &= ~<u64>RIGHT_WRITE        # the first write has a dirty bit to set
+    return found
+
+
 cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level, u64 table, u64 reserved,
                                    u64 split_reserved, u64 address, Mark mark, bint set_nested_marks,
                                    descent_t* at) noexcept nogil:
@@ -112,9 +154,9 @@ cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level
     cdef bint leaf
     at.shift = shift
     at.slot = spa = table + (((address >> shift) & ((1 << form.index_bits) - 1)) << form.entry_shift)
-    if tables_t is space_p:
-        ram = tables.ram
-        at.where = space_translate(tables, spa, table_access(tables), set_nested_marks)
+    if tables_t is not memory_p:
+        ram = space_of(tables).ram
+        at.where = place_in(tables, spa, table_access(space_of(tables)), set_nested_marks)
         at.nested_references += at.where.references
         if unlikely(at.where.status != SECOND_OK):
             at.references = form.levels - level
@@ -136,8 +178,8 @@ cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level
     if mark != MARK_NONE:
         marks = form.accessed | (form.dirty if leaf and mark == MARK_DIRTY else 0)
         if marks & ~entry:
-            if tables_t is space_p:
-                at.where = space_translate(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
+            if tables_t is not memory_p:
+                at.where = place_in(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
                 if at.where.status != SECOND_OK:
                     return WALK_TABLE
             if not mark_entry(ram, form, spa, entry, marks):

@@ -12,7 +12,7 @@ from hvcore._native.mem.descend cimport (
     MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_NESTED, WALK_NOT_CANONICAL,
     WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descend, descend_marking,
     descent_t,
-    lacks_marks, memory_p, page_address, space_p, space_translate, tables_t,
+    lacks_marks, memory_p, page_address, place_in, space_of, tables_t,
 )
 from hvcore._native.mem.format cimport (
     RIGHT_ALL, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_USER_EXECUTE, RIGHT_WRITE, page_format_t, path_rights,
@@ -101,8 +101,8 @@ cdef inline WalkStatus walk_judged(tables_t tables, page_format_t form, const wa
     if mark == MARK_NONE:
         found.nested_references = <u8>at.nested_references
     if unlikely(status != WALK_OK):
-        if tables_t is space_p:
-            found.nested_access = RIGHT_READ | RIGHT_WRITE if mark != MARK_NONE else table_access(tables)
+        if tables_t is not memory_p:
+            found.nested_access = RIGHT_READ | RIGHT_WRITE if mark != MARK_NONE else table_access(space_of(tables))
         walk_fails(request, access, status, at, found)
         return status
     status = grant(form, request, access, need, at, found)
@@ -172,9 +172,9 @@ cdef inline void walk_needing(tables_t tables, page_format_t form, const walk_re
         found.address = gva
     elif walk_tables(tables, form, request, access, need, gva, found) != WALK_OK:
         return
-    if tables_t is space_p:
+    if tables_t is not memory_p:
         found.nested_access = nested_access(access, found.rights)
-        where = space_translate(tables, found.address, found.nested_access, request.set_marks)
+        where = place_in(tables, found.address, found.nested_access, request.set_marks)
         found.nested_references += where.references
         found.nested_status = where.status
         found.nested_page_shift = where.page_shift
