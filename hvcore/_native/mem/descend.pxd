@@ -72,7 +72,11 @@ cdef inline bint mark_entry(ram_t* ram, page_format_t form, u64 spa, u64 entry, 
 
 
 cdef inline bint maps_page(page_format_t form, u8 shift, u64 entry) noexcept nogil:
-    return shift == PAGE_SHIFT or (entry & form.large and form.large_shifts >> shift & 1)
+    if shift == PAGE_SHIFT:
+        return True
+    if unlikely(entry & form.large):
+        return form.large_shifts >> shift & 1
+    return False
 
 
 cdef inline u64 forbidden_bits(page_format_t form, bint leaf, u8 shift, u64 split_reserved) noexcept nogil:
@@ -86,9 +90,12 @@ cdef inline u64 forbidden_bits(page_format_t form, bint leaf, u8 shift, u64 spli
     return ((<u64>1 << shift) - 1) & ~<u64>(2 * PAGE_OFFSET_MASK + 1)
 
 
-cdef inline bint is_malformed(page_format_t form, bint leaf, u64 entry) noexcept nogil:
-    """Second level: writable without being readable, or of a memory type that does not exist (SDM 3C 29.3.3.1)."""
-    return form.is_second_level and (entry & 3 == 2 or (leaf and form.types_reserved >> ((entry >> 3) & 7) & 1))
+cdef inline bint is_usable(page_format_t form, u64 entry) noexcept nogil:
+    """Present, and at the second level not writable without being readable (SDM 3C 29.3.3.1)."""
+    if form.is_second_level:
+        # By its low three bits X, W, R: 1, 3, 4, 5 and 7; 0 too if another bit makes it present.
+        return 0xBA >> (entry & 7) & 1 or (entry & 7 == 0 and entry & form.present)
+    return entry & form.present
 
 
 cdef inline u64 page_address(page_format_t form, u8 shift, u64 entry, u64 address) noexcept nogil:
@@ -112,14 +119,6 @@ cdef inline space_t* space_of(tables_t tables) noexcept nogil:
         return tables.space
     else:
         return NULL
-
-
-cdef inline second_level_t place_in(tables_t tables, u64 gpa, u8 access, bint set_marks) noexcept nogil:
-    """Where a GPA of these tables lies."""
-    if tables_t is cached_p:
-        return cached_translate(tables, gpa, access, set_marks)
-    else:
-        return space_translate(space_of(tables), gpa, access, set_marks)
 
 
 cdef inline second_level_t cached_translate(cached_space_t* cached, u64 gpa, u8 access, bint set_marks) noexcept nogil:
@@ -156,7 +155,10 @@ cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level
     at.slot = spa = table + (((address >> shift) & ((1 << form.index_bits) - 1)) << form.entry_shift)
     if tables_t is not memory_p:
         ram = space_of(tables).ram
-        at.where = place_in(tables, spa, table_access(space_of(tables)), set_nested_marks)
+        if tables_t is cached_p:
+            at.where = cached_translate(tables, spa, table_access(tables.space), set_nested_marks)
+        else:
+            at.where = space_translate(tables, spa, table_access(tables), set_nested_marks)
         at.nested_references += at.where.references
         if unlikely(at.where.status != SECOND_OK):
             at.references = form.levels - level
@@ -169,17 +171,17 @@ cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level
             return WALK_BEYOND
     at.references = form.levels - level + 1
     at.entry = entry = load_entry(ram, form, spa)
-    if unlikely(not entry & form.present):
-        return WALK_NOT_PRESENT
+    if unlikely(not is_usable(form, entry)):
+        return WALK_RESERVED if entry & form.present else WALK_NOT_PRESENT
     leaf = maps_page(form, shift, entry)
     if unlikely(entry & (reserved | forbidden_bits(form, leaf, shift, split_reserved))
-                or is_malformed(form, leaf, entry)):
+                or (leaf and form.types_reserved >> ((entry >> 3) & 7) & 1)):
         return WALK_RESERVED
     if mark != MARK_NONE:
         marks = form.accessed | (form.dirty if leaf and mark == MARK_DIRTY else 0)
         if marks & ~entry:
             if tables_t is not memory_p:
-                at.where = place_in(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
+                at.where = space_translate(space_of(tables), at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
                 if at.where.status != SECOND_OK:
                     return WALK_TABLE
             if not mark_entry(ram, form, spa, entry, marks):

@@ -12,7 +12,7 @@ from hvcore._native.mem.descend cimport (
     MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_NESTED, WALK_NOT_CANONICAL,
     WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descend, descend_marking,
     descent_t,
-    lacks_marks, memory_p, page_address, place_in, space_of, tables_t,
+    lacks_marks, cached_p, cached_translate, memory_p, page_address, space_of, space_translate, tables_t,
 )
 from hvcore._native.mem.format cimport (
     RIGHT_ALL, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_USER_EXECUTE, RIGHT_WRITE, page_format_t, path_rights,
@@ -174,7 +174,10 @@ cdef inline void walk_needing(tables_t tables, page_format_t form, const walk_re
         return
     if tables_t is not memory_p:
         found.nested_access = nested_access(access, found.rights)
-        where = place_in(tables, found.address, found.nested_access, request.set_marks)
+        if tables_t is cached_p:
+            where = cached_translate(tables, found.address, found.nested_access, request.set_marks)
+        else:
+            where = space_translate(tables, found.address, found.nested_access, request.set_marks)
         found.nested_references += where.references
         found.nested_status = where.status
         found.nested_page_shift = where.page_shift
