@@ -162,16 +162,27 @@ cdef inline void walk(tables_t tables, page_format_t form, const walk_request_t*
 cdef inline void walk_needing(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
                               need_t need, u64 gva, walk_t* found) noexcept nogil:
     """`walk` for those who know the access before the address: `need` is that of `access`."""
-    cdef second_level_t where
+    if walk_to_gpa(tables, form, request, access, need, gva, found):
+        walk_to_spa(tables, request, access, found)
+
+
+cdef inline bint walk_to_gpa(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
+                             need_t need, u64 gva, walk_t* found) noexcept nogil:
+    """The first half: `found.address`, or False with everything said."""
     walk_start(found)
     gva = linear_address(request, access, gva)
     if unlikely(not is_canonical_in(gva, form.linear_bits)):
         found.status = WALK_NOT_CANONICAL
-        return
+        return False
     if form.levels == 0:
         found.address = gva
-    elif walk_tables(tables, form, request, access, need, gva, found) != WALK_OK:
-        return
+        return True
+    return walk_tables(tables, form, request, access, need, gva, found) == WALK_OK
+
+
+cdef inline void walk_to_spa(tables_t tables, const walk_request_t* request, u64 access, walk_t* found) noexcept nogil:
+    """The second half, from `found.address` on."""
+    cdef second_level_t where
     if tables_t is not memory_p:
         found.nested_access = nested_access(access, found.rights)
         if tables_t is cached_p:
