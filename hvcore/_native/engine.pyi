@@ -47,6 +47,24 @@ class InterceptRecord(NamedTuple):
     software: bool
     parameter: int
 
+class Walk(NamedTuple):
+    """Everything about one walk: see mem/walk.pxd for the numbers."""
+    status: int
+    nested_status: int
+    error_code: int
+    address: int
+    spa: int
+    page_shift: int
+    nested_page_shift: int
+    references: int
+    nested_references: int
+    rights: int
+    nested_rights: int
+    nested_access: int
+    key: int
+    is_global: bool
+    overlay: bool
+
 @final
 class PartitionCore:
     """What the processors of one partition share. The Python Partition keeps it up to date."""
@@ -188,6 +206,7 @@ class VirtualProcessor(RegisterFile):
     def instruction_bytes(self) -> bytes: ...
     def translate_one(self, gva: int, flags: int) -> tuple[int, int, int, bool]: ...
     def walk(self, gva: int, access: int = 1) -> tuple[int, int, int, int, int, int, int]: ...
+    def probe(self, gva: int, access: int = 1, *, set_marks: bool = False) -> Walk: ...
     def read_gpa(self, gpa: int, n: int) -> bytes | None: ...
     def write_gpa(self, gpa: int, data: bytes) -> bool: ...
     def assert_init(self) -> None: ...

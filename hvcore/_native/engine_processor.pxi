@@ -4,6 +4,10 @@ InterceptRecord = namedtuple("InterceptRecord", (
     "message_type", "instruction_length", "instruction_bytes", "access", "gpa", "gva", "gva_valid", "port", "size",
     "value", "string", "rep", "msr", "defaults", "vector", "error_code", "software", "parameter"))
 
+Walk = namedtuple("Walk", (
+    "status", "nested_status", "error_code", "address", "spa", "page_shift", "nested_page_shift", "references",
+    "nested_references", "rights", "nested_rights", "nested_access", "key", "is_global", "overlay"))
+
 REASON_NAMES = {REASON_IO_PORT: "io_port", REASON_MEMORY: "memory", REASON_MSR: "msr", REASON_CPUID: "cpuid",
                 REASON_HYPERCALL: "hypercall", REASON_EXCEPTION: "exception", REASON_TRIPLE_FAULT: "triple_fault",
                 REASON_UNSUPPORTED: "unsupported"}
@@ -214,6 +218,25 @@ cdef class VirtualProcessor(RegisterFile):
         vp_walk(self.vp, gva, access, &found)
         return (<int>found.status, found.address, found.spa, found.page_shift, found.nested_page_shift,
                 found.references, found.nested_references)
+
+    def probe(self, u64 gva, u64 access=RIGHT_READ, *, bint set_marks=False):
+        """One walk with all that it found out, in the paging mode that the registers say; nothing is counted.
+
+        Parameters
+        ----------
+        access : int
+            1 read, 2 write, 4 execute; 8 a user-mode access, 32 an implicit one, 64 with EFLAGS.AC. Not the VP's own.
+        set_marks : bool
+            Set accessed and dirty bits, as an access would.
+        """
+        cdef walk_request_t request = self.vp.request
+        cdef walk_t found
+        request.set_marks = set_marks
+        vp_translate(self.vp, &request, access, gva, &found)
+        return Walk(
+            <int>found.status, <int>found.nested_status, found.error_code, found.address, found.spa, found.page_shift,
+            found.nested_page_shift, found.references, found.nested_references, found.rights, found.nested_rights,
+            found.nested_access, found.key, bool(found.is_global), bool(found.overlay))
 
     cdef u64 spa_of(self, u64 gpa, u8 right) except? 0:
         cdef second_level_t found = space_translate(self.vp.space, gpa, right, False)

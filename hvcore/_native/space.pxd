@@ -26,4 +26,5 @@ cdef class GpaSpace:
     cdef readonly PagePool pool
     cdef readonly int gpa_bits
     cdef SystemMemory memory
-    cdef int check_range(self, u64 gpn, u64 count, bint large) except -1
+    cdef int level_of(self, u64 gpn, u64 count, bint large, bint huge) except -1
+    cdef u64 known_rights(self, int rights) noexcept

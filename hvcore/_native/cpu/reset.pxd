@@ -43,7 +43,6 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.cr0 = RESET_CR0
     vp.cr2 = vp.cr3 = vp.cr4 = vp.efer = 0
     vp.pkru = vp.pkrs = 0
-    memset(vp.pdptes, 0, sizeof(vp.pdptes))
     irq_set_cr8(vp.irq, 0)
     memset(vp.dr, 0, sizeof(vp.dr))
     vp.dr[6] = <u64>RESET_DR6

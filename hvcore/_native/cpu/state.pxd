@@ -10,7 +10,7 @@ from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.state cimport irq_t
 from hvcore._native.mem.format cimport PagingMode
 from hvcore._native.mem.ram cimport ram_t
-from hvcore._native.mem.request cimport PAE_ENTRIES, walk_request_t
+from hvcore._native.mem.request cimport walk_request_t
 from hvcore._native.mem.second_level cimport space_t
 from hvcore._native.mem.tlb cimport tlb_context_t, tlb_t
 
@@ -187,7 +187,6 @@ cdef struct vp_t:
     u64 cr3
     u64 cr4
     u64 efer
-    u64[PAE_ENTRIES] pdptes # loaded with CR3 by PAE paging
     u32 pkru
     u32 pkrs
     PagingMode paging       # these registers as walks want them: cpu/translation.pxd

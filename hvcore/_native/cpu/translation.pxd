@@ -8,16 +8,21 @@ from hvcore._native.cpu.spec cimport (
     CR4_SMEP, EFER_LMA, EFER_NXE, FLAG_AC,
 )
 from hvcore._native.cpu.state cimport vp_t
-from hvcore._native.mem.descend cimport space_p
+from hvcore._native.mem.descend cimport space_p, space_translate
 from hvcore._native.mem.format cimport (
-    PAGING_32BIT, PAGING_32BIT_PSE, PAGING_4LEVEL, PAGING_5LEVEL, PAGING_NONE, PAGING_PAE, PagingMode, RIGHT_USER,
-    paging_format,
+    PAGING_32BIT, PAGING_32BIT_PSE, PAGING_4LEVEL, PAGING_5LEVEL, PAGING_NONE, PAGING_PAE, PagingMode, RIGHT_READ,
+    RIGHT_USER, paging_format,
 )
+from hvcore._native.mem.ram cimport ram_at
 from hvcore._native.mem.request cimport (
     ACCESS_ALIGNMENT, ACCESS_IMPLICIT, PAE_ENTRIES, is_canonical_in, reserved_bits, split_reserved_bits,
     walk_request_t,
 )
+from hvcore._native.mem.second_level cimport SECOND_OK, second_level_t
 from hvcore._native.mem.walk cimport walk, walk_t
+
+cdef enum:
+    PDPT_ADDRESS = 0xFFFFFFE0
 
 
 cdef inline PagingMode paging_mode(u64 cr0, u64 cr4, u64 efer) noexcept nogil:
@@ -30,16 +35,24 @@ cdef inline PagingMode paging_mode(u64 cr0, u64 cr4, u64 efer) noexcept nogil:
     return PAGING_5LEVEL if cr4 & CR4_LA57 else PAGING_4LEVEL
 
 
+cdef inline void load_pdptes(vp_t* vp) noexcept nogil:
+    """PAE paging: the four entries that CR3 names become registers (SDM 3A 4.4.1). What cannot be read is not
+    present; a guest whose CR3 does that does not run yet."""
+    cdef second_level_t where = space_translate(vp.space, vp.cr3 & PDPT_ADDRESS, RIGHT_READ, False)
+    cdef int i
+    for i in range(PAE_ENTRIES):
+        vp.request.pdptes[i] = (<u64*>ram_at(vp.space.ram, where.spa))[i] if where.status == SECOND_OK else 0
+
+
 cdef inline void refresh_request(vp_t* vp) noexcept nogil:
     """Take over CR0, CR3, CR4, EFER, PKRU and IA32_PKRS."""
     cdef walk_request_t* request = &vp.request
     cdef bint is_long
-    cdef int i
     vp.paging = paging_mode(vp.cr0, vp.cr4, vp.efer)
     is_long = vp.paging == PAGING_4LEVEL or vp.paging == PAGING_5LEVEL
     request.root = vp.cr3
-    for i in range(PAE_ENTRIES):
-        request.pdptes[i] = vp.pdptes[i]
+    if vp.paging == PAGING_PAE:
+        load_pdptes(vp)
     request.reserved = reserved_bits(vp.paging, vp.partition.physical_bits, vp.efer & EFER_NXE != 0)
     request.split_reserved = split_reserved_bits(vp.partition.physical_bits)
     request.user_keys = vp.pkru if is_long and vp.cr4 & CR4_PKE else 0

@@ -97,8 +97,8 @@ cdef inline void walk_fails(const walk_request_t* request, u64 access, WalkStatu
 cdef inline WalkStatus walk_judged(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
                                    need_t need, WalkStatus status, Mark mark, const descent_t* at, walk_t* found) noexcept nogil:
     """What a descent means for the access: the status, and all that `found` says of it but the address."""
-    found.references = at.references
     if mark == MARK_NONE:
+        found.references = at.references
         found.nested_references = <u8>at.nested_references
     if unlikely(status != WALK_OK):
         if tables_t is not memory_p:
