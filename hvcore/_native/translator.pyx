@@ -3,6 +3,8 @@
 Contract: whatever comes from Python is checked here and names itself in the exception. A batch releases the GIL once.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport (
     WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock,
 )
@@ -10,16 +12,17 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.cpu.spec cimport FLAG_AC
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.cpu.translation cimport refresh_request
-from hvcore._native.mem.batch cimport batch_t, is_plain, translate_each
-from hvcore._native.mem.builder cimport BUILD_DONE, build_at
+from hvcore._native.mem.batch cimport batch_t, is_plain, may_be_built, translate_each
+from hvcore._native.mem.builder cimport BUILD_DONE, build_at, table_mask
 from hvcore._native.mem.descend cimport (
-    WALK_NESTED, WALK_NOT_PRESENT, WALK_TABLE, cached_p, memory_p, space_p, space_translate,
+    WALK_NESTED, WALK_NOT_PRESENT, WALK_OK, WALK_TABLE, cached_p, memory_p, space_p, space_translate,
 )
 from hvcore._native.mem.format cimport (
-    PAGING_4LEVEL, PAGING_PAE, RIGHT_READ, RIGHT_USER, PagingMode, paging_format,
+    PAGING_4LEVEL, PAGING_PAE, RIGHT_READ, RIGHT_USER, PagingMode, page_format_t, paging_format,
 )
 from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE, ram_at
-from hvcore._native.mem.request cimport ACCESS_ALIGNMENT, ACCESS_IMPLICIT, PAE_ENTRIES
+from hvcore._native.mem.request cimport ACCESS_ALIGNMENT, ACCESS_IMPLICIT, PAE_ENTRIES, walk_request_t
+from hvcore._native.mem.runs cimport run_t, runs_add, runs_t, same_answer
 from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_UNMAPPED, nested_entry_t, second_level_t
 from hvcore._native.mem.walk cimport walk, walk_t
 from hvcore._native.space cimport GpaSpace, SystemMemory
@@ -32,6 +35,7 @@ cdef enum:
     PRIVILEGE_USER = 1
     PRIVILEGE_SUPERVISOR = 2
     PRIVILEGE_IMPLICIT = 3
+    WALKS_BETWEEN_SIGNALS = 1 << 20
 
 
 # What is most common, four levels over a plain second level or none, has a function of its own each; all other cases
@@ -72,15 +76,13 @@ cdef u64 translate_from(const batch_t* batch, PagingMode mode, bint all_columns,
     return translate_nested(batch, first) if common else translate_nested_any(batch, mode, all_columns, first)
 
 
-cdef void vp_translate_for(const batch_t* batch, PagingMode mode, u64 gva, walk_t* found) noexcept nogil:
-    """One translation without marks and rights: what exists."""
-    cdef batch_t one = batch[0]
-    one.request.set_marks = False
-    one.request.ignore_rights = True
-    if one.space == NULL:
-        walk(<memory_p>one.ram, paging_format(mode), &one.request, RIGHT_READ, gva, found)
+cdef void translate_alone(const batch_t* batch, PagingMode mode, const walk_request_t* request, u64 access, u64 gva,
+                          walk_t* found) noexcept nogil:
+    """One translation, without columns."""
+    if batch.space == NULL:
+        walk(<memory_p>batch.ram, paging_format(mode), request, access, gva, found)
     else:
-        walk(<space_p>one.space, paging_format(mode), &one.request, RIGHT_READ, gva, found)
+        walk(<space_p>batch.space, paging_format(mode), request, access, gva, found)
 
 
 cdef class MemoryImage:
@@ -164,8 +166,7 @@ cdef class TableTranslator:
             self.own_space.root_spa = nested_root & ~<u64>(PAGE_SIZE - 1)
             self.own_space.levels = nested_levels
             self.own_space.gpa_limit = <u64>1 << min(52, 12 + 9 * nested_levels)
-        if self.space != NULL:
-            self.vp.space = self.space
+        self.vp.space = self.space if self.space != NULL else &self.own_space
 
     def __dealloc__(self):
         if self.lock != NULL:
@@ -179,16 +180,18 @@ cdef class TableTranslator:
         self.partition.physical_bits = physical_address_bits
         self.vp.cr0, self.vp.cr3, self.vp.cr4, self.vp.efer = cr0, cr3, cr4, efer
         self.vp.rflags_system, self.vp.cpl, self.vp.pkru, self.vp.pkrs = rflags, cpl, pkru, pkrs
-        self.load_pdptes()
         refresh_request(self.vp)
+        if self.vp.paging == PAGING_PAE:
+            self.load_pdptes()
 
     cdef void load_pdptes(self) noexcept nogil:
-        """PAE reads four entries when CR3 is loaded, and none of them in a walk (SDM 3A 4.4.1)."""
+        """PAE reads four entries when CR3 is loaded, and none of them in a walk (SDM 3A 4.4.1): from system memory if
+        there is no second level, and from tables that may have to be built."""
         cdef u64 place = self.vp.cr3 & <u64>0xFFFFFFE0
         cdef second_level_t where
         cdef int i
         for i in range(PAE_ENTRIES):
-            self.vp.pdptes[i] = 0
+            self.vp.request.pdptes[i] = 0
         if self.space != NULL:
             where = space_translate(self.space, place, RIGHT_READ, False)
             while where.status == SECOND_UNMAPPED and self.second is not None and \
@@ -200,7 +203,7 @@ cdef class TableTranslator:
         if place + 8 * PAE_ENTRIES > self.ram.size_bytes:
             return
         for i in range(PAE_ENTRIES):
-            self.vp.pdptes[i] = (<u64*>ram_at(self.ram, place))[i]
+            self.vp.request.pdptes[i] = (<u64*>ram_at(self.ram, place))[i]
 
     @property
     def users(self):
@@ -226,23 +229,36 @@ cdef class TableTranslator:
     cdef bint build_for(self, const batch_t* batch, u64 gva) noexcept nogil:
         """Make the next table that a translation of `gva` misses; False if there is nothing to make."""
         cdef walk_t found
-        cdef u64 low = gva
+        cdef walk_request_t request = batch.request
         cdef bint built = False
-        if self.guest is not None and self.guest.builder.levels < 6:
-            low = gva & (((<u64>1 << (12 + self.guest.builder.index_bits * self.guest.builder.levels)) - 1))
+        request.set_marks, request.ignore_rights = False, True
         PyThread_acquire_lock(self.lock, WAIT_LOCK)
-        vp_translate_for(batch, self.vp.paging, gva, &found)
+        translate_alone(batch, self.vp.paging, &request, RIGHT_READ, gva, &found)
         if found.status == WALK_NOT_PRESENT:
-            built = self.guest is not None and build_at(&self.guest.builder, low) == BUILD_DONE
+            built = self.guest is not None and build_at(&self.guest.builder, gva & table_mask(
+                &self.guest.builder)) == BUILD_DONE
             if built and self.vp.paging == PAGING_PAE:
                 self.load_pdptes()
-                refresh_request(self.vp)
         elif found.status in (WALK_TABLE, WALK_NESTED) and found.nested_status == SECOND_UNMAPPED:
             built = self.second is not None and build_at(&self.second.builder, found.address) == BUILD_DONE
         else:
             built = True            # another thread was here first
         PyThread_release_lock(self.lock)
         return built
+
+    cdef void start_batch(self, batch_t* batch, u64 access, int privilege, bint set_marks) noexcept:
+        """A batch without addresses and columns."""
+        memset(batch, 0, sizeof(batch_t))
+        batch.request = self.vp.request
+        batch.request.set_marks = set_marks
+        batch.ram, batch.space = self.ram, self.space
+        batch.access = self.access_bits(access, privilege)
+        batch.built_for = <u64>-1
+        batch.lazy = self.guest is not None or self.second is not None
+
+    cdef void note_built(self, batch_t* batch) noexcept nogil:
+        """Tables were built: the registers of PAE may have changed."""
+        memcpy(batch.request.pdptes, self.vp.request.pdptes, sizeof(batch.request.pdptes))
 
     cdef int run_batch(self, batch_t* batch, bint all_columns) except -1:
         """Translate everything, building the tables that are missing on the way."""
@@ -255,8 +271,8 @@ cdef class TableTranslator:
                     break
                 if not self.build_for(batch, batch.gvas[at]):
                     batch.built_for = at
-                elif self.vp.paging == PAGING_PAE:
-                    memcpy(batch.request.pdptes, self.vp.pdptes, sizeof(batch.request.pdptes))
+                else:
+                    self.note_built(batch)
         self.users -= 1
         return 0
 
@@ -272,14 +288,9 @@ cdef class TableTranslator:
         cdef bint lean
         if gvas.shape[0] == 0:
             return
-        memset(&batch, 0, sizeof(batch))
-        batch.request = self.vp.request
-        batch.request.set_marks = set_marks
-        batch.ram, batch.space = self.ram, self.space
-        batch.gvas, batch.count, batch.built_for = &gvas[0], gvas.shape[0], <u64>-1
-        batch.access = self.access_bits(0 if accesses is not None else access & 7, privilege)
+        self.start_batch(&batch, 0 if accesses is not None else access & 7, privilege, set_marks)
+        batch.gvas, batch.count = &gvas[0], gvas.shape[0]
         batch.accesses = &accesses[0] if accesses is not None else NULL
-        batch.lazy = self.guest is not None or self.second is not None
         batch.out.gpa = &gpa[0] if gpa is not None else NULL
         batch.out.spa = &spa[0] if spa is not None else NULL
         batch.out.page_shift = &page_shift[0] if page_shift is not None else NULL
@@ -300,3 +311,43 @@ cdef class TableTranslator:
             self.run_batch(&batch, not lean)
         finally:
             free(batch.cached.entries)
+
+    def translate_runs(self, u64 gva, u64 size, *, u8 access=RIGHT_READ, int privilege=PRIVILEGE_OF_STATE):
+        """Runs of [gva, gva + size) that go to consecutive places or fail alike, as an array of run_t in bytes."""
+        cdef batch_t batch
+        cdef runs_t runs
+        cdef bint full = False
+        memset(&runs, 0, sizeof(runs))
+        self.start_batch(&batch, access & 7, privilege, False)
+        self.users += 1
+        try:
+            while size and not full:
+                with nogil:
+                    full = not self.extend_runs(&batch, &runs, &gva, &size)
+                PyErr_CheckSignals()
+            if full:
+                raise MemoryError("the host has no memory for so many runs")
+            return PyBytes_FromStringAndSize(<char*>runs.runs, runs.count * sizeof(run_t))
+        finally:
+            self.users -= 1
+            free(runs.runs)
+
+    cdef bint extend_runs(self, batch_t* batch, runs_t* runs, u64* gva, u64* size) noexcept nogil:
+        """Go on for a while, from `gva` for `size` bytes; both are moved on. False: no memory for another run."""
+        cdef walk_t found
+        cdef page_format_t form = paging_format(self.vp.paging)
+        cdef u64 span
+        cdef int turn
+        for turn in range(WALKS_BETWEEN_SIGNALS):
+            translate_alone(batch, self.vp.paging, &batch.request, batch.access, gva[0], &found)
+            if found.status != WALK_OK and batch.lazy and may_be_built(&found) and self.build_for(batch, gva[0]):
+                self.note_built(batch)
+                continue
+            span = min(size[0], same_answer(form, &found, gva[0], batch.space != NULL))
+            if not runs_add(runs, gva[0], span, &found):
+                return False
+            gva[0] += span
+            size[0] -= span
+            if size[0] == 0:
+                break
+        return True

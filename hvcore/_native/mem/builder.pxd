@@ -54,6 +54,11 @@ cdef inline u8 level_shift(const builder_t* builder, int level) noexcept nogil:
     return PAGE_SHIFT + builder.index_bits * (level - 1)
 
 
+cdef inline u64 table_mask(const builder_t* builder) noexcept nogil:
+    """The bits of an address that the tables translate."""
+    return ((<u64>1 << level_shift(builder, builder.levels + 1)) - 1)
+
+
 cdef inline u64 entry_get(const builder_t* builder, u64 table, u64 index) noexcept nogil:
     cdef u8* place = ram_at(builder.ram, table)
     return (<u64*>place)[index] if builder.index_bits == 9 else (<u32*>place)[index]
