@@ -1,4 +1,4 @@
-"""What does a batch of translations cost, in walks of a C program that makes the same checks, and in NumPy's gathers?"""
+"""What does a batch of translations cost, in walks of a C program with the same checks, and in NumPy's gathers?"""
 
 from __future__ import annotations
 

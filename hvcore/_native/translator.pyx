@@ -277,7 +277,8 @@ cdef class TableTranslator:
         return 0
 
     def translate(self, const u64[::1] gvas not None, const u8[::1] accesses, *, u8 access=RIGHT_READ,
-                  int privilege=PRIVILEGE_OF_STATE, bint set_marks=False, u64 nested_cache=0, u64[::1] gpa=None, u64[::1] spa=None,
+                  int privilege=PRIVILEGE_OF_STATE, bint set_marks=False, u64 nested_cache=0,
+                  u64[::1] gpa=None, u64[::1] spa=None,
                   u8[::1] page_shift=None, u8[::1] nested_page_shift=None, u8[::1] status=None,
                   u8[::1] error_code=None, u8[::1] references=None, u8[::1] nested_references=None):
         """Translate each of `gvas` into the columns that are given, arrays of the same length.

@@ -8,10 +8,19 @@ from hvcore.lazy import attributes
 
 if TYPE_CHECKING:
     from hvcore.paging.results import Runs, Translation, Translations, TranslationStatus
+    from hvcore.paging.saved import SavedAddressSpace
     from hvcore.paging.space import AddressSpace
     from hvcore.paging.state import PagingState
 
-__all__ = ["AddressSpace", "PagingState", "Runs", "Translation", "TranslationStatus", "Translations"]
+__all__ = [
+    "AddressSpace",
+    "PagingState",
+    "Runs",
+    "SavedAddressSpace",
+    "Translation",
+    "TranslationStatus",
+    "Translations",
+]
 
 __getattr__, __dir__ = attributes(
     __name__,
@@ -19,6 +28,7 @@ __getattr__, __dir__ = attributes(
         "AddressSpace": "space:AddressSpace",
         "PagingState": "state:PagingState",
         "Runs": "results:Runs",
+        "SavedAddressSpace": "saved:SavedAddressSpace",
         "Translation": "results:Translation",
         "TranslationStatus": "results:TranslationStatus",
         "Translations": "results:Translations",

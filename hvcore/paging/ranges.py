@@ -56,3 +56,18 @@ def check_identity(first: int, last: int, start: int, size: int) -> None:
     """A run of GPAs spares those of the guest's own tables, [first, last)."""
     if start < last and first < start + size:
         raise ValueError(f"gpa {start:#x} with {size:#x} bytes holds the guest's tables, {first:#x} to {last:#x}")
+
+
+def unmapped(builder: TableBuilder, start: int, end: int, step: int) -> list[tuple[int, int]]:
+    """The runs (first, end) of [start, end) that nothing maps. Raises ValueError unless they are pages of `step`."""
+    gaps, position = [], start
+    for first, length, *_ in builder.mappings:
+        if first < end and first + length > position:
+            gaps.append((position, first))
+            position = first + length
+    gaps = [(first, last) for first, last in [*gaps, (position, end)] if first < last]
+    for first, last in gaps:
+        if first % step or last % step:
+            page = first // step * step if first % step else last // step * step
+            raise ValueError(f"nested_page_size {step:#x} is too large: a part of the page at gpa {page:#x} is mapped")
+    return gaps

@@ -110,10 +110,20 @@ class Translations:
     @property
     def ok(self) -> NDArray[np.bool_]:
         """Which succeeded."""
-        return self.status == TranslationStatus.OK
+        return np.equal(self.status, TranslationStatus.OK)
 
     def __repr__(self) -> str:
         return f"Translations({', '.join(self.columns)}; {len(self)} addresses)"
+
+
+RUN = np.dtype(
+    [
+        *((name, np.uint64) for name in ("gva", "gpa", "spa", "size")),
+        *((name, np.uint8) for name in ("status", "error_code")),
+    ],
+    align=True,
+)
+"""One run as native code writes it."""
 
 
 class Runs(NamedTuple):

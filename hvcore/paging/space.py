@@ -5,7 +5,15 @@ from __future__ import annotations
 from hvcore._native.space import SystemMemory
 from hvcore._native.table_builder import TableBuilder
 from hvcore.memory import parse_size
-from hvcore.paging.ranges import check_aligned, check_cuts, check_identity, check_range, page_shift, start_in_tables
+from hvcore.paging.ranges import (
+    check_aligned,
+    check_cuts,
+    check_identity,
+    check_range,
+    page_shift,
+    start_in_tables,
+    unmapped,
+)
 from hvcore.paging.state import PagingState
 from hvcore.paging.tables import (
     FOUR_GIB,
@@ -291,18 +299,5 @@ class AddressSpace(Translator):
             check_range("spa", spa, size, self.memory.size)
             second.map(start, end - start, spa - (gpa - start), page_shift=shift, bits=bits, seed=order)
             return
-        gaps, position = [], start
-        for first, length, *_ in second.mappings:
-            if first < end and first + length > position:
-                gaps.append((position, max(first, position)))
-                position = first + length
-        gaps.append((position, end))
-        for first, last in gaps:
-            if first < last and (first % step or last % step):
-                raise ValueError(
-                    f"nested_page_size {step:#x} is too large: a part of the page at gpa {first // step * step:#x} "
-                    "is mapped already"
-                )
-        for first, last in gaps:
-            if first < last:
-                second.map(first, last - first, first, page_shift=shift, bits=bits, seed=order)
+        for first, last in unmapped(second, start, end, step):
+            second.map(first, last - first, first, page_shift=shift, bits=bits, seed=order)

@@ -1,4 +1,4 @@
-"""What page tables can say, by number of levels: page sizes, rights, limits. SDM 3A chapter 4 (5 since 2023), 3C 29.3."""
+"""What page tables can say, by number of levels: page sizes, rights, limits (SDM 3A chapter 4, 3C 29.3)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from hvcore._native.space import GpaSpace, SystemMemory
 from hvcore._native.table_builder import TableBuilder
 from hvcore._native.translator import MemoryImage, TableTranslator
-from hvcore.paging.results import COLUMNS, Translation, Translations, TranslationStatus
+from hvcore.memory import parse_size
+from hvcore.paging.results import COLUMNS, RUN, Runs, Translation, Translations, TranslationStatus
 from hvcore.paging.state import PagingState
 from hvcore.paging.tables import parse_rights
 
@@ -115,8 +116,30 @@ class Translator:
         """Translate one address; arguments and errors as those of `translate`."""
         rights = access if isinstance(access, str) else np.array([access])
         found = self.translate(np.array([gva]), rights, privilege=privilege, set_marks=set_marks)
-        values = {name: int(column[0]) for name, column in found.columns.items()}
-        return Translation(**values | {"status": TranslationStatus(values["status"])})
+        values = {name: int(column[0]) for name, column in found.columns.items() if name != "status"}
+        return Translation(status=TranslationStatus(int(found.status[0])), **values)
+
+    def translate_range(self, gva: int, size: int | str, access: str = "r", *, privilege: str | None = None) -> Runs:
+        """What [gva, gva + size) goes to, as runs of consecutive places or of equal failures, in order.
+
+        Takes a walk for each page that is mapped, and one for each entry that is not. Tables of an AddressSpace are
+        made on the way.
+
+        Raises
+        ------
+        ValueError
+            An argument is out of range.
+        RuntimeError
+            Another thread is running the machine that this belongs to.
+        """
+        length = parse_size(size, "size")
+        if not isinstance(gva, int) or gva < 0 or gva + length > 1 << 64:
+            raise ValueError(f"gva must lie in 64 bits with {length:#x} bytes behind it, not {gva!r}")
+        data = self._native.translate_runs(
+            gva, length, access=parse_rights(access, "access"), privilege=as_privilege(privilege)
+        )
+        runs = np.frombuffer(data, RUN)
+        return Runs(*(np.ascontiguousarray(runs[name]) for name in Runs._fields))
 
     def _check_marks(self, set_marks: bool) -> None:
         if set_marks and isinstance(self.memory, MemoryImage) and not self.memory.writable:

@@ -10,10 +10,10 @@ access is granted, never for one that faults.
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.mem.descend cimport (
     MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_NESTED, WALK_NOT_CANONICAL,
-    WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descend, descend_marking,
-    descent_t,
-    lacks_marks, cached_p, cached_translate, memory_p, page_address, space_of, space_translate, tables_t,
+    WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, cached_p, cached_translate,
+    descend, descend_marking, descent_t, lacks_marks, memory_p, space_of, space_translate, tables_t,
 )
+from hvcore._native.mem.entry cimport page_address
 from hvcore._native.mem.format cimport (
     RIGHT_ALL, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_USER_EXECUTE, RIGHT_WRITE, page_format_t, path_rights,
 )
@@ -95,7 +95,8 @@ cdef inline void walk_fails(const walk_request_t* request, u64 access, WalkStatu
 
 
 cdef inline WalkStatus walk_judged(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
-                                   need_t need, WalkStatus status, Mark mark, const descent_t* at, walk_t* found) noexcept nogil:
+                                   need_t need, WalkStatus status, Mark mark, const descent_t* at,
+                                   walk_t* found) noexcept nogil:
     """What a descent means for the access: the status, and all that `found` says of it but the address."""
     if mark == MARK_NONE:
         found.references = at.references
