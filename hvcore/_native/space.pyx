@@ -53,7 +53,7 @@ cdef class SystemMemory:
         Bytes, multiples of 4096. The host commits pages when they are first touched.
     sparse : bool
         Only address space is taken now, whatever the host's rules of overcommitment: more than the host has is
-        possible as long as most of it stays untouched. The reserve is then its user's, not in `reserve_pool`.
+        possible as long as most of it stays untouched. There is no `reserve_pool` then: the reserve is its user's.
 
     Raises
     ------
@@ -81,9 +81,9 @@ cdef class SystemMemory:
         self.ram.size_bytes = total
         self.ram.ram_bytes = size
         self.exported = []
-        self.reserve_pool = PagePool(self)
         if sparse:
             return
+        self.reserve_pool = PagePool(self)
         for spn in range((total >> PAGE_SHIFT) - 1, (size >> PAGE_SHIFT) - 1, -1):
             self.reserve_pool.deposit(spn)
 

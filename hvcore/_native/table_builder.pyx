@@ -154,19 +154,19 @@ cdef class TableBuilder:
         """Make every table of [start, start + size) that does not exist yet. Raises MemoryError if there is no room."""
         cdef u64 number = mapping_find(&self.builder, start), address, last = start + (size - 1), end, step
         cdef bint full = False
-        with nogil:
-            while number < self.builder.count and self.builder.mappings[number].start <= last and not full:
-                step = <u64>1 << (self.builder.mappings[number].page_shift + self.builder.index_bits)
-                address = max(start, self.builder.mappings[number].start)
-                end = min(last, self.builder.mappings[number].start + (self.builder.mappings[number].size_bytes - 1))
-                while True:
-                    full = build_at(&self.builder, address) == BUILD_FULL
-                    if full or end - address < step:
-                        break
-                    address += step
-                if not full:
-                    build_at(&self.builder, end)
-                number += 1
+        # With the GIL: nobody may translate here meanwhile.
+        while number < self.builder.count and self.builder.mappings[number].start <= last and not full:
+            step = <u64>1 << (self.builder.mappings[number].page_shift + self.builder.index_bits)
+            address = max(start, self.builder.mappings[number].start)
+            end = min(last, self.builder.mappings[number].start + (self.builder.mappings[number].size_bytes - 1))
+            while True:
+                full = build_at(&self.builder, address) == BUILD_FULL
+                if full or end - address < step:
+                    break
+                address += step
+            if not full:
+                full = build_at(&self.builder, end) == BUILD_FULL
+            number += 1
         if full:
             raise MemoryError(f"the {self.builder.tables} tables that fit into their area are not enough")
 

@@ -69,7 +69,7 @@ class AddressSpace(Translator):
         levels: int = 4,
         nested: int | None = 4,
         *,
-        memory: int | str = "8 TiB",
+        memory: int | str = "4 TiB",
         nested_page_size: int | str = "4 KiB",
         **state: int,
     ) -> None:

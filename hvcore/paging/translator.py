@@ -133,6 +133,8 @@ class Translator:
             Another thread is running the machine that this belongs to.
         """
         length = parse_size(size, "size")
+        if length >= 1 << 64:
+            raise ValueError(f"size must be below 2**64, not {length:#x}")
         if not isinstance(gva, int) or gva < 0 or gva + length > 1 << 64:
             raise ValueError(f"gva must lie in 64 bits with {length:#x} bytes behind it, not {gva!r}")
         data = self._native.translate_runs(

@@ -54,6 +54,11 @@ cdef inline u8 level_shift(const builder_t* builder, int level) noexcept nogil:
     return PAGE_SHIFT + builder.index_bits * (level - 1)
 
 
+cdef inline u64 span_of(const builder_t* builder, int level) noexcept nogil:
+    """Bytes under one entry of this level, less one."""
+    return ((<u64>1 << level_shift(builder, level)) - 1)
+
+
 cdef inline u64 table_mask(const builder_t* builder) noexcept nogil:
     """The bits of an address that the tables translate."""
     return ((<u64>1 << level_shift(builder, builder.levels + 1)) - 1)
@@ -105,6 +110,16 @@ cdef inline u64 mapping_find(const builder_t* builder, u64 address) noexcept nog
     return low
 
 
+cdef inline bint needs_table(const builder_t* builder, int level, u64 address) noexcept nogil:
+    """Whether anything that is mapped below the entry of `level` for `address` is smaller than the entry's span."""
+    cdef u64 number = mapping_find(builder, address & ~span_of(builder, level))
+    while number < builder.count and builder.mappings[number].start <= address | span_of(builder, level):
+        if builder.mappings[number].page_shift < level_shift(builder, level):
+            return True
+        number += 1
+    return False
+
+
 cdef inline void table_fill(const builder_t* builder, u64 table, int level, u64 first, u64 last) noexcept nogil:
     """Enter the pages of this level's size that lie in [first, last], addresses under this table, from the mappings."""
     cdef u64 number = mapping_find(builder, first), address, end, step = <u64>1 << level_shift(builder, level)
@@ -148,28 +163,28 @@ cdef inline bint builder_release(builder_t* builder, u64 table) noexcept nogil:
     return True
 
 
-cdef inline u64 span_of(const builder_t* builder, int level) noexcept nogil:
-    """Bytes under one entry of this level, less one."""
-    return ((<u64>1 << level_shift(builder, level)) - 1)
-
-
 cdef enum Build:
-    BUILD_NOTHING               # no mapping there, or its table exists: nothing to be done
+    BUILD_NOTHING               # every table that the address needs exists
     BUILD_DONE
     BUILD_FULL                  # the area of the tables is full
 
 
+cdef inline bint inside_tables(const builder_t* builder, u64 table) noexcept nogil:
+    return table >= builder.root and table < builder.tables_end
+
+
 cdef inline Build build_at(builder_t* builder, u64 address) noexcept nogil:
-    """Make the table that maps `address`, and those above it, if a mapping covers it and they do not exist."""
-    cdef u64 number = mapping_find(builder, address), table = builder.root, entry, below
+    """Make the tables on the way to `address` that do not exist, as deep as the mappings around it need them: a walk
+    reads as many entries, whether it finds a page or not, as if all tables had been there from the beginning."""
+    cdef u64 table = builder.root, entry, below
     cdef int level = builder.levels
     cdef Build done = BUILD_NOTHING
-    if number == builder.count or builder.mappings[number].start > address:
-        return BUILD_NOTHING
-    while level_shift(builder, level) > builder.mappings[number].page_shift:
+    while level > 1:
         entry = entry_get(builder, table, entry_index(builder, address, level))
         below = entry & BUILDER_ADDRESS
         if not entry & builder.present:
+            if not needs_table(builder, level, address):
+                return done
             below = builder_allocate(builder)
             if below == 0:
                 return BUILD_FULL
@@ -178,14 +193,10 @@ cdef inline Build build_at(builder_t* builder, u64 address) noexcept nogil:
                       below | (builder.top_bits if level == builder.levels else builder.table_bits))
             done = BUILD_DONE
         elif entry & BUILDER_LARGE or not inside_tables(builder, below):
-            return BUILD_NOTHING        # written by hand
+            return done                 # a page, or written by hand
         table = below
         level -= 1
     return done
-
-
-cdef inline bint inside_tables(const builder_t* builder, u64 table) noexcept nogil:
-    return table >= builder.root and table < builder.tables_end
 
 
 cdef inline void release_tables(builder_t* builder, u64 table, int level) noexcept nogil:
@@ -199,7 +210,7 @@ cdef inline void release_tables(builder_t* builder, u64 table, int level) noexce
 
 
 cdef inline void refill(builder_t* builder, u64 table, int level, u64 base, u64 first, u64 last) noexcept nogil:
-    """Bring what exists of [first, last] in line with the mappings; tables that map nothing else are given back.
+    """Bring what exists of [first, last] in line with the mappings; tables that nothing needs are given back.
 
     `base` is the address of the table's first entry.
     """
@@ -218,7 +229,7 @@ cdef inline void refill(builder_t* builder, u64 table, int level, u64 base, u64 
         elif level == 1 or entry & BUILDER_LARGE:
             entry_set(builder, table, index, 0)
         elif inside_tables(builder, below):
-            if first <= start and start + span <= last:
+            if not needs_table(builder, level, start):
                 entry_set(builder, table, index, 0)
                 release_tables(builder, below, level - 1)
             else:
