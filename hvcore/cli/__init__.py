@@ -1,7 +1,7 @@
 """The command line: `hvcore run [PROGRAM]`, `hvcore translate IMAGE` and `hvcore info`.
 
-Exit status: 0 all went well, 1 the guest ended badly or an address has no translation, 2 bad usage or a program that cannot be loaded, 130 Ctrl-C.
-Every failure is one line on standard error.
+Exit status: 0 all went well, 1 the guest ended badly or an address has no translation, 2 bad usage or a file that
+cannot be loaded, 130 Ctrl-C. Every failure is one line on standard error.
 """
 
 from __future__ import annotations

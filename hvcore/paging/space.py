@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hvcore._native.space import SystemMemory
 from hvcore._native.table_builder import TableBuilder
-from hvcore.memory import parse_size
+from hvcore.memory import PAGE_SIZE, parse_size
 from hvcore.paging.ranges import (
     check_aligned,
     check_cuts,
@@ -26,12 +26,9 @@ from hvcore.paging.tables import (
     guest_bits,
     parse_rights,
     second_level_bits,
+    table_area,
 )
 from hvcore.paging.translator import Translator
-
-PAGE = 4096
-_LEGACY_TABLES = 16 << 20
-"""Bytes for tables of 32-bit and PAE paging: enough for 4 GiB of small pages."""
 
 
 class AddressSpace(Translator):
@@ -82,10 +79,10 @@ class AddressSpace(Translator):
             raise ValueError(f"memory must be 32 TiB at most, not {size:#x}")
         self._layout = GUEST[levels]
         self._second_layout = SECOND_LEVEL[nested] if nested else None
-        reserve = max(size // 64, 1 << 20) // PAGE * PAGE
+        reserve = max(size // 64, 1 << 20) // PAGE_SIZE * PAGE_SIZE
         self.gpa_limit = min(size, 1 << self._second_layout.address_bits) if self._second_layout else size
         system_memory = SystemMemory(size, reserve, sparse=True)
-        tables, tables_end = self._table_area(size)
+        tables, tables_end = table_area(self._layout, self.gpa_limit, size)
         self._table_gpas = (tables, tables_end) if levels else (0, 0)
         self._guest: TableBuilder | None = None
         self._second: TableBuilder | None = None
@@ -123,16 +120,6 @@ class AddressSpace(Translator):
             guest_tables=self._guest,
             second_level_tables=self._second,
         )
-
-    def _table_area(self, memory: int) -> tuple[int, int]:
-        """Where the guest's tables go: the top of what they can reach, at the same numbers as GPAs and SPAs."""
-        end = self.gpa_limit
-        size = min(end // 8, max(memory // 64, 1 << 20))
-        if self._layout.levels in (2, 3):
-            end = min(end, FOUR_GIB)
-            size = min(end // 8, _LEGACY_TABLES)
-        coarse = 1 << 30 if size >= 1 << 30 else 2 << 20 if size >= 2 << 20 else PAGE
-        return (end - size) // coarse * coarse, end
 
     def map(
         self,
@@ -290,7 +277,9 @@ class AddressSpace(Translator):
         """Map whole second-level pages over [gpa, gpa + size); with `spa` None only what is not mapped yet."""
         second = self._need_second()
         step = 1 << shift
-        start, end = gpa // step * step, min(-(-(gpa + size) // step) * step, self.gpa_limit)
+        start, end = gpa // step * step, -(-(gpa + size) // step) * step
+        if end > self.gpa_limit:
+            raise ValueError(f"nested_page_size {step:#x} is too large: a page reaches beyond {self.gpa_limit:#x}")
         bits = second_level_bits(access, shift)
         if spa is not None:
             if (spa - gpa) % step:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 PRESENT, WRITE, USER, LARGE, GLOBAL, NO_EXECUTE = 1, 2, 4, 1 << 7, 1 << 8, 1 << 63
 FOUR_GIB = 1 << 32
+_LEGACY_TABLES = 16 << 20
+"""Bytes for tables of 32-bit and PAE paging: enough for 4 GiB of small pages."""
 RIGHTS = {"r": 1, "w": 2, "x": 4}
 
 
@@ -61,3 +63,14 @@ def guest_bits(layout: Layout, access: str, user: bool, is_global: bool, page_sh
 def second_level_bits(access: str, page_shift: int, argument: str = "nested_access") -> int:
     """Bits of a second-level leaf entry."""
     return parse_rights(access, argument) | (LARGE if page_shift > 12 else 0)
+
+
+def table_area(layout: Layout, gpa_limit: int, memory: int) -> tuple[int, int]:
+    """Where a guest's tables go, (start, end): the top of what they can reach, at the same numbers as GPAs and SPAs."""
+    end = gpa_limit
+    size = min(end // 8, max(memory // 64, 1 << 20))
+    if layout.levels in (2, 3):
+        end = min(end, FOUR_GIB)
+        size = min(end // 8, _LEGACY_TABLES)
+    unit = 1 << 30 if size >= 1 << 30 else 2 << 20 if size >= 2 << 20 else 1 << 12
+    return (end - size) // unit * unit, end

@@ -46,7 +46,8 @@ def test_references_of_page_sizes(page_size: str, nested_page_size: str, referen
     space = AddressSpace(4, 4, nested_page_size=nested_page_size)
     space.map(gva=GIB, gpa=3 * GIB, size="1 GiB", page_size=page_size)
     one = space.translate_one(GIB + 0x12345678)
-    assert (one.status, one.gpa, one.references, one.nested_references) == (OK, 3 * GIB + 0x12345678, references, nested)
+    assert (one.status, one.gpa) == (OK, 3 * GIB + 0x12345678)
+    assert (one.references, one.nested_references) == (references, nested)
     shifts = {"4 KiB": 12, "2 MiB": 21, "1 GiB": 30}
     assert (one.page_shift, one.nested_page_shift) == (shifts[page_size], shifts[nested_page_size])
 
@@ -183,7 +184,7 @@ def test_high_half_and_canonical_addresses() -> None:
         space.map(gva=start, gpa=GIB, size="4 KiB")
         assert space.translate_one(start + 5).gpa == GIB + 5
         assert space.translate_one(start - 1).status == TranslationStatus.NOT_CANONICAL
-        with pytest.raises(ValueError, match="gva .* not canonical"):
+        with pytest.raises(ValueError, match=r"gva .* not canonical"):
             space.map(gva=start - 4096, gpa=0, size="4 KiB")
 
 

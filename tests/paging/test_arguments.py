@@ -25,7 +25,8 @@ def space() -> AddressSpace:
 def test_any_shape_and_order(space: AddressSpace) -> None:
     gvas = np.arange(24, dtype=np.uint64).reshape(2, 3, 4) * 4096
     plain = space.translate(gvas.reshape(-1))
-    for variant in (gvas, gvas[:, ::-1], gvas.T, np.asfortranarray(gvas), gvas.astype(np.int64), gvas.astype(np.uint32)):
+    narrow, signed = gvas.astype(np.uint32), gvas.astype(np.int64)
+    for variant in (gvas, gvas[:, ::-1], gvas.T, np.asfortranarray(gvas), signed, narrow):
         found = space.translate(variant)
         assert found.spa.shape == variant.shape and (found.spa - (1 << 30) == variant).all()
     assert set(plain) == set(COLUMNS) and plain.columns["status"].dtype == np.uint8 and len(plain) == 24
@@ -109,7 +110,8 @@ def test_a_saved_memory(tmp_path: Path) -> None:
         saved = SavedAddressSpace(dump, space.state, nested_root=space.nested_root)
         saved.translate(gvas, set_marks=True)
     writable = bytearray(dump)
-    SavedAddressSpace(writable, space.state, nested_root=space.nested_root, writable=True).translate(gvas, set_marks=True)
+    saved = SavedAddressSpace(writable, space.state, nested_root=space.nested_root, writable=True)
+    saved.translate(gvas, set_marks=True)
     assert writable != dump
     saved.state = PagingState.for_levels(4, cr3=0x40_0000_0000)
     assert saved.translate_one(0).status == TranslationStatus.TABLE_UNMAPPED
