@@ -208,7 +208,7 @@ cdef class VirtualProcessor(RegisterFile):
             return 3, 0, CACHE_WRITE_BACK, False
         code = 7 if found.nested_status == SECOND_OVERLAY else 4
         if found.nested_status == SECOND_RIGHTS:
-            code = 6 if access & RIGHT_WRITE else 5
+            code = 6 if found.nested_access & RIGHT_WRITE else 5
         return code, found.address, CACHE_WRITE_BACK, False
 
     def walk(self, u64 gva, u64 access=RIGHT_READ):

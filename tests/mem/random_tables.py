@@ -55,7 +55,7 @@ def place(rng: random.Random, width: int) -> int:
 def guest_entry(rng: random.Random, mode: str, width: int, wild: float) -> int:
     """An entry of the processor's layout; any table may be of any level."""
     if chance(rng, wild):
-        return rng.getrandbits(64)
+        return rng.getrandbits(64) if chance(rng, 0.2) else 7 | place(rng, width) | 1 << rng.randrange(7, 64)
     entry = 7 | rng.getrandbits(4) << 8 | rng.getrandbits(2) << 5 | chance(rng, 0.05) << 63
     if chance(rng, 0.06):
         entry &= ~rng.choice((1, 2, 4, 6))
@@ -69,7 +69,7 @@ def guest_entry(rng: random.Random, mode: str, width: int, wild: float) -> int:
 def narrow_entry(rng: random.Random, width: int, wild: float) -> int:
     """An entry of 32-bit paging."""
     if chance(rng, wild):
-        return rng.getrandbits(32)
+        return rng.getrandbits(32) if chance(rng, 0.2) else 0x87 | rng.getrandbits(10) << 22 | 1 << rng.randrange(12, 22)
     entry = 7 | rng.getrandbits(2) << 5 | rng.getrandbits(1) << 8
     if chance(rng, 0.1):
         entry &= ~rng.choice((1, 2, 4, 6))
@@ -101,7 +101,7 @@ class Machine:
         self.vp = VirtualProcessor(self.core, space, chip, 0)
         self.mode = rng.choice(("narrow", "pae", "long", "long"))
         width = min(self.gpa_bits, self.core.physical_bits)
-        wild = rng.choice((0.0, 0.002, 0.01))
+        wild = rng.choice((0.0, 0.005, 0.02))
         second = [second_level_entry(rng, 1 + i // TABLES_A_LEVEL, wild) for i in range(TABLES - 1) for _ in range(512)]
         count = (PAGES - TABLES) * 512
         if self.mode == "narrow":

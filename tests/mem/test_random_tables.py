@@ -6,7 +6,7 @@ import pytest
 from random_tables import run
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_walks_of_random_tables(seed: int) -> None:
     outcomes = run(1000, seed)
     assert sum(outcomes.values()) == 1000
