@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hvcore import enums as enums
     from hvcore import errors as errors
     from hvcore import exits as exits
+    from hvcore import paging as paging
     from hvcore._native.decoder import decode_instruction as decode_one
     from hvcore._native.engine import Segment, Table
     from hvcore.costs import PageCosts
@@ -50,6 +51,7 @@ __all__ = [
     "enums",
     "errors",
     "exits",
+    "paging",
 ]
 
 __getattr__, __dir__ = attributes(
@@ -76,5 +78,6 @@ __getattr__, __dir__ = attributes(
         "enums": "enums",
         "errors": "errors",
         "exits": "exits",
+        "paging": "paging",
     },
 )

@@ -12,6 +12,11 @@ from hvcore.counters import Counters
 from hvcore.memory import LARGE_PAGE_SIZE
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from hvcore.paging.results import Runs, Translation, Translations
+    from hvcore.paging.state import PagingState
+    from hvcore.paging.translator import Translator
     from hvcore.partition import Partition
 
 INTEGERS = (
@@ -94,6 +99,34 @@ class VirtualProcessor(engine.VirtualProcessor):
         for name, value in values.items():
             setattr(self, name, value)
         return {name: getattr(self, name) for name in INTEGERS}
+
+    def paging_state(self) -> PagingState:
+        """The registers that paging reads, as they are now."""
+        from hvcore.paging.state import PagingState
+
+        names = ("cr0", "cr3", "cr4", "efer", "rflags", "cpl", "pkru", "pkrs")
+        bits = self.partition.core.physical_bits
+        return PagingState(physical_address_bits=bits, **{name: getattr(self, name) for name in names})
+
+    def translate(self, gvas: ArrayLike, access: str | ArrayLike = "r", **options: Any) -> Translations:
+        """Translate arrays of addresses as this processor would now; see AddressSpace.translate for the options."""
+        with self.partition.hypervisor.exclusive():
+            return self._translator().translate(gvas, access, **options)
+
+    def translate_one(self, gva: int, access: str | int = "r", **options: Any) -> Translation:
+        """Translate one address; see AddressSpace.translate_one."""
+        with self.partition.hypervisor.exclusive():
+            return self._translator().translate_one(gva, access, **options)
+
+    def translate_range(self, gva: int, size: int | str, access: str = "r", **options: Any) -> Runs:
+        """What a run of addresses goes to; see AddressSpace.translate_range."""
+        with self.partition.hypervisor.exclusive():
+            return self._translator().translate_range(gva, size, access, **options)
+
+    def _translator(self) -> Translator:
+        from hvcore.paging.translator import Translator
+
+        return Translator(self.partition.hypervisor.memory, self.paging_state(), gpa_space=self.space)
 
     def counters(self) -> Counters:
         """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""

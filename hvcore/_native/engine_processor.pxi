@@ -179,7 +179,7 @@ cdef class VirtualProcessor(RegisterFile):
         size = min(16, PAGE_SIZE - (found.spa & PAGE_OFFSET_MASK))
         return (<const char*>ram_at(self.vp.space.ram, found.spa))[:size]
 
-    def translate_one(self, u64 gva, u32 flags):
+    def translate_for_hypercall(self, u64 gva, u32 flags):
         """(result code, GPA, cache type, overlay) as HvCallTranslateVirtualAddress wants them (hyperv-abi 11.1)."""
         cdef u64 access = flags & 7
         cdef walk_request_t request = self.vp.request

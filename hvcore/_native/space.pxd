@@ -8,6 +8,9 @@ from hvcore._native.mem.tables cimport pool_t
 cdef class SystemMemory:
     cdef ram_t ram
     cdef void* storage
+    cdef u64 storage_bytes
+    cdef u64 watched_bytes
+    cdef readonly bint sparse
     cdef list exported              # (spa, size) of each buffer that a user holds
     cdef readonly PagePool reserve_pool
     cdef int check_range(self, u64 spa, u64 size_bytes) except -1

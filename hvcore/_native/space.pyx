@@ -15,6 +15,9 @@ from hvcore._native.mem.tables cimport (
 )
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
+from posix.mman cimport (
+    MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap,
+)
 
 READ = 1
 WRITE = 2
@@ -25,6 +28,22 @@ cdef enum:
     STALE_BYTES = 4096 * 8
 
 
+cdef void* take_host_memory(u64 size_bytes, bint sparse) noexcept:
+    """Zeroed bytes or NULL. Ordinary memory is the allocator's, which a sanitizer watches."""
+    cdef void* found
+    if not sparse:
+        return calloc(size_bytes, 1)
+    found = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    return NULL if found == MAP_FAILED else found
+
+
+cdef void give_host_memory(void* taken, u64 size_bytes, bint sparse) noexcept:
+    if not sparse:
+        free(taken)
+    elif taken != NULL:
+        munmap(taken, size_bytes)
+
+
 cdef class SystemMemory:
     """RAM of the machine, SPA [0, size), and above it the hypervisor's reserve, [size, size + reserve).
 
@@ -32,6 +51,9 @@ cdef class SystemMemory:
     ----------
     size, reserve : int
         Bytes, multiples of 4096. The host commits pages when they are first touched.
+    sparse : bool
+        Only address space is taken now, whatever the host's rules of overcommitment: more than the host has is
+        possible as long as most of it stays untouched. There is no `reserve_pool` then: the reserve is its user's.
 
     Raises
     ------
@@ -41,14 +63,17 @@ cdef class SystemMemory:
         The host cannot provide the range.
     """
 
-    def __cinit__(self, u64 size, u64 reserve):
+    def __cinit__(self, u64 size, u64 reserve, *, bint sparse=False):
         cdef u64 total = size + reserve, spn
         if size == 0 or size % PAGE_SIZE or size > <u64>1 << 46:
             raise ValueError(f"size must be a positive multiple of 4096 below 64 TiB, not {size:#x}")
         if reserve % PAGE_SIZE or reserve > <u64>1 << 40:
             raise ValueError(f"reserve must be a multiple of 4096, not {reserve:#x}")
-        self.storage = calloc(total + PAGE_SIZE, 1)
-        self.ram.watched = <u64*>calloc(total >> PAGE_SHIFT, 8)
+        self.sparse = sparse
+        self.storage_bytes = total + PAGE_SIZE
+        self.watched_bytes = (total >> PAGE_SHIFT) * 8
+        self.storage = take_host_memory(self.storage_bytes, sparse)
+        self.ram.watched = <u64*>take_host_memory(self.watched_bytes, sparse)
         self.ram.stale = <u64*>calloc(STALE_BYTES, 1)
         if self.storage == NULL or self.ram.watched == NULL or self.ram.stale == NULL:
             raise MemoryError(f"the host has no {total:#x} bytes for system memory")
@@ -56,13 +81,15 @@ cdef class SystemMemory:
         self.ram.size_bytes = total
         self.ram.ram_bytes = size
         self.exported = []
+        if sparse:
+            return
         self.reserve_pool = PagePool(self)
         for spn in range((total >> PAGE_SHIFT) - 1, (size >> PAGE_SHIFT) - 1, -1):
             self.reserve_pool.deposit(spn)
 
     def __dealloc__(self):
-        free(self.storage)
-        free(self.ram.watched)
+        give_host_memory(self.storage, self.storage_bytes, self.sparse)
+        give_host_memory(self.ram.watched, self.watched_bytes, self.sparse)
         free(self.ram.stale)
 
     @property

@@ -1,7 +1,7 @@
-"""The command line: `hvcore run [PROGRAM]` and `hvcore info`.
+"""The command line: `hvcore run [PROGRAM]`, `hvcore translate IMAGE` and `hvcore info`.
 
-Exit status: 0 all went well, 1 the guest ended badly, 2 bad usage or a program that cannot be loaded, 130 Ctrl-C.
-Every failure is one line on standard error.
+Exit status: 0 all went well, 1 the guest ended badly or an address has no translation, 2 bad usage or a file that
+cannot be loaded, 130 Ctrl-C. Every failure is one line on standard error.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hvcore {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_translate(commands)
     _add_info(commands)
     return parser
 
@@ -94,6 +95,27 @@ def _add_run(commands: _SubParsersAction[_Parser]) -> None:
     run.set_defaults(command=_run)
 
 
+def _add_translate(commands: _SubParsersAction[_Parser]) -> None:
+    translate = commands.add_parser(
+        "translate",
+        help="translate addresses through the page tables in a memory image",
+        description="IMAGE is raw memory from physical address 0. Numbers may be hexadecimal, as 0x1000.",
+    )
+    translate.add_argument("image", metavar="IMAGE", help="a file of raw physical memory")
+    translate.add_argument("address", nargs="+", metavar="ADDRESS", help='virtual addresses; "-" reads them from stdin')
+    translate.add_argument("--cr3", type=_address, required=True, metavar="ADDRESS", help="the processor's CR3")
+    translate.add_argument("--levels", type=int, choices=(0, 2, 3, 4, 5), default=4, help="of paging (default: 4)")
+    translate.add_argument(
+        "--nested-root", type=_address, metavar="ADDRESS", help="top table of a second level in the layout of EPT"
+    )
+    translate.add_argument("--nested-levels", type=int, choices=range(1, 6), default=4, help="of it (default: 4)")
+    translate.add_argument("--access", default="r", help='what is to be done, of "r", "w" and "x" (default: r)')
+    translate.add_argument("--user", action="store_true", help="in user mode; default: as supervisor")
+    translate.add_argument("--range", metavar="SIZE", help='so many bytes from each address, as runs, like "64 KiB"')
+    translate.add_argument("--json", action="store_true", help="a JSON list on standard output, and nothing else")
+    translate.set_defaults(command=_translate)
+
+
 def _add_info(commands: _SubParsersAction[_Parser]) -> None:
     info = commands.add_parser("info", help="what this build executes, and the defaults of the machine")
     info.add_argument("--json", action="store_true", help="one JSON object on standard output, and nothing else")
@@ -104,6 +126,12 @@ def _run(options: Namespace) -> int:
     from hvcore.cli.run import run
 
     return run(options)
+
+
+def _translate(options: Namespace) -> int:
+    from hvcore.cli.translate import translate
+
+    return translate(options)
 
 
 def _info(options: Namespace) -> int:
@@ -120,6 +148,17 @@ def _count(text: str) -> int:
         value = 0
     if value < 1:
         raise ArgumentTypeError(f"a positive integer is needed, not {text!r}")
+    return value
+
+
+def _address(text: str) -> int:
+    """A number of 64 bits."""
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 64:
+        raise ArgumentTypeError(f"an address of 64 bits is needed, not {text!r}")
     return value
 
 

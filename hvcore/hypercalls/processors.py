@@ -93,7 +93,7 @@ def translate_virtual_address(call: Call, header: TranslateInput) -> TranslateOu
     flags = header.flags & ~(0xFF << 56)
     if flags & ~sum(TranslateFlags) or not flags & _ACCESS or header.gva_page >> 52:
         raise Refused(Status.INVALID_PARAMETER)
-    result, gpa, cache_type, overlay = vp.translate_one(header.gva_page << 12, flags)
+    result, gpa, cache_type, overlay = vp.translate_for_hypercall(header.gva_page << 12, flags)
     return TranslateOutput(result, cache_type | overlay << 8, gpa >> 12)
 
 

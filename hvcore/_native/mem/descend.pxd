@@ -4,25 +4,27 @@
 address of each entry is translated by a descent of its own. Tables may hold anything: an entry outside memory is
 never read, and no descent is longer than its format has levels.
 """
-from hvcore._native.base.atomic cimport swap_u32, swap_u64
 from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.mem.entry cimport forbidden_bits, is_usable, load_entry, maps_page, mark_entry, page_address
 from hvcore._native.mem.format cimport (
-    ENTRY_ADDRESS, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, second_level_format,
+    ENTRY_ADDRESS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, second_level_format,
 )
-from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, ram_at, ram_t, ram_written
+from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, ram_t
 from hvcore._native.mem.second_level cimport (
-    SECOND_MISCONFIGURED, SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, SECOND_UNMAPPED, overlay_t, second_level_t,
-    space_t, table_access,
+    NESTED_OVERLAY, NESTED_SHIFT, SECOND_MISCONFIGURED, SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, SECOND_UNMAPPED,
+    cached_space_t, nested_entry_t, overlay_t, second_level_t, space_t, table_access,
 )
-from cython cimport unlikely
+from cython cimport likely, unlikely
 
 ctypedef ram_t* memory_p
 ctypedef space_t* space_p
+ctypedef cached_space_t* cached_p
 
 # Where tables lie: in system memory, or in the GPA space of a partition.
 ctypedef fused tables_t:
     memory_p
     space_p
+    cached_p
 
 cdef enum WalkStatus:
     WALK_OK
@@ -33,6 +35,7 @@ cdef enum WalkStatus:
     WALK_TABLE              # an entry could not be reached: see `nested_status`, `address` is its GPA
     WALK_NESTED             # translated, but the second level refuses: `address` is the GPA
     WALK_BEYOND             # without a second level: a table or the result lies outside system memory
+    WALK_DEEPER             # never a result: the entry names the table of the next level
     WALK_CHANGED            # never a result: an entry changed while it was marked, the walk starts again
 
 cdef enum Mark:
@@ -51,102 +54,138 @@ cdef struct descent_t:
     second_level_t where    # of the last entry
 
 
-cdef inline u64 load_entry(const ram_t* ram, page_format_t form, u64 spa) noexcept nogil:
-    if form.entry_shift == 2:
-        return (<u32*>ram_at(ram, spa))[0]
-    return (<u64*>ram_at(ram, spa))[0]
-
-
-cdef inline bint mark_entry(ram_t* ram, page_format_t form, u64 spa, u64 entry, u64 marks) noexcept nogil:
-    """Set marks in an entry that was read as `entry`; False: it is not that any more."""
-    if form.entry_shift == 2:
-        if not swap_u32(<u32*>ram_at(ram, spa), <u32>entry, <u32>(entry | marks)):
-            return False
-    elif not swap_u64(<u64*>ram_at(ram, spa), entry, entry | marks):
-        return False
-    ram_written(ram, spa, 1 << form.entry_shift)
-    return True
-
-
-cdef inline bint maps_page(page_format_t form, u8 shift, u64 entry) noexcept nogil:
-    return shift == PAGE_SHIFT or (entry & form.large and form.large_shifts >> shift & 1)
-
-
-cdef inline u64 forbidden_bits(page_format_t form, bint leaf, u8 shift, u64 split_reserved) noexcept nogil:
-    """What must be zero in an entry of this shape, apart from what must be in all. Bit 12 of a large page is PAT."""
-    if not leaf:
-        return form.table_reserved | (form.large if form.large_reserved else 0)
-    if form.large_split and shift > PAGE_SHIFT:
-        return split_reserved
-    if form.is_second_level:
-        return ((<u64>1 << shift) - 1) & ~<u64>PAGE_OFFSET_MASK
-    return ((<u64>1 << shift) - 1) & ~<u64>(2 * PAGE_OFFSET_MASK + 1)
-
-
-cdef inline bint is_malformed(page_format_t form, bint leaf, u64 entry) noexcept nogil:
-    """Second level: writable without being readable, or of a memory type that does not exist (SDM 3C 29.3.3.1)."""
-    return form.is_second_level and (entry & 3 == 2 or (leaf and form.types_reserved >> ((entry >> 3) & 7) & 1))
-
-
-cdef inline u64 page_address(page_format_t form, u8 shift, u64 entry, u64 address) noexcept nogil:
-    """Where `address` lies, by the entry that maps its page."""
-    cdef u64 offset = (<u64>1 << shift) - 1
-    if form.large_split and shift > PAGE_SHIFT:
-        return (entry & <u32>0xFFC00000) | ((entry >> 13) & 0xFF) << 32 | (address & offset)
-    return (entry & ENTRY_ADDRESS & ~offset) | (address & offset)
-
-
 cdef inline bint lacks_marks(page_format_t form, const descent_t* at, u64 access) noexcept nogil:
     """Whether an access that was granted still has marks to set."""
     return form.accessed and not (at.path & form.accessed and (not access & RIGHT_WRITE or at.entry & form.dirty))
 
 
-cdef inline WalkStatus descend(tables_t tables, page_format_t form, u64 table, u64 reserved, u64 split_reserved,
-                               u64 address, Mark mark, bint set_nested_marks, descent_t* at) noexcept nogil:
-    """From the top table at `table` to the entry that maps `address`; rights are the caller's to judge.
+cdef inline space_t* space_of(tables_t tables) noexcept nogil:
+    """The GPA space of tables that lie in one."""
+    if tables_t is space_p:
+        return tables
+    elif tables_t is cached_p:
+        return tables.space
+    else:
+        return NULL
 
-    With `mark` each entry is marked on the way: a second pass, of a path that has been granted."""
+
+cdef inline second_level_t cached_translate(cached_space_t* cached, u64 gpa, u8 access, bint set_marks) noexcept nogil:
+    """`space_translate` by way of a cache, which is right as long as no second-level entry that it has seen changes."""
+    cdef nested_entry_t* entry = &cached.entries[(gpa >> PAGE_SHIFT) & cached.mask]
+    cdef second_level_t found
+    if likely(entry.tag == gpa | PAGE_OFFSET_MASK and entry.found & access == access):
+        found.status = SECOND_OK
+        found.rights = <u8>entry.found & RIGHT_ALL
+        found.page_shift = <u8>(entry.found >> NESTED_SHIFT) & 63
+        found.references = 0
+        found.overlay = entry.found & NESTED_OVERLAY != 0
+        found.spa = (entry.found & ENTRY_ADDRESS) | (gpa & PAGE_OFFSET_MASK)
+        return found
+    found = space_translate(cached.space, gpa, access, set_marks)
+    if likely(found.status == SECOND_OK):
+        entry.tag = gpa | PAGE_OFFSET_MASK
+        entry.found = ((found.spa & ENTRY_ADDRESS) | found.rights | <u64>found.page_shift << NESTED_SHIFT
+                       | (NESTED_OVERLAY if found.overlay else 0))
+        if set_marks and cached.space.marks and not access & RIGHT_WRITE:
+            entry.found &= ~<u64>RIGHT_WRITE        # the first write has a dirty bit to set
+    return found
+
+
+cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level, u64 table, u64 reserved,
+                                   u64 split_reserved, u64 address, Mark mark, bint set_nested_marks,
+                                   descent_t* at) noexcept nogil:
+    """The entry of one level; WALK_DEEPER if it names the next table. With a constant level everything folds."""
     cdef ram_t* ram
     cdef u64 entry, spa, marks
+    cdef u8 shift = PAGE_SHIFT + form.index_bits * (level - 1)
     cdef bint leaf
-    at.shift = PAGE_SHIFT + form.index_bits * (form.levels - 1)
-    at.path = <u64>-1
-    at.references = 0
-    at.nested_references = 0
-    while True:
-        at.slot = spa = table + (((address >> at.shift) & ((1 << form.index_bits) - 1)) << form.entry_shift)
-        if tables_t is space_p:
-            ram = tables.ram
-            at.where = space_translate(tables, at.slot, table_access(tables), set_nested_marks)
-            at.nested_references += at.where.references
-            if unlikely(at.where.status != SECOND_OK):
-                return WALK_TABLE
-            spa = at.where.spa
+    at.shift = shift
+    at.slot = spa = table + (((address >> shift) & ((1 << form.index_bits) - 1)) << form.entry_shift)
+    if tables_t is not memory_p:
+        ram = space_of(tables).ram
+        if tables_t is cached_p:
+            at.where = cached_translate(tables, spa, table_access(tables.space), set_nested_marks)
         else:
-            ram = tables
-            if unlikely(spa >= ram.size_bytes):
-                return WALK_BEYOND
-        at.entry = entry = load_entry(ram, form, spa)
-        at.references += 1
-        if unlikely(not entry & form.present):
-            return WALK_NOT_PRESENT
-        leaf = maps_page(form, at.shift, entry)
-        if unlikely(entry & (reserved | forbidden_bits(form, leaf, at.shift, split_reserved))
-                    or is_malformed(form, leaf, entry)):
-            return WALK_RESERVED
-        marks = 0 if mark == MARK_NONE else form.accessed | (form.dirty if leaf and mark == MARK_DIRTY else 0)
-        if unlikely(marks & ~entry):
-            if tables_t is space_p:
-                at.where = space_translate(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
+            at.where = space_translate(tables, spa, table_access(tables), set_nested_marks)
+        at.nested_references += at.where.references
+        if unlikely(at.where.status != SECOND_OK):
+            at.references = form.levels - level
+            return WALK_TABLE
+        spa = at.where.spa
+    else:
+        ram = tables
+        if unlikely(spa >= ram.size_bytes):
+            at.references = form.levels - level
+            return WALK_BEYOND
+    at.references = form.levels - level + 1
+    at.entry = entry = load_entry(ram, form, spa)
+    if unlikely(not is_usable(form, entry)):
+        return WALK_RESERVED if entry & form.present else WALK_NOT_PRESENT
+    leaf = maps_page(form, shift, entry)
+    if unlikely(entry & (reserved | forbidden_bits(form, leaf, shift, split_reserved))
+                or (leaf and form.types_reserved >> ((entry >> 3) & 7) & 1)):
+        return WALK_RESERVED
+    if mark != MARK_NONE:
+        marks = form.accessed | (form.dirty if leaf and mark == MARK_DIRTY else 0)
+        if marks & ~entry:
+            if tables_t is not memory_p:
+                at.where = space_translate(space_of(tables), at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
                 if at.where.status != SECOND_OK:
                     return WALK_TABLE
             if not mark_entry(ram, form, spa, entry, marks):
                 return WALK_CHANGED
-        at.path &= entry ^ form.inverted
-        if leaf:
-            return WALK_OK
-        table = entry & ENTRY_ADDRESS
-        at.shift -= form.index_bits
+    at.path &= entry ^ form.inverted
+    return WALK_OK if leaf else WALK_DEEPER
+
+
+cdef inline WalkStatus descend(tables_t tables, page_format_t form, u64 table, u64 reserved, u64 split_reserved,
+                               u64 address, bint set_nested_marks, descent_t* at) noexcept nogil:
+    """From the top table at `table` to the entry that maps `address`; rights are the caller's to judge.
+
+    Level by level and not in a loop: what an entry of each level may be is then known when this is compiled."""
+    cdef WalkStatus status
+    at.path = <u64>-1
+    at.nested_references = 0
+    at.entry = table
+    if form.levels >= 5:
+        status = descend_one(tables, form, 5, table, reserved, split_reserved, address, MARK_NONE, set_nested_marks,
+                             at)
+        if status != WALK_DEEPER:
+            return status
+    if form.levels >= 4:
+        status = descend_one(tables, form, 4, at.entry & ENTRY_ADDRESS, reserved, split_reserved, address,
+                             MARK_NONE, set_nested_marks, at)
+        if status != WALK_DEEPER:
+            return status
+    if form.levels >= 3:
+        status = descend_one(tables, form, 3, at.entry & ENTRY_ADDRESS, reserved, split_reserved, address,
+                             MARK_NONE, set_nested_marks, at)
+        if status != WALK_DEEPER:
+            return status
+    if form.levels >= 2:
+        status = descend_one(tables, form, 2, at.entry & ENTRY_ADDRESS, reserved, split_reserved, address,
+                             MARK_NONE, set_nested_marks, at)
+        if status != WALK_DEEPER:
+            return status
+    return descend_one(tables, form, 1, at.entry & ENTRY_ADDRESS, reserved, split_reserved, address, MARK_NONE,
+                       set_nested_marks, at)
+
+
+cdef inline WalkStatus descend_marking(tables_t tables, page_format_t form, u64 table, u64 reserved,
+                                       u64 split_reserved, u64 address, Mark mark, bint set_nested_marks,
+                                       descent_t* at) noexcept nogil:
+    """`descend` for the second pass, which is rare: short code, not fast code. Each entry is marked on the way."""
+    cdef u8 level = form.levels
+    cdef WalkStatus status
+    at.path = <u64>-1
+    at.nested_references = 0
+    at.entry = table
+    while True:
+        status = descend_one(tables, form, level, at.entry & ENTRY_ADDRESS, reserved, split_reserved, address, mark,
+                             set_nested_marks, at)
+        if status != WALK_DEEPER:
+            return status
+        level -= 1
 
 
 cdef inline second_level_t space_translate(space_t* space, u64 gpa, u8 access, bint set_marks) noexcept nogil:
@@ -167,13 +206,44 @@ cdef inline second_level_t space_translate(space_t* space, u64 gpa, u8 access, b
     return second_level_walk(space, gpa, access, set_marks)
 
 
+cdef inline bint second_level_grants(page_format_t form, WalkStatus status, const descent_t* at, u8 access,
+                                     second_level_t* found) noexcept nogil:
+    """Whether a descent ended at a page that allows the access; else `found.status` says why not."""
+    found.references = at.references
+    if unlikely(status != WALK_OK):
+        found.status = SECOND_MISCONFIGURED if status == WALK_RESERVED else SECOND_UNMAPPED
+        return False
+    found.rights = path_rights(form, at.path)
+    found.page_shift = at.shift
+    if unlikely(found.rights & access != access):
+        found.status = SECOND_RIGHTS
+        return False
+    return True
+
+
+cdef inline bint second_level_mark(space_t* space, page_format_t form, u64 gpa, u8 access, descent_t* at,
+                                   second_level_t* found) noexcept nogil:
+    """Set the marks of an access that was granted; False if it is not granted any more."""
+    cdef WalkStatus status
+    cdef Mark wanted = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED, mark = wanted
+    while True:
+        status = descend_marking(<memory_p>space.ram, form, space.root_spa, space.reserved, 0, gpa, mark, False, at)
+        if status == WALK_CHANGED:
+            mark = MARK_NONE
+        elif not second_level_grants(form, status, at, access, found):
+            return False
+        elif mark == wanted:
+            return True
+        else:
+            mark = wanted
+
+
 cdef inline second_level_t second_level_walk(space_t* space, u64 gpa, u8 access, bint set_marks) noexcept nogil:
     """GPA -> SPA by the tables alone."""
     cdef page_format_t form = second_level_format(space.levels, space.marks, space.mode_based_execute)
     cdef second_level_t found
     cdef descent_t at
     cdef WalkStatus status
-    cdef Mark mark = MARK_NONE
     found.overlay = False
     found.references = 0
     found.rights = 0
@@ -182,23 +252,12 @@ cdef inline second_level_t second_level_walk(space_t* space, u64 gpa, u8 access,
     found.status = SECOND_UNMAPPED
     if unlikely(gpa >= space.gpa_limit or space.root_spa == 0):
         return found
-    while True:
-        status = descend(<memory_p>space.ram, form, space.root_spa, space.reserved, 0, gpa, mark, False, &at)
-        if unlikely(status == WALK_CHANGED):
-            mark = MARK_NONE
-            continue
-        found.references = at.references
-        if unlikely(status != WALK_OK):
-            found.status = SECOND_MISCONFIGURED if status == WALK_RESERVED else SECOND_UNMAPPED
+    status = descend(<memory_p>space.ram, form, space.root_spa, space.reserved, 0, gpa, False, &at)
+    if unlikely(not second_level_grants(form, status, &at, access, &found)):
+        return found
+    if unlikely(set_marks and lacks_marks(form, &at, access)):
+        if not second_level_mark(space, form, gpa, access, &at, &found):
             return found
-        found.rights = path_rights(form, at.path)
-        found.page_shift = at.shift
-        if unlikely(found.rights & access != access):
-            found.status = SECOND_RIGHTS
-            return found
-        if not set_marks or mark != MARK_NONE or not lacks_marks(form, &at, access):
-            break
-        mark = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED
     found.spa = page_address(form, at.shift, at.entry, gpa)
     if unlikely(found.spa >= space.ram.size_bytes):
         return found

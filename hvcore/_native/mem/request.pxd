@@ -43,10 +43,11 @@ cdef struct walk_request_t:
     bint ignore_rights      # of the first level
 
 
-# The rights that an access is examined for, and how they must come out.
+# What an access needs of a path, the AND of its entries with `inverted` bits turned over: which bits are looked at,
+# and how they must be. The same for every access of its kind, so a batch asks once.
 cdef struct need_t:
-    u8 examined
-    u8 wanted
+    u64 examined
+    u64 wanted
 
 
 cdef inline u64 reserved_bits(PagingMode mode, u32 physical_bits, bint no_execute_enable) noexcept nogil:
@@ -82,22 +83,25 @@ cdef inline u64 linear_address(const walk_request_t* request, u64 access, u64 gv
     return (gva & <u64>1 << 63) | (<u64>sign_extend(gva, bits) & BELOW_BIT_63)
 
 
-cdef inline need_t needs_of(const walk_request_t* request, u64 access) noexcept nogil:
+cdef inline u64 path_bits(page_format_t form, u64 rights) noexcept nogil:
+    """The bits of a path that say these RIGHT_ bits: `path_rights` of format.pxd the other way round."""
+    return (rights & RIGHT_WRITE) | ((rights & RIGHT_USER) >> 1) | (form.inverted if rights & RIGHT_EXECUTE else 0)
+
+
+cdef inline need_t needs_of(page_format_t form, const walk_request_t* request, u64 access) noexcept nogil:
     """SDM 3A 4.6.1 as a mask and a value, keys apart."""
     cdef need_t need
+    cdef u64 wanted = access & (RIGHT_WRITE | RIGHT_EXECUTE | RIGHT_USER), examined
     if request.ignore_rights:
         need.examined = need.wanted = 0
         return need
-    need.wanted = <u8>access & (RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE | RIGHT_USER)
-    if access & RIGHT_USER:
-        need.examined = need.wanted
-        return need
-    if not request.write_protect:
-        need.wanted &= ~<u8>RIGHT_WRITE
-    need.examined = need.wanted
-    if request.no_user_fetch if access & RIGHT_EXECUTE else (
-            request.no_user_data and access & (ACCESS_IMPLICIT | ACCESS_ALIGNMENT) != ACCESS_ALIGNMENT):
-        need.examined |= RIGHT_USER
+    if not access & RIGHT_USER and not request.write_protect:
+        wanted &= ~<u64>RIGHT_WRITE
+    examined = wanted
+    if not access & RIGHT_USER and (request.no_user_fetch if access & RIGHT_EXECUTE else (
+            request.no_user_data and access & (ACCESS_IMPLICIT | ACCESS_ALIGNMENT) != ACCESS_ALIGNMENT)):
+        examined |= RIGHT_USER
+    need.examined, need.wanted = path_bits(form, examined), path_bits(form, wanted)
     return need
 
 

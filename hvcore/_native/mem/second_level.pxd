@@ -6,6 +6,10 @@ from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
 from hvcore._native.mem.ram cimport ram_t
 
+cdef enum:
+    NESTED_SHIFT = 5
+    NESTED_OVERLAY = 1 << 11
+
 cdef enum SecondLevelStatus:
     SECOND_OK
     SECOND_UNMAPPED         # nothing is mapped there, or something outside system memory
@@ -33,6 +37,19 @@ cdef struct space_t:
     bint marks              # accessed and dirty bits; reading a guest's table entry then counts as a write to it
     bint mode_based_execute # supervisor and user execute are rights of their own
     u64 generation          # grows with every change that a TLB must notice
+
+
+# A nested TLB: translations of 4 KiB of GPAs that were found, direct-mapped. Empty entries are zero.
+cdef struct nested_entry_t:
+    u64 tag                 # a GPA of the page with its low 12 bits set
+    u64 found               # SPA of the page; below it rights, page shift from NESTED_SHIFT, NESTED_OVERLAY
+
+
+# A space that is looked at through such a cache.
+cdef struct cached_space_t:
+    space_t* space
+    nested_entry_t* entries
+    u64 mask                # entries, a power of two, less one
 
 
 cdef struct second_level_t:

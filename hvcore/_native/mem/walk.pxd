@@ -10,9 +10,10 @@ access is granted, never for one that faults.
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.mem.descend cimport (
     MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_NESTED, WALK_NOT_CANONICAL,
-    WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descend, descent_t,
-    lacks_marks, memory_p, page_address, space_p, space_translate, tables_t,
+    WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, cached_p, cached_translate,
+    descend, descend_marking, descent_t, lacks_marks, memory_p, space_of, space_translate, tables_t,
 )
+from hvcore._native.mem.entry cimport page_address
 from hvcore._native.mem.format cimport (
     RIGHT_ALL, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_USER_EXECUTE, RIGHT_WRITE, page_format_t, path_rights,
 )
@@ -68,15 +69,14 @@ cdef inline void walk_start(walk_t* found) noexcept nogil:
     found.address = found.spa = 0
 
 
-cdef inline WalkStatus grant(page_format_t form, const walk_request_t* request, u64 access, const descent_t* at,
-                             walk_t* found) noexcept nogil:
+cdef inline WalkStatus grant(page_format_t form, const walk_request_t* request, u64 access, need_t need,
+                             const descent_t* at, walk_t* found) noexcept nogil:
     """Whether the path allows the access."""
-    cdef need_t need = needs_of(request, access)
     cdef bint denied = False
     found.rights = path_rights(form, at.path)
     if form.levels >= 4 and request.user_keys | request.supervisor_keys:
         denied = key_denies(request, access, found.rights, at.entry)
-    if unlikely(denied or found.rights & need.examined != need.wanted):
+    if unlikely(denied or at.path & need.examined != need.wanted):
         found.error_code = fault_code(request, access, PF_PRESENT | (PF_KEY if denied else 0))
         return WALK_RIGHTS
     return WALK_OK
@@ -94,12 +94,44 @@ cdef inline void walk_fails(const walk_request_t* request, u64 access, WalkStatu
         found.error_code = fault_code(request, access, PF_PRESENT | PF_RESERVED if status == WALK_RESERVED else 0)
 
 
+cdef inline WalkStatus walk_judged(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
+                                   need_t need, WalkStatus status, Mark mark, const descent_t* at,
+                                   walk_t* found) noexcept nogil:
+    """What a descent means for the access: the status, and all that `found` says of it but the address."""
+    if mark == MARK_NONE:
+        found.references = at.references
+        found.nested_references = <u8>at.nested_references
+    if unlikely(status != WALK_OK):
+        if tables_t is not memory_p:
+            found.nested_access = RIGHT_READ | RIGHT_WRITE if mark != MARK_NONE else table_access(space_of(tables))
+        walk_fails(request, access, status, at, found)
+        return status
+    status = grant(form, request, access, need, at, found)
+    found.status = status
+    return status
+
+
+cdef inline WalkStatus walk_mark(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
+                                 need_t need, u64 table, u64 gva, descent_t* at, walk_t* found) noexcept nogil:
+    """Set the marks of an access that was granted. What changes meanwhile is walked and judged anew."""
+    cdef WalkStatus status
+    cdef Mark wanted = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED, mark = wanted
+    while True:
+        status = descend_marking(tables, form, table, request.reserved, request.split_reserved, gva, mark, True, at)
+        if status == WALK_CHANGED:
+            mark = MARK_NONE
+            continue
+        status = walk_judged(tables, form, request, access, need, status, mark, at, found)
+        if status != WALK_OK or mark == wanted:
+            return status
+        mark = wanted
+
+
 cdef inline WalkStatus walk_tables(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
-                                   u64 gva, walk_t* found) noexcept nogil:
+                                   need_t need, u64 gva, walk_t* found) noexcept nogil:
     """The first level: `found.address`, rights and marks."""
     cdef descent_t at
     cdef WalkStatus status
-    cdef Mark mark = MARK_NONE
     cdef u64 table = request.root
     if form.levels == 2 and form.entry_shift == 3:
         table = request.pdptes[(gva >> 30) & 3]
@@ -108,27 +140,12 @@ cdef inline WalkStatus walk_tables(tables_t tables, page_format_t form, const wa
             found.error_code = fault_code(request, access, 0)
             return found.status
     table &= <u32>0xFFFFF000 if form.entry_shift == 2 else <u64>0x000FFFFFFFFFF000
-    while True:
-        status = descend(tables, form, table, request.reserved, request.split_reserved, gva, mark, request.set_marks,
-                         &at)
-        if unlikely(status == WALK_CHANGED):
-            mark = MARK_NONE
-            continue
-        if mark == MARK_NONE:
-            found.references = at.references
-            found.nested_references = <u8>at.nested_references
-        if unlikely(status != WALK_OK):
-            if tables_t is space_p:
-                found.nested_access = RIGHT_READ | RIGHT_WRITE if mark != MARK_NONE else table_access(tables)
-            walk_fails(request, access, status, &at, found)
-            return status
-        status = grant(form, request, access, &at, found)
-        if unlikely(status != WALK_OK):
-            found.status = status
-            return status
-        if not request.set_marks or mark != MARK_NONE or not lacks_marks(form, &at, access):
-            break
-        mark = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED
+    status = descend(tables, form, table, request.reserved, request.split_reserved, gva, request.set_marks, &at)
+    status = walk_judged(tables, form, request, access, need, status, MARK_NONE, &at, found)
+    if unlikely(status == WALK_OK and request.set_marks and lacks_marks(form, &at, access)):
+        status = walk_mark(tables, form, request, access, need, table, gva, &at, found)
+    if unlikely(status != WALK_OK):
+        return status
     found.page_shift = at.shift
     found.key = (at.entry >> KEY_SHIFT) & 15 if form.levels >= 4 else 0
     found.is_global = at.entry & ENTRY_GLOBAL != 0
@@ -140,19 +157,39 @@ cdef inline void walk(tables_t tables, page_format_t form, const walk_request_t*
                       walk_t* found) noexcept nogil:
     """Translate `gva` for `access` (see request.pxd). `tables` says where tables and result lie: system memory, or
     the GPA space of a partition."""
-    cdef second_level_t where
+    walk_needing(tables, form, request, access, needs_of(form, request, access), gva, found)
+
+
+cdef inline void walk_needing(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
+                              need_t need, u64 gva, walk_t* found) noexcept nogil:
+    """`walk` for those who know the access before the address: `need` is that of `access`."""
+    if walk_to_gpa(tables, form, request, access, need, gva, found):
+        walk_to_spa(tables, request, access, found)
+
+
+cdef inline bint walk_to_gpa(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
+                             need_t need, u64 gva, walk_t* found) noexcept nogil:
+    """The first half: `found.address`, or False with everything said."""
     walk_start(found)
     gva = linear_address(request, access, gva)
     if unlikely(not is_canonical_in(gva, form.linear_bits)):
         found.status = WALK_NOT_CANONICAL
-        return
+        return False
     if form.levels == 0:
         found.address = gva
-    elif walk_tables(tables, form, request, access, gva, found) != WALK_OK:
-        return
-    if tables_t is space_p:
+        return True
+    return walk_tables(tables, form, request, access, need, gva, found) == WALK_OK
+
+
+cdef inline void walk_to_spa(tables_t tables, const walk_request_t* request, u64 access, walk_t* found) noexcept nogil:
+    """The second half, from `found.address` on."""
+    cdef second_level_t where
+    if tables_t is not memory_p:
         found.nested_access = nested_access(access, found.rights)
-        where = space_translate(tables, found.address, found.nested_access, request.set_marks)
+        if tables_t is cached_p:
+            where = cached_translate(tables, found.address, found.nested_access, request.set_marks)
+        else:
+            where = space_translate(tables, found.address, found.nested_access, request.set_marks)
         found.nested_references += where.references
         found.nested_status = where.status
         found.nested_page_shift = where.page_shift

@@ -1,0 +1,36 @@
+"""Page tables without a guest, and translation of arrays of addresses. See docs/translation.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hvcore.lazy import attributes
+
+if TYPE_CHECKING:
+    from hvcore.paging.results import Runs, Translation, Translations, TranslationStatus
+    from hvcore.paging.saved import SavedAddressSpace
+    from hvcore.paging.space import AddressSpace
+    from hvcore.paging.state import PagingState
+
+__all__ = [
+    "AddressSpace",
+    "PagingState",
+    "Runs",
+    "SavedAddressSpace",
+    "Translation",
+    "TranslationStatus",
+    "Translations",
+]
+
+__getattr__, __dir__ = attributes(
+    __name__,
+    {
+        "AddressSpace": "space:AddressSpace",
+        "PagingState": "state:PagingState",
+        "Runs": "results:Runs",
+        "SavedAddressSpace": "saved:SavedAddressSpace",
+        "Translation": "results:Translation",
+        "TranslationStatus": "results:TranslationStatus",
+        "Translations": "results:Translations",
+    },
+)

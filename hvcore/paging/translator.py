@@ -1,0 +1,213 @@
+"""Translation of arrays of addresses: what an AddressSpace, a saved state and a running VP have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hvcore._native.space import GpaSpace, SystemMemory
+from hvcore._native.table_builder import TableBuilder
+from hvcore._native.translator import MemoryImage, TableTranslator
+from hvcore.memory import parse_size
+from hvcore.paging.results import COLUMNS, RUN, Runs, Translation, Translations, TranslationStatus
+from hvcore.paging.state import PagingState
+from hvcore.paging.tables import parse_rights
+
+PRIVILEGES = {None: 0, "user": 1, "supervisor": 2, "implicit": 3}
+
+
+class Translator:
+    """Translates as a processor in a given state would, over page tables in a given memory."""
+
+    def __init__(
+        self,
+        memory: SystemMemory | MemoryImage,
+        state: PagingState,
+        *,
+        gpa_space: GpaSpace | None = None,
+        nested_root: int = 0,
+        nested_levels: int = 0,
+        guest_tables: TableBuilder | None = None,
+        second_level_tables: TableBuilder | None = None,
+    ) -> None:
+        self.memory = memory
+        self._native = TableTranslator(
+            memory,
+            gpa_space=gpa_space,
+            nested_root=nested_root,
+            nested_levels=nested_levels,
+            guest_tables=guest_tables,
+            second_level_tables=second_level_tables,
+        )
+        self.state = state
+
+    @property
+    def state(self) -> PagingState:
+        """The registers. Assigning them takes effect for the next call."""
+        return self._state
+
+    @state.setter
+    def state(self, state: PagingState) -> None:
+        self._native.set_state(**asdict(state))
+        self._state = state
+
+    def require_idle(self) -> None:
+        """Raise RuntimeError while another thread is translating here."""
+        self._native.require_idle()
+
+    def translate(
+        self,
+        gvas: ArrayLike,
+        access: str | ArrayLike = "r",
+        *,
+        privilege: str | None = None,
+        columns: Iterable[str] | None = None,
+        out: Mapping[str, NDArray[Any]] | Translations | None = None,
+        set_marks: bool = False,
+        nested_cache: int = 0,
+    ) -> Translations:
+        """Translate each address.
+
+        Parameters
+        ----------
+        gvas : array of unsigned integers, any shape
+        access : what is to be done: "r", "w", "x" or several of them; or an array of the shape of `gvas` with sums of
+            1 (read), 2 (write) and 4 (execute)
+        privilege : "user", "supervisor", or "implicit" for accesses that the processor makes by itself, as to
+            descriptor tables; default: by the CPL of the state
+        columns : names of the columns that are wanted, of those of Translations; default: all
+        out : arrays by column to write to, or the result of an earlier call; then `columns` defaults to these
+        set_marks : set accessed and dirty bits, as the access would
+        nested_cache : entries of a cache of second-level translations, a power of two up to 2**24, which lives for
+            this call; 0: none. Results are the same; `nested_references` has what was really read.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument has the wrong type, shape or content; the message names it.
+        RuntimeError
+            Another thread is running the machine that this belongs to.
+        """
+        addresses = as_addresses(gvas, "gvas")
+        accesses, bits = as_accesses(access, addresses.shape)
+        wanted = choose_columns(columns, out)
+        found = {name: output(name, out, addresses.shape) for name in wanted}
+        if not isinstance(nested_cache, int) or nested_cache & (nested_cache - 1) or not 0 <= nested_cache <= 1 << 24:
+            raise ValueError(f"nested_cache must be 0 or a power of two up to 2**24, not {nested_cache!r}")
+        self._check_marks(set_marks)
+        self._native.translate(
+            addresses.reshape(-1),
+            accesses,
+            access=bits,
+            privilege=as_privilege(privilege),
+            set_marks=set_marks,
+            nested_cache=nested_cache,
+            **{name: column.reshape(-1) for name, column in found.items()},
+        )
+        return Translations(found)
+
+    def translate_one(
+        self, gva: int, access: str | int = "r", *, privilege: str | None = None, set_marks: bool = False
+    ) -> Translation:
+        """Translate one address; arguments and errors as those of `translate`."""
+        rights = access if isinstance(access, str) else np.array([access])
+        found = self.translate(np.array([gva]), rights, privilege=privilege, set_marks=set_marks)
+        values = {name: int(column[0]) for name, column in found.columns.items() if name != "status"}
+        return Translation(status=TranslationStatus(int(found.status[0])), **values)
+
+    def translate_range(self, gva: int, size: int | str, access: str = "r", *, privilege: str | None = None) -> Runs:
+        """What [gva, gva + size) goes to, as runs of consecutive places or of equal failures, in order.
+
+        Takes a walk for each page that is mapped, and one for each entry that is not. Tables of an AddressSpace are
+        made on the way.
+
+        Raises
+        ------
+        ValueError
+            An argument is out of range.
+        RuntimeError
+            Another thread is running the machine that this belongs to.
+        """
+        length = parse_size(size, "size")
+        if length >= 1 << 64:
+            raise ValueError(f"size must be below 2**64, not {length:#x}")
+        if not isinstance(gva, int) or gva < 0 or gva + length > 1 << 64:
+            raise ValueError(f"gva must lie in 64 bits with {length:#x} bytes behind it, not {gva!r}")
+        data = self._native.translate_runs(
+            gva, length, access=parse_rights(access, "access"), privilege=as_privilege(privilege)
+        )
+        runs = np.frombuffer(data, RUN)
+        return Runs(*(np.ascontiguousarray(runs[name]) for name in Runs._fields))
+
+    def _check_marks(self, set_marks: bool) -> None:
+        if set_marks and isinstance(self.memory, MemoryImage) and not self.memory.writable:
+            raise ValueError("set_marks must be False: the memory is read-only")
+
+
+def as_addresses(values: ArrayLike, argument: str) -> NDArray[np.uint64]:
+    """A contiguous array of uint64. Negative numbers and fractions are refused."""
+    array = np.asarray(values)
+    if array.dtype.kind == "u" or array.size == 0:
+        return np.ascontiguousarray(array, np.uint64).reshape(array.shape)
+    if array.dtype.kind == "O" and all(isinstance(one, int) and 0 <= one < 1 << 64 for one in array.flat):
+        return array.astype(np.uint64)
+    if array.dtype.kind != "i":
+        raise TypeError(f"{argument} must be an array of unsigned integers, not of {array.dtype}")
+    if (array < 0).any():
+        raise ValueError(f"{argument} must not be negative: addresses are unsigned integers of 64 bits")
+    return np.ascontiguousarray(array, np.uint64).reshape(array.shape)
+
+
+def as_accesses(access: str | ArrayLike, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8] | None, int]:
+    """An array of RIGHT_ bits and 0, or None and the bits for all."""
+    if isinstance(access, str):
+        return None, parse_rights(access, "access")
+    array = np.asarray(access)
+    if array.dtype.kind not in "ui":
+        raise TypeError(f'access must be a text like "rw" or an array of integers, not of {array.dtype}')
+    if array.shape != shape:
+        raise ValueError(f"access must have the shape of gvas, {shape}, not {array.shape}")
+    if array.size and (array.min() < 1 or array.max() > 7):
+        raise ValueError("access must have sums of 1 (read), 2 (write) and 4 (execute)")
+    return np.ascontiguousarray(array, np.uint8).reshape(-1), 0
+
+
+def as_privilege(privilege: str | None) -> int:
+    if privilege not in PRIVILEGES:
+        raise ValueError(f'privilege must be "user", "supervisor", "implicit" or None, not {privilege!r}')
+    return PRIVILEGES[privilege]
+
+
+def choose_columns(
+    columns: Iterable[str] | None, out: Mapping[str, NDArray[Any]] | Translations | None
+) -> tuple[str, ...]:
+    """Names in the order of COLUMNS."""
+    if isinstance(columns, str):
+        columns = (columns,)
+    wanted = set(columns if columns is not None else COLUMNS if out is None else out)
+    unknown = wanted - set(COLUMNS)
+    if unknown or not wanted:
+        argument = "columns" if columns is not None else "out"
+        raise ValueError(f"{argument} must name some of {', '.join(COLUMNS)}, not {sorted(unknown) or 'none'}")
+    return tuple(name for name in COLUMNS if name in wanted)
+
+
+def output(
+    name: str, out: Mapping[str, NDArray[Any]] | Translations | None, shape: tuple[int, ...]
+) -> NDArray[Any]:
+    """The array of the user's for a column, once it is sure that it can be written, or a new one."""
+    if out is None or name not in set(out):
+        return np.empty(shape, COLUMNS[name])
+    array = out[name]
+    expected = f"a writable C-contiguous array of {np.dtype(COLUMNS[name])} and shape {shape}"
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"out[{name!r}] must be {expected}, not {type(array).__name__}")
+    if array.dtype != COLUMNS[name] or array.shape != shape:
+        raise ValueError(f"out[{name!r}] must be {expected}, not of {array.dtype} and shape {array.shape}")
+    if not array.flags.c_contiguous or not array.flags.writeable:
+        raise ValueError(f"out[{name!r}] must be {expected}")
+    return array
