@@ -13,6 +13,7 @@ cdef class ModelCore:
     cdef readonly tuple names
     cdef int lay_out(self, list layouts) except -1
     cdef u64 place(self, structure_t* s, u64 at) noexcept
+    cdef void group_kinds(self) noexcept
     cdef int place_dimension(self, dimension_t* d, object facts) except -1
     cdef structure_t* named(self, object name) except? NULL
 

@@ -26,11 +26,8 @@ class ModelCore:
     ) -> None: ...
     def run(
         self,
-        address: NDArray[np.uint64],
-        asid: NDArray[np.uint16],
-        kind: NDArray[np.uint8],
-        page_shift: NDArray[np.uint8],
-        nested_page_shift: NDArray[np.uint8],
+        records: NDArray[np.uint64],
+        word: int,
         gpa: NDArray[np.uint64] | None,
         outcomes: NDArray[np.uint8] | None,
     ) -> None: ...

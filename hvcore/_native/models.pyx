@@ -6,15 +6,17 @@ that is in use by one thread refuses another. Addresses, kinds and page sizes ma
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64
 from hvcore._native.model.frames cimport frames_release
-from hvcore._native.model.record cimport KIND_COUNT, columns_t
+from hvcore._native.model.record cimport KIND_COUNT, KIND_WORD_SHIFT
 from hvcore._native.model.stack cimport stack_t, stacks_release, use_page
 from hvcore._native.model.structure cimport (
-    EMPTY, ROW_WAYS, first_order_of, structure_t,
+    EMPTY, LONG_ROW_KEYS, POLICY_FIFO, ROW_WAYS, SHORT_ROW_KEYS, SHORT_ROW_WAYS, entry_t, first_order_of, low_nibbles,
+    slot_t, structure_t, touch_ordered, touch_row,
 )
 from hvcore._native.model.translation cimport (
-    ADDRESS_MASK, LEVELS, SIZES, dimension_t, flush_model, flush_space, invalidate_model, model_t, outcome_t, run_model,
+    ADDRESS_MASK, GROUPS, LEVELS, SIZES, TALLY_MOST, dimension_t, flush_model, flush_space, forget_latest,
+    invalidate_model, is_latest, likely, model_t, outcome_t, spend_tally, take_record, weight_of,
 )
-from hvcore._native.model.wide cimport clear
+from hvcore._native.model.wide cimport clear, held_by, key_at, touch_wide
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -26,6 +28,67 @@ OUTCOME_BYTES = sizeof(outcome_t)
 
 cdef enum:
     LINE_WORDS = 8              # of a cache line of the host
+    SLOTS_PER_ENTRY = 3         # the hash of a wide structure is a quarter to a third full
+
+
+cdef bint touch_short(structure_t* s, u64 key) noexcept nogil:
+    return touch_ordered(s, key, SHORT_ROW_KEYS)
+
+
+cdef bint touch_long(structure_t* s, u64 key) noexcept nogil:
+    return touch_ordered(s, key, LONG_ROW_KEYS)
+
+
+cdef bint touch_unordered(structure_t* s, u64 key) noexcept nogil:
+    return touch_row(s, key)
+
+
+cdef bint touch_hashed(structure_t* s, u64 key) noexcept nogil:
+    return touch_wide(s, key)
+
+
+cdef outcome_t take(model_t* m, u64 address, u64 word, const u64* gpa) noexcept nogil:
+    return take_record(m, address, word, gpa)
+
+
+cdef void run_model(model_t* m, const u64* record, u64 address_step, const u64* word, u64 word_step, const u64* gpa,
+                    u64 count) noexcept nogil:
+    """Feed at most TALLY_MOST records, given by their two words, each at a distance of its own: zero repeats one.
+    `gpa` may be NULL."""
+    cdef const u64* end = record + count * address_step
+    cdef const u64* first = record
+    cdef u64 tally = 0
+    while True:
+        while record != end and likely(is_latest(m, record[0], word[0])):
+            tally += weight_of(m, word[0])
+            record += address_step
+            word += word_step
+        m.tally = tally
+        if record == end:
+            break
+        take(m, record[0], word[0], gpa + (record - first) // address_step if gpa != NULL else NULL)
+        tally = m.tally
+        record += address_step
+        word += word_step
+    spend_tally(m)
+
+
+cdef void run_noting(model_t* m, const u64* record, u64 address_step, const u64* word, u64 word_step, const u64* gpa,
+                     u64 count, outcome_t* outcomes) noexcept nogil:
+    """run_model that notes what became of every record."""
+    cdef u64 i
+    cdef u32 kind
+    for i in range(count):
+        if is_latest(m, record[0], word[0]):
+            m.tally += weight_of(m, word[0])
+            kind = <u32>(word[0] >> KIND_WORD_SHIFT & 3)
+            outcomes[i] = outcome_t(level=0, guest_references=0, nested_references=0,
+                                    cycles=m.first_latencies[kind][m.latest[m.groups[kind]].size])
+        else:
+            outcomes[i] = take(m, record[0], word[0], gpa + i if gpa != NULL else NULL)
+        record += address_step
+        word += word_step
+    spend_tally(m)
 
 
 cdef u64 in_lines(u64 words) noexcept:
@@ -34,6 +97,14 @@ cdef u64 in_lines(u64 words) noexcept:
     while size < words and size < LINE_WORDS:
         size *= 2
     return size if words <= LINE_WORDS else (words + LINE_WORDS - 1) // LINE_WORDS * LINE_WORDS
+
+
+cdef void merge_groups(model_t* m, u32 kind, u8 group) noexcept:
+    cdef u8 old = m.groups[kind]
+    cdef u32 other
+    for other in range(kind + 1):
+        if m.groups[other] == old:
+            m.groups[other] = group
 
 
 cdef class ModelCore:
@@ -60,6 +131,7 @@ cdef class ModelCore:
         for size, name, latency in nested_tlb:
             self.model.nested_tlb[<u32>size] = self.named(name)
             self.model.nested_tlb_latencies[<u32>size] = latency
+        self.group_kinds()
         self.place_dimension(&self.model.guest, guest)
         self.place_dimension(&self.model.nested, nested)
         self.model.prefetch_pages, self.model.is_tagged, self.model.page_shift, self.model.nested_page_shift, shift = \
@@ -71,6 +143,21 @@ cdef class ModelCore:
         frames_release(&self.model.frames)
         free(self.model.structures)
         free(self.arena)
+
+    cdef void group_kinds(self) noexcept:
+        """Kinds that share a structure of the first level, for any page size, share a group."""
+        cdef model_t* m = &self.model
+        cdef u32 kind, other, size
+        memset(m.groups, GROUPS - 1, 256)
+        for kind in range(4):
+            m.weights[kind] = <u64>1 << 16 * kind
+            m.groups[kind] = <u8>kind
+            for other in range(kind):
+                for size in range(SIZES * SIZES):
+                    if m.first[kind][size % SIZES] != NULL and (
+                            m.first[kind][size % SIZES] == m.first[other][size // SIZES]):
+                        merge_groups(m, kind, m.groups[other])
+        forget_latest(m)
 
     cdef int place_dimension(self, dimension_t* d, object facts) except -1:
         d.levels, d.reference_latency, caches = facts
@@ -97,6 +184,10 @@ cdef class ModelCore:
             s.set_mask = s.sets - 1
             s.is_masked = s.sets & (s.sets - 1) == 0
             s.is_wide = s.ways > ROW_WAYS
+            s.touch = (touch_hashed if s.is_wide else touch_unordered if s.policy > POLICY_FIFO else
+                       touch_short if s.ways <= SHORT_ROW_WAYS else touch_long)
+            s.order_mask = low_nibbles(min(s.ways, <u32>ROW_WAYS))
+            s.order_top = 4 * (s.ways - 1) & 63
             s.first_order = 0 if s.is_wide else first_order_of(s.policy, s.ways)
             words = self.place(s, words)
         self.arena_words = words
@@ -113,62 +204,64 @@ cdef class ModelCore:
     cdef u64 place(self, structure_t* s, u64 at) noexcept:
         """Where a structure's arrays lie from word `at` of the arena on; the word behind them, on a line."""
         cdef u64 entries = s.sets * s.ways, slots = 2
-        cdef u64 halves = (entries + 1) // 2
         if not s.is_wide:
-            s.row_words = in_lines(s.ways + 1)
+            s.key_word = SHORT_ROW_KEYS if s.ways <= SHORT_ROW_WAYS else LONG_ROW_KEYS
+            s.row_words = in_lines(s.key_word + s.ways)
             s.rows = self.arena + at
             return at + in_lines(max(s.sets * s.row_words, <u64>LINE_WORDS))
         s.slot_shift = 63
-        while slots < 2 * entries:
+        while slots < SLOTS_PER_ENTRY * entries:
             slots *= 2
             s.slot_shift -= 1
         s.slot_mask = slots - 1
-        s.keys = self.arena + at
-        s.slot_keys = s.keys + entries
-        s.slot_entries = <u32*>(s.slot_keys + slots)
-        s.next_entry = s.slot_entries + slots
-        s.previous_entry = s.next_entry + 2 * halves
-        s.head = s.previous_entry + 2 * halves
-        s.filled = s.head + 2 * s.sets
-        s.state = <u8*>(s.filled + 2 * s.sets)
-        return at + in_lines(entries + slots + slots // 2 + 2 * halves + 2 * s.sets + (entries + 7) // 8 + LINE_WORDS)
+        s.slots = <slot_t*>(self.arena + at)
+        s.entries = <entry_t*>(s.slots + slots)
+        s.head = <u32*>(s.entries + entries)
+        s.filled = s.head + s.sets
+        s.state = <u8*>(s.filled + s.sets)
+        return at + in_lines(2 * slots + 2 * entries + s.sets + (entries + 7) // 8 + LINE_WORDS)
 
-    def run(self, const u64[:] address, const u16[:] asid, const u8[:] kind, const u8[:] page_shift,
-            const u8[:] nested_page_shift, const u64[:] gpa, u8[::1] outcomes):
-        """Feed accesses: columns of equal length (a stride of zero repeats a value). `gpa` and `outcomes`, an array of
-        OUTCOME_BYTES for each access, may be None."""
-        cdef columns_t columns
-        cdef u64 count = address.shape[0]
+    def run(self, const u64[:, ::1] records, u64 word, const u64[::1] gpa, u8[::1] outcomes):
+        """Feed records as rows of their two words, or addresses as rows of one, for which `word` stands. `gpa`, and
+        `outcomes`, OUTCOME_BYTES for each, may be None."""
+        cdef u64 count = records.shape[0], width = records.shape[1], word_step = 2 if width == 2 else 0
+        cdef u64 done = 0, part
+        cdef const u64* words = &word
+        cdef const u64* gpas = NULL
+        cdef const u64* place
         cdef outcome_t* results = NULL
-        if not (<u64>asid.shape[0] == <u64>kind.shape[0] == <u64>page_shift.shape[0] == count
-                and <u64>nested_page_shift.shape[0] == count and (gpa is None or <u64>gpa.shape[0] == count)):
-            raise ValueError(f"columns differ in length: {count} addresses, but not as many of the others")
-        if count == 0:
-            return
-        memset(&columns, 0, sizeof(columns))
-        columns.address, columns.address_stride = <const u8*>&address[0], address.strides[0]
-        columns.asid, columns.asid_stride = <const u8*>&asid[0], asid.strides[0]
-        columns.kind, columns.kind_stride = &kind[0], kind.strides[0]
-        columns.page_shift, columns.page_shift_stride = &page_shift[0], page_shift.strides[0]
-        columns.nested_page_shift = &nested_page_shift[0]
-        columns.nested_page_shift_stride = nested_page_shift.strides[0]
-        if gpa is not None:
-            columns.gpa, columns.gpa_stride = <const u8*>&gpa[0], gpa.strides[0]
-        if outcomes is not None:
-            if <u64>outcomes.shape[0] != count * sizeof(outcome_t):
-                raise ValueError(f"outcomes must have {count * sizeof(outcome_t)} bytes, not {len(outcomes)}")
-            results = <outcome_t*>&outcomes[0]
+        if gpa is not None and <u64>gpa.shape[0] != count:
+            raise ValueError(f"there are {count} records, but {len(gpa)} guest-physical addresses")
+        if outcomes is not None and <u64>outcomes.shape[0] != count * sizeof(outcome_t):
+            raise ValueError(f"outcomes must have {count * sizeof(outcome_t)} bytes, not {len(outcomes)}")
         if self.busy:
             raise RuntimeError("this model is in use by another thread: use one per thread")
+        if count == 0:
+            return
+        if width == 2:
+            words = &records[0, 1]
+        if gpa is not None:
+            gpas = &gpa[0]
+        if outcomes is not None:
+            results = <outcome_t*>&outcomes[0]
         self.busy = True
         with nogil:
-            run_model(&self.model, &columns, count, results)
+            while done < count:
+                part = min(count - done, <u64>TALLY_MOST)
+                place = gpas + done if gpas != NULL else NULL
+                if results != NULL:
+                    run_noting(&self.model, &records[done, 0], width, words, word_step, place, part, results + done)
+                else:
+                    run_model(&self.model, &records[done, 0], width, words, word_step, place, part)
+                words += part * word_step
+                done += part
         self.busy = False
         if self.model.frames.failed:
             raise MemoryError("the host has no memory for the model's guest-physical frames")
 
     def flush(self, asid=None):
         """Empty what the first dimension holds, of one address space or of all."""
+        forget_latest(&self.model)
         if asid is None:
             flush_model(&self.model)
         else:
@@ -176,6 +269,7 @@ cdef class ModelCore:
 
     def invalidate(self, u64 address, u16 asid):
         """INVLPG."""
+        forget_latest(&self.model)
         invalidate_model(&self.model, address & <u64>ADDRESS_MASK, asid if self.model.is_tagged else 0)
 
     def counters(self):
@@ -189,7 +283,7 @@ cdef class ModelCore:
             "walks": m.walks, "nested_walks": m.nested.walks,
             "prefetch_walks": m.prefetch_walks, "prefetch_references": m.prefetch_references,
             "miss_cycles": m.cycles_of_walks,
-            "structures": [(m.structures[i].lookups, m.structures[i].misses, m.structures[i].evictions,
+            "structures": [(m.structures[i].lookups, m.structures[i].misses, evictions_of(&m.structures[i]),
                             m.structures[i].invalidations, m.structures[i].prefetches)
                            for i in range(m.structure_count)],
         }
@@ -201,7 +295,7 @@ cdef class ModelCore:
         found = []
         for row in range(s.sets):
             for way in range(s.ways):
-                key = s.keys[row * s.ways + way] if s.is_wide else s.rows[row * s.row_words + 1 + way]
+                key = key_at(s, row, way)
                 if key != <u64>EMPTY:
                     found.append((key >> 18, key >> 2 & 0xFFFF, key & 3))
         return found
@@ -248,11 +342,17 @@ cdef class ModelCore:
         if arena:
             memcpy(self.arena, &state[0], arena)
         take_counts(&self.model, &saved)
+        forget_latest(&self.model)
         for i in range(self.model.structure_count):
             s = &self.model.structures[i]
             memcpy(&kept, &state[arena + i * sizeof(structure_t)], sizeof(structure_t))
-            s.last_key, s.random, s.misses, s.lookups = kept.last_key, kept.random, kept.misses, kept.lookups
-            s.evictions, s.invalidations, s.prefetches = kept.evictions, kept.invalidations, kept.prefetches
+            s.random, s.misses, s.lookups = kept.random, kept.misses, kept.lookups
+            s.invalidations, s.prefetches = kept.invalidations, kept.prefetches
+
+
+cdef u64 evictions_of(const structure_t* s) noexcept:
+    """Every fill took an empty entry or evicted one, and what came in and is not there any more has left."""
+    return s.misses + s.prefetches - s.invalidations - held_by(s)
 
 
 cdef void take_counts(model_t* m, const model_t* saved) noexcept:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvcore._native.models import StackCore
-from hvcore.experiments.records import LETTERS, Records, Trace, chunks_of, kinds_of
+from hvcore.experiments.records import LETTERS, Records, Trace, as_records, chunks_of, kinds_of
 from hvcore.experiments.structures import page_shift
 
 
@@ -78,5 +78,5 @@ def stack_distances(
     """The stack distances of a whole trace; parameters as of StackDistances."""
     found = StackDistances(sets=sets, page_size=page_size, kinds=kinds)
     for chunk in chunks_of(trace):
-        found.consume(chunk)
+        found.consume(as_records(chunk))
     return found

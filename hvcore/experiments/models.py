@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from hvcore._native.models import OUTCOME_BYTES, POLICIES, ModelCore
 from hvcore.experiments import presets
-from hvcore.experiments.records import LETTERS, Kind, Records, Trace, chunks_of, kinds_of
+from hvcore.experiments.records import (
+    LETTERS,
+    LOAD_WORD,
+    Kind,
+    Records,
+    Trace,
+    as_records,
+    chunks_of,
+    kinds_of,
+    words_of,
+)
 from hvcore.experiments.results import OUTCOME, STRUCTURE_COLUMNS, TranslationResult
 from hvcore.experiments.structures import SIZE_NAMES, Structure, page_shift
 
@@ -167,23 +177,16 @@ class TranslationModel:
         """Feed one chunk: what `vp.attach(model)` calls."""
         self._feed(records, None, False)
 
-    def _feed(self, records: Records, space: Any, outcomes: bool) -> NDArray[Any] | None:
-        noted = np.zeros(len(records), OUTCOME) if outcomes else None
-        raw = noted.view(np.uint8) if noted is not None else None
-        columns = [records[name] for name in ("address", "asid", "kind", "page_shift", "nested_page_shift")]
-        gpa = None
+    def _feed(self, chunk: NDArray[Any], space: Any, outcomes: bool) -> NDArray[Any] | None:
+        noted = np.zeros(len(chunk), OUTCOME) if outcomes else None
+        gpa, reached = None, None
         if space is not None:
-            found = space.translate(columns[0])
-            reached = found.status == 0
-            if not reached.all():
-                self._faults += int((~reached).sum())
-                kept = self._feed(records[reached], space, outcomes)
-                if noted is not None and kept is not None:
-                    noted[reached] = kept
-                return noted
-            columns[3], columns[4] = found.page_shift, found.nested_page_shift
-            gpa = found.gpa
-        self._core.run(*columns, gpa, raw)
+            chunk, gpa, reached = _placed(as_records(chunk), space)
+            self._faults += len(reached) - len(chunk)
+        found = noted if reached is None or noted is None else np.zeros(len(chunk), OUTCOME)
+        self._core.run(words_of(chunk), LOAD_WORD, gpa, found.view(np.uint8) if found is not None else None)
+        if noted is not None and found is not noted:
+            noted[reached] = found
         return noted
 
     def counters(self) -> TranslationResult:
@@ -286,6 +289,16 @@ def run_many(
             else:
                 list(pool.map(lambda model, part=chunk: model._feed(part, space, False), models))  # type: ignore[misc]
     return [model.counters() - start for model, start in zip(models, before, strict=True)]
+
+
+def _placed(records: Records, space: Any) -> tuple[Records, NDArray[np.uint64], NDArray[np.bool_]]:
+    """The records that `space` translates, with its page sizes, their guest-physical addresses, and which they are."""
+    found = space.translate(records["address"])
+    reached = np.asarray(found.status) == 0
+    placed = records[reached]
+    placed["page_shift"] = np.asarray(found.page_shift)[reached]
+    placed["nested_page_shift"] = np.asarray(found.nested_page_shift)[reached]
+    return placed, np.ascontiguousarray(np.asarray(found.gpa)[reached], dtype=np.uint64), reached
 
 
 def _structures(place: str, some: Some, kinds: str) -> list[Structure]:

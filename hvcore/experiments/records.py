@@ -77,31 +77,37 @@ def make_records(
     return records
 
 
-def chunks_of(trace: Trace) -> Iterator[Records]:
-    """The trace as chunks of records.
+def chunks_of(trace: Trace) -> Iterator[NDArray[Any]]:
+    """The trace in pieces: arrays of RECORD, or of addresses where the trace has nothing else.
 
     Raises
     ------
     TypeError
-        It is neither an array of RECORD or of unsigned 64-bit addresses, nor gives such arrays.
+        It is neither an array of RECORD or of 64-bit addresses, nor gives such arrays.
     """
     if isinstance(trace, np.ndarray):
-        if trace.ndim != 1:
-            raise TypeError(f"a trace must have one dimension, not {trace.ndim}")
+        if trace.ndim != 1 or not (trace.dtype == RECORD or (trace.dtype.kind in "ui" and trace.dtype.itemsize == 8)):
+            raise TypeError(f"a trace must be of RECORD or of 64-bit addresses in one dimension, not {trace.dtype}")
         for start in range(0, len(trace), CHUNK):
-            yield _records(trace[start : start + CHUNK])
-    else:
-        if isinstance(trace, (str, bytes)) or not isinstance(trace, Iterable):
-            raise TypeError(f"a trace must be an array or give chunks of records; for a file use read_trace: {trace!r}")
-        for chunk in trace:
-            if not isinstance(chunk, np.ndarray):
-                raise TypeError(f"a trace must give arrays of records, not {type(chunk).__name__}")
-            yield from chunks_of(chunk)
+            yield trace[start : start + CHUNK]
+        return
+    if isinstance(trace, (str, bytes)) or not isinstance(trace, Iterable):
+        raise TypeError(f"a trace must be an array or give chunks of records; for a file use read_trace: {trace!r}")
+    for chunk in trace:
+        if not isinstance(chunk, np.ndarray):
+            raise TypeError(f"a trace must give arrays of records, not {type(chunk).__name__}")
+        yield from chunks_of(chunk)
 
 
-def _records(part: NDArray[Any]) -> Records:
-    if part.dtype == RECORD:
-        return part
-    if part.dtype.kind in "ui" and part.dtype.itemsize == 8:
-        return make_records(part)
-    raise TypeError(f"a trace must be of hvcore.experiments.RECORD or of unsigned 64-bit addresses, not {part.dtype}")
+def as_records(chunk: NDArray[Any]) -> Records:
+    """A piece of a trace as records; plain addresses become loads."""
+    return chunk if chunk.dtype == RECORD else make_records(chunk)
+
+
+def words_of(chunk: NDArray[Any]) -> NDArray[np.uint64]:
+    """The same bytes as native code takes them: a row of two words for each record, of one for each address."""
+    return np.ascontiguousarray(chunk).view(np.uint64).reshape(len(chunk), -1)
+
+
+LOAD_WORD = Kind.LOAD << 32
+"""The second word of a record that is a load and says nothing more."""

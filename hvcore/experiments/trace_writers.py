@@ -12,7 +12,7 @@ from typing import IO, cast
 import numpy as np
 
 from hvcore._native.traces import ChampsimPacker, lackey_text
-from hvcore.experiments.records import RECORD, Records, Trace, chunks_of
+from hvcore.experiments.records import RECORD, Records, Trace, as_records, chunks_of
 
 
 
@@ -81,7 +81,7 @@ class TraceWriter:
     def write(self, trace: Trace) -> None:
         """Write a whole trace, of any form that models take."""
         for chunk in chunks_of(trace):
-            self.consume(chunk)
+            self.consume(as_records(chunk))
 
     def close(self) -> None:
         """Finish the file."""

@@ -25,17 +25,6 @@ cdef struct record_t:
     u8 unused
 
 
-# Columns of a batch: where the first value of each is, and how far apart values lie. A distance of zero repeats one.
-cdef struct columns_t:
-    const u8* address
-    const u8* asid
-    const u8* kind
-    const u8* page_shift
-    const u8* nested_page_shift
-    const u8* gpa           # NULL: the model hands out guest-physical frames itself
-    u64 address_stride
-    u64 asid_stride
-    u64 kind_stride
-    u64 page_shift_stride
-    u64 nested_page_shift_stride
-    u64 gpa_stride
+cdef enum:
+    SELECTOR_MASK = 0x0000FF00FFFF0000      # of the second word of a record: address space and page size
+    KIND_WORD_SHIFT = 32

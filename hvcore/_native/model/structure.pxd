@@ -1,12 +1,13 @@
 """One modelled structure: sets of ways that hold keys, with a replacement policy. A TLB, or one page-walk cache.
 
-Up to 16 ways a set is a row: one word of replacement state and a word a way, so that a small set is one cache line.
-For LRU and FIFO the word is the ways in order, four bits each, the next victim on top: a use or a fill moves a way to
+Up to 16 ways a set is a row: one word of replacement state, a signature of 16 bits and a word for each way, so that a
+small set is one cache line and a large one is searched by a few instructions. For LRU and FIFO the word is the ways in order, four bits each, the next victim on top: a use or a fill moves a way to
 the bottom, and empty ways stay above all others. More ways than that are found by a hash (wide.pxd).
 
 Key: page number << 18 | address space << 2 | page size. Its set is the page number modulo the sets.
 """
-from hvcore._native.base.types cimport u32, u64, u8
+from hvcore._native.base.types cimport u16, u32, u64, u8
+from hvcore._native.model.signature cimport lowest_bit, match16, match8, signature_of
 
 cdef enum Policy:
     POLICY_LRU
@@ -18,6 +19,9 @@ cdef enum Policy:
 
 cdef enum:
     ROW_WAYS = 16
+    SHORT_ROW_WAYS = 8
+    SHORT_ROW_KEYS = 3          # in a row of up to 8 ways keys come behind a word of state and 8 signatures ...
+    LONG_ROW_KEYS = 5           # ... in one of up to 16 ways behind 16 of them
     KEY_PAGE_SHIFT = 18
     KEY_ASID_SHIFT = 2
     SRRIP_DISTANT = 3           # two bits: 0 is about to be used again, 3 is the victim ...
@@ -27,39 +31,49 @@ cdef enum:
     EMPTY = -1
 
 
-cdef extern from *:
-    int __builtin_ctzll(u64) noexcept nogil
+# Of a wide structure: a key, and its place in the circle of its set, which is in order of recency.
+cdef struct entry_t:
+    u64 key
+    u32 next
+    u32 previous
+
+
+cdef struct slot_t:
+    u64 key
+    u64 entry
+
+
+ctypedef bint (*touch_t)(structure_t* s, u64 key) noexcept nogil
 
 
 cdef struct structure_t:
-    u64 last_key            # a look-up of it hits and changes nothing
+    touch_t touch           # look up, and fill on a miss; true: a hit. One function for each shape (models.pyx)
     u64 set_mask            # sets - 1, for a power of two ...
     u64 sets
     u64* rows
     u64 row_words
+    u64 key_word            # of a row: where its keys start, SHORT_ROW_KEYS or LONG_ROW_KEYS
     u32 ways
     u8 policy
     bint is_masked          # ... which they are
     bint is_wide
     bint is_nested          # of the second dimension: no flush of the first reaches it
     u64 first_order         # of the ways of an empty row
+    u64 order_mask          # the nibbles of an order ...
+    u32 order_top           # ... and where its top one starts
     u64 random
     u64 seed
     # What happened:
     u64 misses
     u64 lookups             # of the first level: counted by the model, per kind
-    u64 evictions
     u64 invalidations
     u64 prefetches          # entries that a prefetch brought in
     # Wide structures:
-    u64* keys               # of each entry; set * ways + way
-    u32* next_entry         # per set a circle in order of recency ...
-    u32* previous_entry
-    u32* head               # ... and its youngest; the oldest is before it
+    entry_t* entries        # set * ways + way
+    u32* head               # per set: its youngest; the oldest is before it
     u8* state               # per entry: reference bit, re-reference value, or node of the tree (node 1 is the root)
     u32* filled             # per set
-    u64* slot_keys          # the hash: open addressing, at most half full
-    u32* slot_entries
+    slot_t* slots           # the hash: open addressing
     u64 slot_mask
     u32 slot_shift
 
@@ -80,27 +94,41 @@ cdef inline u64 low_nibbles(u32 count) noexcept nogil:
     return <u64>-1 if count == 16 else (<u64>1 << 4 * count) - 1
 
 
-cdef inline int find_way(const u64* row, u32 ways, u64 key) noexcept nogil:
+cdef inline int find_way(const u64* row, u64 key_word, u64 key) noexcept nogil:
     """The way of a row that holds `key`, or -1."""
-    cdef u32 way
-    for way in range(ways):
-        if row[1 + way] == key:
-            return <int>way
+    cdef u32 found
+    if key_word == SHORT_ROW_KEYS:
+        found = match8(<const u16*>(row + 1), signature_of(key))
+    else:
+        found = match16(<const u16*>(row + 1), signature_of(key))
+    while found:
+        if row[key_word + lowest_bit(found)] == key:
+            return lowest_bit(found)
+        found &= found - 1
     return -1
+
+
+cdef inline void put_key(u64* row, u64 key_word, u64 way, u64 key) noexcept nogil:
+    row[key_word + way] = key
+    (<u16*>(row + 1))[way] = signature_of(key)
+
+
+cdef inline u32 empty_way(const structure_t* s, const u64* row) noexcept nogil:
+    cdef u32 way = 0
+    while row[s.key_word + way] != <u64>EMPTY:
+        way += 1
+    return way
 
 
 cdef inline u32 place_of(u64 order, u32 way) noexcept nogil:
     """Where in an order a way is: the lowest nibble that equals it."""
     cdef u64 differs = order ^ way * <u64>NIBBLES
-    return <u32>__builtin_ctzll((differs - <u64>NIBBLES) & ~differs & <u64>8 * NIBBLES) >> 2
+    return <u32>lowest_bit((differs - <u64>NIBBLES) & ~differs & <u64>8 * NIBBLES) >> 2
 
 
 cdef inline u64 to_bottom(u64 order, u32 way) noexcept nogil:
     """The order with `way` as the youngest."""
-    cdef u64 below
-    if order & 15 == way:
-        return order
-    below = low_nibbles(place_of(order, way))
+    cdef u64 below = low_nibbles(place_of(order, way))
     return order & ~(below << 4 | 15) | (order & below) << 4 | way
 
 
@@ -158,9 +186,7 @@ cdef inline u32 srrip_victim(u64* word, u32 ways) noexcept nogil:
 
 cdef inline void use_way(const structure_t* s, u64* row, u32 way) noexcept nogil:
     """Replacement state after a hit."""
-    if s.policy == POLICY_LRU:
-        row[0] = to_bottom(row[0], way)
-    elif s.policy == POLICY_TREE_PLRU:
+    if s.policy == POLICY_TREE_PLRU:
         row[0] = tree_after(row[0], way, s.ways)
     elif s.policy == POLICY_NRU:
         row[0] = marked(row[0], way, s.ways)
@@ -172,7 +198,7 @@ cdef inline u32 victim_of(structure_t* s, u64* row) noexcept nogil:
     """The way to fill, for a policy that is no order: an empty one if there is one."""
     if row[0] >> FILLED_SHIFT < s.ways:
         row[0] += <u64>1 << FILLED_SHIFT
-        return <u32>find_way(row, s.ways, <u64>EMPTY)
+        return empty_way(s, row)
     if s.policy == POLICY_TREE_PLRU:
         return tree_victim(row[0], s.ways)
     if s.policy == POLICY_NRU:
@@ -183,24 +209,19 @@ cdef inline u32 victim_of(structure_t* s, u64* row) noexcept nogil:
 
 
 cdef inline void fill_row(structure_t* s, u64* row, u64 key) noexcept nogil:
-    cdef u32 way
-    if s.policy <= POLICY_FIFO:
-        way = <u32>(row[0] >> 4 * (s.ways - 1))
-        row[0] = (row[0] << 4 | way) & low_nibbles(s.ways)
+    """For the policies that are no order."""
+    cdef u32 way = victim_of(s, row)
+    if s.policy == POLICY_SRRIP:
+        row[0] = row[0] & ~(<u64>3 << 2 * way) | <u64>SRRIP_FILLED << 2 * way
     else:
-        way = victim_of(s, row)
-        if s.policy == POLICY_SRRIP:
-            row[0] = row[0] & ~(<u64>3 << 2 * way) | <u64>SRRIP_FILLED << 2 * way
-        else:
-            use_way(s, row, way)
-    s.evictions += row[1 + way] != <u64>EMPTY
-    row[1 + way] = key
+        use_way(s, row, way)
+    put_key(row, s.key_word, way, key)
 
 
 cdef inline bint touch_row(structure_t* s, u64 key) noexcept nogil:
-    """Look up, and fill on a miss. True: a hit."""
+    """Look up, and fill on a miss. True: a hit. For the policies that are no order."""
     cdef u64* row = s.rows + set_of(s, key) * s.row_words
-    cdef int way = find_way(row, s.ways, key)
+    cdef int way = find_way(row, s.key_word, key)
     if way >= 0:
         use_way(s, row, <u32>way)
         return True
@@ -208,15 +229,31 @@ cdef inline bint touch_row(structure_t* s, u64 key) noexcept nogil:
     return False
 
 
+cdef inline bint touch_ordered(structure_t* s, u64 key, u64 key_word) noexcept nogil:
+    """The same for LRU and FIFO: what every access of most models goes through. `key_word` is a constant."""
+    cdef u64* row = s.rows + set_of(s, key) * s.row_words
+    cdef u64 order = row[0], way
+    cdef int found = find_way(row, key_word, key)
+    if found >= 0:
+        if order & 15 != <u64>found and s.policy == POLICY_LRU:
+            row[0] = to_bottom(order, <u32>found)
+        return True
+    way = order >> s.order_top
+    row[0] = (order << 4 | way) & s.order_mask
+    put_key(row, key_word, way, key)
+    return False
+
+
 cdef inline void drop_row(structure_t* s, u64 key) noexcept nogil:
     cdef u64* row = s.rows + set_of(s, key) * s.row_words
-    cdef int way = find_way(row, s.ways, key)
-    if way < 0:
+    cdef int found = find_way(row, s.key_word, key)
+    cdef u32 way = <u32>found
+    if found < 0:
         return
-    row[1 + way] = <u64>EMPTY
+    row[s.key_word + way] = <u64>EMPTY
     s.invalidations += 1
     if s.policy <= POLICY_FIFO:
-        row[0] = to_top(row[0], <u32>way, s.ways)
+        row[0] = to_top(row[0], way, s.ways)
         return
     row[0] -= <u64>1 << FILLED_SHIFT
     if s.policy == POLICY_NRU:
@@ -230,8 +267,8 @@ cdef inline void clear_rows(structure_t* s) noexcept nogil:
     for i in range(s.sets):
         s.rows[i * s.row_words] = s.first_order
         for way in range(s.ways):
-            s.invalidations += s.rows[i * s.row_words + 1 + way] != <u64>EMPTY
-            s.rows[i * s.row_words + 1 + way] = <u64>EMPTY
+            s.invalidations += s.rows[i * s.row_words + s.key_word + way] != <u64>EMPTY
+            s.rows[i * s.row_words + s.key_word + way] = <u64>EMPTY
 
 
 cdef inline u64 first_order_of(u8 policy, u32 ways) noexcept nogil:

@@ -9,9 +9,11 @@ The model is hardware, not software: it holds keys and no translations. See docs
 """
 from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.model.frames cimport FRAME_TABLES, frame_of, frames_t
-from hvcore._native.model.record cimport KIND_COUNT, KIND_FLUSH, KIND_INVALIDATE, columns_t
-from hvcore._native.model.structure cimport EMPTY, KEY_ASID_SHIFT, KEY_PAGE_SHIFT, POLICY_SRRIP, structure_t
-from hvcore._native.model.wide cimport clear, drop_key, drop_space, touch
+from hvcore._native.model.record cimport (
+    KIND_COUNT, KIND_FLUSH, KIND_INVALIDATE, KIND_WORD_SHIFT, SELECTOR_MASK,
+)
+from hvcore._native.model.structure cimport KEY_ASID_SHIFT, KEY_PAGE_SHIFT, POLICY_SRRIP, structure_t
+from hvcore._native.model.wide cimport clear, drop_key, drop_space
 
 cdef extern from *:
     bint likely(bint) noexcept nogil
@@ -22,6 +24,9 @@ cdef enum:
     LEVELS = 6                  # tables are numbered 1 (page table) to 5 (PML5)
     ADDRESS_MASK = 0x01FFFFFFFFFFFFFF
     SIZE_UNUSED = 3             # in keys of page-walk caches
+    GROUPS = 5
+    TALLY_MOST = 0xFFFF         # records between two times that the tally is spent
+    NO_SELECTOR = -1            # of no record
 
 
 cdef struct outcome_t:
@@ -40,7 +45,20 @@ cdef struct dimension_t:
     u64 walks
 
 
+# The page that an access went to last, of the kinds that share structures of the first level.
+cdef struct latest_t:
+    u64 base
+    u64 offset_mask
+    u64 selector            # address space and page size as the record has them
+    u64 size
+
+
 cdef struct model_t:
+    latest_t latest[GROUPS]
+    u64 accesses[KIND_COUNT][SIZES]
+    u64 tally                       # accesses to the latest page that are not counted yet, 16 bits a kind
+    u64 weights[4]                  # of an access of each kind in the tally
+    u8 groups[256]                  # by kind: kinds that share a structure share a group; GROUPS - 1: no accesses
     structure_t* first[4][SIZES]    # by kind and page size; NULL: there is none
     u32 first_latencies[4][SIZES]
     structure_t* second[4][SIZES]
@@ -60,7 +78,6 @@ cdef struct model_t:
     u16 asid
     frames_t frames
     # What happened beside the structures:
-    u64 accesses[KIND_COUNT][SIZES]
     u64 walks
     u64 prefetch_walks
     u64 prefetch_references
@@ -86,7 +103,7 @@ cdef inline u32 walk_entries(dimension_t* d, u64 address, u16 asid, u32 leaf, u3
             continue
         cycles[0] += d.latencies[table]
         d.caches[table].lookups += 1
-        if touch(d.caches[table], make_key(address >> (12 + 9 * (table - 1)), asid, SIZE_UNUSED)):
+        if d.caches[table].touch(d.caches[table], make_key(address >> (12 + 9 * (table - 1)), asid, SIZE_UNUSED)):
             return table - 1
         d.caches[table].misses += 1
     return d.levels
@@ -106,7 +123,7 @@ cdef inline u32 translate_nested(model_t* m, u64 gpa, u8 page_shift, u32* cycles
     if tlb != NULL:
         cycles[0] += m.nested_tlb_latencies[size]
         tlb.lookups += 1
-        if touch(tlb, make_key(gpa >> page_shift, 0, size)):
+        if tlb.touch(tlb, make_key(gpa >> page_shift, 0, size)):
             return 0
         tlb.misses += 1
     top = walk_entries(&m.nested, gpa, 0, size + 1, cycles)
@@ -158,7 +175,7 @@ cdef inline void prefetch(model_t* m, structure_t* second, u64 page, u16 asid, u
     for next_page in range(page + 1, page + 1 + m.prefetch_pages):
         if next_page << page_shift > <u64>ADDRESS_MASK:
             return
-        if touch(second, make_key(next_page, asid, size_code(page_shift))):
+        if second.touch(second, make_key(next_page, asid, size_code(page_shift))):
             continue
         second.prefetches += 1
         walked = walk_model(m, next_page << page_shift, asid, page_shift, nested_page_shift, gpa)
@@ -174,7 +191,7 @@ cdef inline outcome_t miss(model_t* m, u64 key, u64 address, u16 asid, u8 kind, 
     cdef outcome_t result
     if second != NULL:
         second.lookups += 1
-        if touch(second, key):
+        if second.touch(second, key):
             result.level = 1
             result.guest_references = 0
             result.nested_references = 0
@@ -232,17 +249,6 @@ cdef inline void take_event(model_t* m, u8 kind, u64 address, u16 asid) noexcept
         invalidate_model(m, address, asid)
 
 
-cdef inline bint find_first(structure_t* first, u64 key) noexcept nogil:
-    """Look up a first-level TLB for another key than last time."""
-    first.last_key = key
-    if touch(first, key):
-        return True
-    if first.policy == POLICY_SRRIP:
-        first.last_key = <u64>EMPTY             # its next look-up is a hit that does change something
-    first.misses += 1
-    return False
-
-
 cdef inline u8 known_shift(u8 page_shift, u8 usual) noexcept nogil:
     """A page size that exists, whatever a trace says; `usual` where it says nothing."""
     if page_shift == 0:
@@ -250,48 +256,85 @@ cdef inline u8 known_shift(u8 page_shift, u8 usual) noexcept nogil:
     return 12 if page_shift < 21 else page_shift if page_shift <= 22 else 30
 
 
-cdef inline void run_model(model_t* m, const columns_t* columns, u64 count, outcome_t* outcomes) noexcept nogil:
-    """Feed `count` accesses. `outcomes`, unless NULL, gets one for each."""
-    cdef columns_t at = columns[0]
-    cdef u64 i, key, address, gpa
-    cdef u32 size
-    cdef u16 asid
-    cdef u8 kind, page_shift
+cdef inline void forget_latest(model_t* m) noexcept nogil:
+    cdef u32 group
+    for group in range(GROUPS):
+        m.latest[group].selector = <u64>NO_SELECTOR
+
+
+cdef inline void spend_tally(model_t* m) noexcept nogil:
+    """Count what was tallied, with the page sizes that are the latest."""
+    cdef u32 kind
+    for kind in range(4):
+        m.accesses[kind][m.latest[m.groups[kind]].size] += m.tally >> 16 * kind & 0xFFFF
+    m.tally = 0
+
+
+cdef inline void set_latest(model_t* m, u32 group, u64 address, u64 word, u8 page_shift, u32 size) noexcept nogil:
+    cdef latest_t* latest = &m.latest[group]
+    if size != latest.size:
+        spend_tally(m)
+        latest.size = size
+    latest.offset_mask = (<u64>1 << page_shift) - 1
+    latest.base = address & ~latest.offset_mask
+    latest.selector = word & <u64>SELECTOR_MASK
+
+
+cdef inline void change_space(model_t* m, u16 asid) noexcept nogil:
+    m.asid = asid
+    if not m.is_tagged:
+        flush_model(m)
+        forget_latest(m)
+
+
+cdef inline outcome_t take_other(model_t* m, u64 address, u64 word) noexcept nogil:
+    """A record that is no access."""
+    cdef u8 kind = <u8>(word >> KIND_WORD_SHIFT)
+    m.accesses[min(kind, <u8>KIND_INVALIDATE)][0] += 1
+    take_event(m, kind, address & <u64>ADDRESS_MASK, <u16>(word >> 16) if m.is_tagged else 0)
+    forget_latest(m)
+    return outcome_t(level=0, guest_references=0, nested_references=0, cycles=0)
+
+
+cdef inline outcome_t take_record(model_t* m, u64 address, u64 word, const u64* gpa) noexcept nogil:
+    """Any record that is not the same page again."""
+    cdef u8 kind = <u8>(word >> KIND_WORD_SHIFT), page_shift = <u8>(word >> 40)
+    cdef u16 asid = <u16>(word >> 16)
+    cdef u64 key
+    cdef u32 size, group
     cdef structure_t* first
     cdef outcome_t outcome
-    for i in range(count):
-        address = (<const u64*>at.address)[0] & <u64>ADDRESS_MASK
-        asid = (<const u16*>at.asid)[0]
-        kind = at.kind[0]
-        page_shift = at.page_shift[0]
-        if unlikely(page_shift != 12):
-            page_shift = known_shift(page_shift, m.page_shift)
-        if unlikely(asid != m.asid):
-            if not m.is_tagged:
-                flush_model(m)
-            m.asid = asid
-        if not m.is_tagged:
-            asid = 0
-        outcome = outcome_t(level=0, guest_references=0, nested_references=0, cycles=0)
-        if likely(kind < KIND_FLUSH):
-            size = size_code(page_shift)
-            m.accesses[kind][size] += 1
-            key = make_key(address >> page_shift, asid, size)
-            first = m.first[kind][size]
-            if first == NULL or (key != first.last_key and not find_first(first, key)):
-                gpa = (<const u64*>at.gpa)[0] if at.gpa != NULL else 0
-                outcome = miss(m, key, address, asid, kind, page_shift,
-                               known_shift(at.nested_page_shift[0], m.nested_page_shift),
-                               &gpa if at.gpa != NULL else NULL)
-            outcome.cycles += m.first_latencies[kind][size]
-        else:
-            m.accesses[min(kind, <u8>KIND_INVALIDATE)][0] += 1
-            take_event(m, kind, address, asid)
-        if outcomes != NULL:
-            outcomes[i] = outcome
-        at.address += at.address_stride
-        at.asid += at.asid_stride
-        at.kind += at.kind_stride
-        at.page_shift += at.page_shift_stride
-        at.nested_page_shift += at.nested_page_shift_stride
-        at.gpa += at.gpa_stride
+    if unlikely(asid != m.asid):
+        change_space(m, asid)
+    if unlikely(kind >= KIND_FLUSH):
+        return take_other(m, address, word)
+    if not m.is_tagged:
+        asid = 0
+    if page_shift != 12:
+        page_shift = known_shift(page_shift, m.page_shift)
+    size = size_code(page_shift)
+    group = m.groups[kind]
+    set_latest(m, group, address, word, page_shift, size)
+    m.accesses[kind][size] += 1
+    address &= <u64>ADDRESS_MASK
+    key = make_key(address >> page_shift, asid, size)
+    first = m.first[kind][size]
+    if first != NULL:
+        if first.touch(first, key):
+            return outcome_t(level=0, guest_references=0, nested_references=0, cycles=m.first_latencies[kind][size])
+        first.misses += 1
+    if first == NULL or first.policy == POLICY_SRRIP:
+        m.latest[group].selector = <u64>NO_SELECTOR         # the same page again does change something
+    outcome = miss(m, key, address, asid, kind, page_shift, known_shift(<u8>(word >> 48), m.nested_page_shift), gpa)
+    outcome.cycles += m.first_latencies[kind][size]
+    return outcome
+
+
+cdef inline bint is_latest(const model_t* m, u64 address, u64 word) noexcept nogil:
+    """The page that the last access of this group went to, in the same address space: a hit that changes nothing."""
+    cdef const latest_t* latest = &m.latest[m.groups[<u8>(word >> KIND_WORD_SHIFT)]]
+    return (address ^ latest.base) <= latest.offset_mask and word & <u64>SELECTOR_MASK == latest.selector
+
+
+cdef inline u64 weight_of(const model_t* m, u64 word) noexcept nogil:
+    return m.weights[<u8>(word >> KIND_WORD_SHIFT)]

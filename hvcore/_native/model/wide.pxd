@@ -5,7 +5,7 @@ The cost of a look-up and of a fill does not grow with the ways, except that NRU
 from hvcore._native.base.types cimport u16, u32, u64
 from hvcore._native.model.structure cimport (
     EMPTY, KEY_ASID_SHIFT, POLICY_FIFO, POLICY_LRU, POLICY_NRU, POLICY_SRRIP, POLICY_TREE_PLRU, SRRIP_DISTANT, SRRIP_FILLED,
-    clear_rows, drop_row, next_random, set_of, structure_t, touch_row,
+    clear_rows, drop_row, next_random, set_of, structure_t,
 )
 from libc.string cimport memset
 
@@ -18,7 +18,7 @@ cdef inline u64 slot_of(const structure_t* s, u64 key) noexcept nogil:
 cdef inline u64 find_slot(const structure_t* s, u64 key) noexcept nogil:
     """The slot that holds `key`, or the free one where it belongs."""
     cdef u64 slot = slot_of(s, key)
-    while s.slot_keys[slot] != key and s.slot_keys[slot] != <u64>EMPTY:
+    while s.slots[slot].key != key and s.slots[slot].key != <u64>EMPTY:
         slot = (slot + 1) & s.slot_mask
     return slot
 
@@ -28,14 +28,13 @@ cdef inline void empty_slot(structure_t* s, u64 slot) noexcept nogil:
     cdef u64 gap = slot, home
     while True:
         slot = (slot + 1) & s.slot_mask
-        if s.slot_keys[slot] == <u64>EMPTY:
+        if s.slots[slot].key == <u64>EMPTY:
             break
-        home = slot_of(s, s.slot_keys[slot])
+        home = slot_of(s, s.slots[slot].key)
         if (slot - home & s.slot_mask) >= (slot - gap & s.slot_mask):
-            s.slot_keys[gap] = s.slot_keys[slot]
-            s.slot_entries[gap] = s.slot_entries[slot]
+            s.slots[gap] = s.slots[slot]
             gap = slot
-    s.slot_keys[gap] = <u64>EMPTY
+    s.slots[gap].key = <u64>EMPTY
 
 
 cdef inline void move_to_head(structure_t* s, u64 row, u32 entry) noexcept nogil:
@@ -43,15 +42,15 @@ cdef inline void move_to_head(structure_t* s, u64 row, u32 entry) noexcept nogil
     cdef u32 head = s.head[row], before, behind
     if entry == head:
         return
-    if entry != s.previous_entry[head]:
-        before, behind = s.previous_entry[entry], s.next_entry[entry]
-        s.next_entry[before] = behind
-        s.previous_entry[behind] = before
-        before = s.previous_entry[head]
-        s.next_entry[before] = entry
-        s.previous_entry[entry] = before
-        s.next_entry[entry] = head
-        s.previous_entry[head] = entry
+    if entry != s.entries[head].previous:
+        before, behind = s.entries[entry].previous, s.entries[entry].next
+        s.entries[before].next = behind
+        s.entries[behind].previous = before
+        before = s.entries[head].previous
+        s.entries[before].next = entry
+        s.entries[entry].previous = before
+        s.entries[entry].next = head
+        s.entries[head].previous = entry
     s.head[row] = entry
 
 
@@ -96,7 +95,7 @@ cdef inline u64 search_state(const structure_t* s, u64 row, u32 value) noexcept 
 
 cdef inline u64 empty_entry(const structure_t* s, u64 row) noexcept nogil:
     cdef u64 entry = row * s.ways
-    while s.keys[entry] != <u64>EMPTY:
+    while s.entries[entry].key != <u64>EMPTY:
         entry += 1
     return entry
 
@@ -126,7 +125,7 @@ cdef inline u64 victim_entry(structure_t* s, u64 row) noexcept nogil:
 cdef inline void fill_wide(structure_t* s, u64 key) noexcept nogil:
     cdef u64 row = set_of(s, key), entry, slot
     if s.policy <= POLICY_FIFO:
-        entry = s.previous_entry[s.head[row]]
+        entry = s.entries[s.head[row]].previous
         s.head[row] = <u32>entry
     else:
         entry = victim_entry(s, row)
@@ -136,20 +135,19 @@ cdef inline void fill_wide(structure_t* s, u64 key) noexcept nogil:
             if s.policy == POLICY_NRU:
                 s.state[entry] = 0
             use_entry(s, row, <u32>entry)
-    if s.keys[entry] != <u64>EMPTY:
-        s.evictions += 1
-        empty_slot(s, find_slot(s, s.keys[entry]))
-    s.keys[entry] = key
+    if s.entries[entry].key != <u64>EMPTY:
+        empty_slot(s, find_slot(s, s.entries[entry].key))
+    s.entries[entry].key = key
     slot = find_slot(s, key)
-    s.slot_keys[slot] = key
-    s.slot_entries[slot] = <u32>entry
+    s.slots[slot].key = key
+    s.slots[slot].entry = entry
 
 
 cdef inline bint touch_wide(structure_t* s, u64 key) noexcept nogil:
     cdef u64 slot = find_slot(s, key)
-    if s.slot_keys[slot] == key:
+    if s.slots[slot].key == key:
         if s.policy != POLICY_FIFO:
-            use_entry(s, set_of(s, key), s.slot_entries[slot])
+            use_entry(s, set_of(s, key), <u32>s.slots[slot].entry)
         return True
     fill_wide(s, key)
     return False
@@ -158,15 +156,15 @@ cdef inline bint touch_wide(structure_t* s, u64 key) noexcept nogil:
 cdef inline void drop_wide(structure_t* s, u64 key) noexcept nogil:
     cdef u64 slot = find_slot(s, key), row = set_of(s, key)
     cdef u32 entry
-    if s.slot_keys[slot] != key:
+    if s.slots[slot].key != key:
         return
-    entry = s.slot_entries[slot]
+    entry = <u32>s.slots[slot].entry
     empty_slot(s, slot)
-    s.keys[entry] = <u64>EMPTY
+    s.entries[entry].key = <u64>EMPTY
     s.invalidations += 1
     if s.policy <= POLICY_FIFO:
         move_to_head(s, row, entry)
-        s.head[row] = s.next_entry[entry]       # one turn of the circle: the youngest becomes the oldest
+        s.head[row] = s.entries[entry].next       # one turn of the circle: the youngest becomes the oldest
         return
     s.filled[row] -= 1
     if s.policy == POLICY_NRU:
@@ -178,27 +176,34 @@ cdef inline void drop_wide(structure_t* s, u64 key) noexcept nogil:
 cdef inline void clear_wide(structure_t* s) noexcept nogil:
     cdef u64 entry, row, first, way
     for entry in range(s.sets * s.ways):
-        s.invalidations += s.keys[entry] != <u64>EMPTY
-        s.keys[entry] = <u64>EMPTY
+        s.invalidations += s.entries[entry].key != <u64>EMPTY
+        s.entries[entry].key = <u64>EMPTY
         s.state[entry] = SRRIP_DISTANT if s.policy == POLICY_SRRIP else 0
     for row in range(s.sets):
         first = row * s.ways
         s.filled[row] = 0
         s.head[row] = <u32>(first + s.ways - 1)
         for way in range(s.ways):               # from the head on: last way, ..., way 0, which is filled first
-            s.next_entry[first + way] = <u32>(first + (way - 1 if way else s.ways - 1))
-            s.previous_entry[first + way] = <u32>(first + (way + 1 if way + 1 < s.ways else 0))
+            s.entries[first + way].next = <u32>(first + (way - 1 if way else s.ways - 1))
+            s.entries[first + way].previous = <u32>(first + (way + 1 if way + 1 < s.ways else 0))
     for entry in range(s.slot_mask + 1):
-        s.slot_keys[entry] = <u64>EMPTY
+        s.slots[entry].key = <u64>EMPTY
 
 
-cdef inline bint touch(structure_t* s, u64 key) noexcept nogil:
-    """Look up, and fill on a miss. True: a hit."""
-    return touch_wide(s, key) if s.is_wide else touch_row(s, key)
+cdef inline u64 held_by(const structure_t* s) noexcept nogil:
+    """Entries that are not empty."""
+    cdef u64 row, way, held = 0
+    for row in range(s.sets):
+        for way in range(s.ways):
+            held += key_at(s, row, way) != <u64>EMPTY
+    return held
+
+
+cdef inline u64 key_at(const structure_t* s, u64 row, u64 way) noexcept nogil:
+    return s.entries[row * s.ways + way].key if s.is_wide else s.rows[row * s.row_words + s.key_word + way]
 
 
 cdef inline void drop_key(structure_t* s, u64 key) noexcept nogil:
-    s.last_key = <u64>EMPTY
     if s.is_wide:
         drop_wide(s, key)
     else:
@@ -207,7 +212,6 @@ cdef inline void drop_key(structure_t* s, u64 key) noexcept nogil:
 
 cdef inline void clear(structure_t* s) noexcept nogil:
     """Forget everything that is held; what was counted stays."""
-    s.last_key = <u64>EMPTY
     if s.is_wide:
         clear_wide(s)
     else:
@@ -219,6 +223,6 @@ cdef inline void drop_space(structure_t* s, u16 asid) noexcept nogil:
     cdef u64 row, way, key
     for row in range(s.sets):
         for way in range(s.ways):
-            key = s.keys[row * s.ways + way] if s.is_wide else s.rows[row * s.row_words + 1 + way]
+            key = key_at(s, row, way)
             if key != <u64>EMPTY and <u16>(key >> KEY_ASID_SHIFT) == asid:
                 drop_key(s, key)
