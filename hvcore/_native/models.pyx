@@ -18,7 +18,7 @@ from hvcore._native.model.translation cimport (
 )
 from hvcore._native.model.wide cimport clear, held_by, key_at, touch_wide
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "<stdlib.h>" nogil:
     void* aligned_alloc(size_t alignment, size_t size_bytes)
@@ -99,14 +99,6 @@ cdef u64 in_lines(u64 words) noexcept:
     return size if words <= LINE_WORDS else (words + LINE_WORDS - 1) // LINE_WORDS * LINE_WORDS
 
 
-cdef void merge_groups(model_t* m, u32 kind, u8 group) noexcept:
-    cdef u8 old = m.groups[kind]
-    cdef u32 other
-    for other in range(kind + 1):
-        if m.groups[other] == old:
-            m.groups[other] = group
-
-
 cdef class ModelCore:
     """What hvcore.experiments.models.TranslationModel is made of.
 
@@ -145,18 +137,22 @@ cdef class ModelCore:
         free(self.arena)
 
     cdef void group_kinds(self) noexcept:
-        """Kinds that share a structure of the first level, for any page size, share a group."""
+        """Kinds that the same structures of the first level serve make a group."""
         cdef model_t* m = &self.model
-        cdef u32 kind, other, size
+        cdef u32 kind, other, shared, pair
         memset(m.groups, GROUPS - 1, 256)
         for kind in range(4):
             m.weights[kind] = <u64>1 << 16 * kind
             m.groups[kind] = <u8>kind
             for other in range(kind):
-                for size in range(SIZES * SIZES):
-                    if m.first[kind][size % SIZES] != NULL and (
-                            m.first[kind][size % SIZES] == m.first[other][size // SIZES]):
-                        merge_groups(m, kind, m.groups[other])
+                shared = 0
+                for pair in range(SIZES * SIZES):
+                    shared += m.first[kind][pair % SIZES] != NULL and (
+                        m.first[kind][pair % SIZES] == m.first[other][pair // SIZES])
+                if memcmp(m.first[kind], m.first[other], sizeof(m.first[kind])) == 0:
+                    m.groups[kind] = m.groups[other]
+                elif shared:
+                    m.groups_overlap = True
         forget_latest(m)
 
     cdef int place_dimension(self, dimension_t* d, object facts) except -1:

@@ -121,11 +121,13 @@ class TranslationModel:
                 page_shift(table_page_size) if table_page_size is not None else 0,
             ),
         )
+        columns = [(column, "<i8") for column in STRUCTURE_COLUMNS]
+        self._rows = np.dtype([("name", f"U{max([1, *map(len, names)])}"), *columns])
         self._core = ModelCore(*self._arguments)
         self._faults = 0
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> TranslationModel:
+    def preset(cls, name: str, /, **changes: Any) -> TranslationModel:
         """A model with the geometry of a real processor or another simulator: see `hvcore.experiments.PRESETS`.
 
         `changes` are parameters that replace or add to the preset's.
@@ -192,25 +194,24 @@ class TranslationModel:
     def counters(self) -> TranslationResult:
         """Everything since the model was new or reset."""
         counts = self._core.counters()
-        accesses = np.array(counts["accesses"], dtype=np.uint64)
-        structures = np.zeros(
-            len(self.structures),
-            dtype=[("name", f"U{max([1, *(len(one.name) for one in self.structures)])}")]
-            + [(column, "<i8") for column in STRUCTURE_COLUMNS],
-        ).view(np.recarray)
-        cycles = counts["miss_cycles"]
-        for row, one, (lookups, *others) in zip(structures, self.structures, counts["structures"], strict=True):
-            for (kind, size), server in self._first.items():
-                if server is one:
-                    lookups += int(accesses[kind, size])
-            row["name"], row["lookups"], row["cycles"] = one.name, lookups, lookups * one.latency
-            row["misses"], row["evictions"], row["invalidations"], row["prefetches"] = others
-            row["hits"] = lookups - row["misses"]
-        for (kind, size), server in self._first.items():
-            cycles += int(accesses[kind, size]) * server.latency
+        accesses = counts["accesses"]
+        cycles, lookups = counts["miss_cycles"], dict.fromkeys(self._core.names, 0)
+        for (kind, size), one in self._first.items():
+            lookups[one.name] += accesses[kind][size]
+            cycles += accesses[kind][size] * one.latency
+        rows = []
+        for one, (behind, misses, *others) in zip(self.structures, counts["structures"], strict=True):
+            total = behind + lookups[one.name]
+            rows.append((one.name, total, total - misses, misses, *others, total * one.latency))
         totals = {name: counts[name] for name in ("walks", "nested_walks", "prefetch_walks", "prefetch_references")}
-        references = np.array(counts["references"], dtype=np.uint64)
-        return TranslationResult(structures, accesses, references, cycles=cycles, faults=self._faults, **totals)
+        return TranslationResult(
+            np.array(rows, dtype=self._rows).view(np.recarray),
+            np.array(accesses, dtype=np.uint64),
+            np.array(counts["references"], dtype=np.uint64),
+            cycles=cycles,
+            faults=self._faults,
+            **totals,
+        )
 
     def contents(self, name: str) -> NDArray[Any]:
         """What a structure holds: columns `page` (address divided by the page size or by what an entry covers),

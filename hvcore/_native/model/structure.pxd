@@ -159,8 +159,10 @@ cdef inline u32 tree_victim(u64 tree, u32 ways) noexcept nogil:
 
 
 cdef inline u64 marked(u64 bits, u32 way, u32 ways) noexcept nogil:
-    """NRU bits after a use: when all would be set, the others are cleared."""
+    """NRU bits after a use: when all would be set, the others are cleared. A single way is always the victim."""
     cdef u64 all_ways = (<u64>1 << ways) - 1
+    if ways == 1:
+        return bits
     if (bits | <u64>1 << way) & all_ways == all_ways:
         return bits & ~all_ways | <u64>1 << way
     return bits | <u64>1 << way

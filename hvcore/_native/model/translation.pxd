@@ -58,7 +58,8 @@ cdef struct model_t:
     u64 accesses[KIND_COUNT][SIZES]
     u64 tally                       # accesses to the latest page that are not counted yet, 16 bits a kind
     u64 weights[4]                  # of an access of each kind in the tally
-    u8 groups[256]                  # by kind: kinds that share a structure share a group; GROUPS - 1: no accesses
+    u8 groups[256]                  # by kind: kinds served by the same structures share one; GROUPS - 1: no accesses
+    bint groups_overlap             # two groups share some of their structures
     structure_t* first[4][SIZES]    # by kind and page size; NULL: there is none
     u32 first_latencies[4][SIZES]
     structure_t* second[4][SIZES]
@@ -140,8 +141,9 @@ cdef inline u64 table_gpa(model_t* m, u64 address, u16 asid, u32 table) noexcept
 
 cdef inline u64 page_gpa(model_t* m, u64 address, u16 asid, u8 page_shift) noexcept nogil:
     """Guest-physical address that the page of `address` was handed."""
-    return frame_of(&m.frames, (address >> page_shift << 16 | asid) << 3, size_code(page_shift), page_shift) \
-        | (address & ((<u64>1 << page_shift) - 1))
+    cdef u32 size = size_code(page_shift)
+    cdef u64 key = (address >> page_shift << 16 | asid) << 3 | (LEVELS - 1 + size if size else 0)
+    return frame_of(&m.frames, key, size, page_shift) | (address & ((<u64>1 << page_shift) - 1))
 
 
 cdef inline outcome_t walk_model(model_t* m, u64 address, u16 asid, u8 page_shift, u8 nested_page_shift,
@@ -272,12 +274,17 @@ cdef inline void spend_tally(model_t* m) noexcept nogil:
 
 cdef inline void set_latest(model_t* m, u32 group, u64 address, u64 word, u8 page_shift, u32 size) noexcept nogil:
     cdef latest_t* latest = &m.latest[group]
+    cdef u32 other
     if size != latest.size:
         spend_tally(m)
         latest.size = size
     latest.offset_mask = (<u64>1 << page_shift) - 1
     latest.base = address & ~latest.offset_mask
     latest.selector = word & <u64>SELECTOR_MASK
+    if m.groups_overlap:
+        for other in range(GROUPS):
+            if other != group:
+                m.latest[other].selector = <u64>NO_SELECTOR
 
 
 cdef inline void change_space(model_t* m, u16 asid) noexcept nogil:
