@@ -36,7 +36,8 @@ def module(name: str) -> Extension:
     # Handlers are tail calls of inlined rooms: whatever is left out of line costs every instruction that runs.
     # Slow twins stay out of line even where one handler alone calls them: in line they would give it a frame.
     # Whatever belongs into a handler is declared inline.
-    inline = [("CYTHON_INLINE", "inline __attribute__((always_inline))")] if name.startswith(("engine_", "models")) else []
+    always = name.startswith(("engine_", "models"))
+    inline = [("CYTHON_INLINE", "inline __attribute__((always_inline))")] if always else []
     twins = HANDLERS if name.startswith("engine_") else []
     return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE + twins,
                      extra_link_args=LINK, define_macros=inline)

@@ -2,7 +2,7 @@
 from hvcore._native.base.types cimport u32, u64
 from hvcore._native.model.stack cimport stacks_t
 from hvcore._native.model.structure cimport structure_t
-from hvcore._native.model.translation cimport dimension_t, model_t
+from hvcore._native.model.state cimport dimension_t, model_t
 
 
 cdef class ModelCore:

@@ -12,9 +12,11 @@ from hvcore._native.model.structure cimport (
     EMPTY, LONG_ROW_KEYS, POLICY_FIFO, ROW_WAYS, SHORT_ROW_KEYS, SHORT_ROW_WAYS, entry_t, first_order_of, low_nibbles,
     slot_t, structure_t, touch_ordered, touch_row,
 )
+from hvcore._native.model.state cimport (
+    ADDRESS_MASK, GROUPS, LEVELS, SIZES, TALLY_MOST, dimension_t, model_t, outcome_t,
+)
 from hvcore._native.model.translation cimport (
-    ADDRESS_MASK, GROUPS, LEVELS, SIZES, TALLY_MOST, dimension_t, flush_model, flush_space, forget_latest,
-    invalidate_model, is_latest, likely, model_t, outcome_t, spend_tally, take_record, weight_of,
+    flush_model, flush_space, forget_latest, invalidate_model, is_latest, likely, spend_tally, take_record, weight_of,
 )
 from hvcore._native.model.wide cimport clear, held_by, key_at, touch_wide
 from libc.stdlib cimport calloc, free, malloc
@@ -31,64 +33,7 @@ cdef enum:
     SLOTS_PER_ENTRY = 3         # the hash of a wide structure is a quarter to a third full
 
 
-cdef bint touch_short(structure_t* s, u64 key) noexcept nogil:
-    return touch_ordered(s, key, SHORT_ROW_KEYS)
-
-
-cdef bint touch_long(structure_t* s, u64 key) noexcept nogil:
-    return touch_ordered(s, key, LONG_ROW_KEYS)
-
-
-cdef bint touch_unordered(structure_t* s, u64 key) noexcept nogil:
-    return touch_row(s, key)
-
-
-cdef bint touch_hashed(structure_t* s, u64 key) noexcept nogil:
-    return touch_wide(s, key)
-
-
-cdef outcome_t take(model_t* m, u64 address, u64 word, const u64* gpa) noexcept nogil:
-    return take_record(m, address, word, gpa)
-
-
-cdef void run_model(model_t* m, const u64* record, u64 address_step, const u64* word, u64 word_step, const u64* gpa,
-                    u64 count) noexcept nogil:
-    """Feed at most TALLY_MOST records, given by their two words, each at a distance of its own: zero repeats one.
-    `gpa` may be NULL."""
-    cdef const u64* end = record + count * address_step
-    cdef const u64* first = record
-    cdef u64 tally = 0
-    while True:
-        while record != end and likely(is_latest(m, record[0], word[0])):
-            tally += weight_of(m, word[0])
-            record += address_step
-            word += word_step
-        m.tally = tally
-        if record == end:
-            break
-        take(m, record[0], word[0], gpa + (record - first) // address_step if gpa != NULL else NULL)
-        tally = m.tally
-        record += address_step
-        word += word_step
-    spend_tally(m)
-
-
-cdef void run_noting(model_t* m, const u64* record, u64 address_step, const u64* word, u64 word_step, const u64* gpa,
-                     u64 count, outcome_t* outcomes) noexcept nogil:
-    """run_model that notes what became of every record."""
-    cdef u64 i
-    cdef u32 kind
-    for i in range(count):
-        if is_latest(m, record[0], word[0]):
-            m.tally += weight_of(m, word[0])
-            kind = <u32>(word[0] >> KIND_WORD_SHIFT & 3)
-            outcomes[i] = outcome_t(level=0, guest_references=0, nested_references=0,
-                                    cycles=m.first_latencies[kind][m.latest[m.groups[kind]].size])
-        else:
-            outcomes[i] = take(m, record[0], word[0], gpa + i if gpa != NULL else NULL)
-        record += address_step
-        word += word_step
-    spend_tally(m)
+include "models_loops.pxi"
 
 
 cdef u64 in_lines(u64 words) noexcept:
@@ -363,51 +308,4 @@ cdef void take_counts(model_t* m, const model_t* saved) noexcept:
     m.cycles_of_walks, m.asid = saved.cycles_of_walks, saved.asid
 
 
-cdef class StackCore:
-    """Stack distances of a stream of page numbers, with `sets` LRU stacks."""
-
-    def __init__(self, u64 sets):
-        self.stacks.sets = <stack_t*>calloc(sets, sizeof(stack_t))
-        if self.stacks.sets == NULL:
-            raise MemoryError(f"the host has no memory for {sets} stacks")
-        self.stacks.set_count = sets
-
-    def __dealloc__(self):
-        stacks_release(&self.stacks)
-
-    def add(self, const u64[:] address, const u8[:] kind, u32 shift, u32 kinds, i64[:] distances):
-        """Feed accesses whose kind is a bit of `kinds`, as pages of 1 << `shift` bytes. `distances`, or None, gets
-        the distance of each; -1 for a first use and for accesses that are left out."""
-        cdef u64 count = address.shape[0], i
-        cdef i64 distance
-        if <u64>kind.shape[0] != count or (distances is not None and <u64>distances.shape[0] != count):
-            raise ValueError("columns differ in length")
-        if self.busy:
-            raise RuntimeError("these stack distances are in use by another thread")
-        self.busy = True
-        with nogil:
-            for i in range(count):
-                distance = -1
-                if kind[i] < 32 and kinds >> kind[i] & 1:
-                    distance = use_page(&self.stacks, (address[i] & <u64>ADDRESS_MASK) >> shift)
-                if distances is not None:
-                    distances[i] = distance
-        self.busy = False
-        if self.stacks.failed:
-            raise MemoryError("the host has no memory for the pages of these stack distances")
-
-    @property
-    def uses(self):
-        return self.stacks.uses
-
-    @property
-    def cold(self):
-        """First uses: as many as there are pages."""
-        return self.stacks.cold
-
-    def histogram(self):
-        """How many uses have each distance, as a list from 0 on."""
-        cdef u64 i, size = self.stacks.histogram_size
-        while size and self.stacks.histogram[size - 1] == 0:
-            size -= 1
-        return [self.stacks.histogram[i] for i in range(size)]
+include "models_stack.pxi"

@@ -11,11 +11,14 @@ from hvcore.lazy import attributes
 
 if TYPE_CHECKING:
     from hvcore.experiments.distances import StackDistances, stack_distances
+    from hvcore.experiments.errors import TraceError
     from hvcore.experiments.models import TranslationModel, run_many
     from hvcore.experiments.presets import PRESETS, Preset
     from hvcore.experiments.records import RECORD, Kind
     from hvcore.experiments.results import TranslationResult
     from hvcore.experiments.structures import Structure
+    from hvcore.experiments.trace_writers import TraceWriter
+    from hvcore.experiments.traces import TraceFile, read_trace
 
 __all__ = [
     "PRESETS",
@@ -24,8 +27,12 @@ __all__ = [
     "Preset",
     "StackDistances",
     "Structure",
+    "TraceError",
+    "TraceFile",
+    "TraceWriter",
     "TranslationModel",
     "TranslationResult",
+    "read_trace",
     "run_many",
     "stack_distances",
 ]
@@ -39,8 +46,12 @@ __getattr__, __dir__ = attributes(
         "Preset": "presets:Preset",
         "StackDistances": "distances:StackDistances",
         "Structure": "structures:Structure",
+        "TraceError": "errors:TraceError",
+        "TraceFile": "traces:TraceFile",
+        "TraceWriter": "trace_writers:TraceWriter",
         "TranslationModel": "models:TranslationModel",
         "TranslationResult": "results:TranslationResult",
+        "read_trace": "traces:read_trace",
         "run_many": "models:run_many",
         "stack_distances": "distances:stack_distances",
     },

@@ -62,7 +62,7 @@ class StackDistances:
         return np.array(self._core.histogram(), dtype=np.uint64)
 
     def miss_curve(self) -> NDArray[np.uint64]:
-        """Misses of LRU structures with these sets, by ways: element 0 (no way) is all uses, the last the first uses."""
+        """Misses of LRU structures with these sets, by ways: of none (all uses) to enough (first uses alone)."""
         later = self.histogram[::-1].cumsum()[::-1]
         return np.append(later, np.uint64(0)).astype(np.uint64) + np.uint64(self.pages)
 

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvcore._native.models import OUTCOME_BYTES, POLICIES, ModelCore
 from hvcore.experiments import presets
-from hvcore.experiments.records import (
-    LETTERS,
-    LOAD_WORD,
-    Kind,
-    Records,
-    Trace,
-    as_records,
-    chunks_of,
-    kinds_of,
-    words_of,
-)
+from hvcore.experiments.places import Caches, Some, place_caches, place_structures, serve, table_rows
+from hvcore.experiments.records import LETTERS, LOAD_WORD, Kind, Records, Trace, as_records, chunks_of, words_of
 from hvcore.experiments.results import OUTCOME, STRUCTURE_COLUMNS, TranslationResult
-from hvcore.experiments.structures import SIZE_NAMES, Structure, page_shift
-
-TABLES = {"pde": 2, "pdpte": 3, "pml4e": 4, "pml5e": 5}
-"""Page-walk caches by the entries that they hold."""
-Geometry: TypeAlias = "Structure | str"
-"""A Structure, or its line of text (Structure.parse)."""
-Some: TypeAlias = "Geometry | Sequence[Geometry] | None"
-Caches: TypeAlias = "Mapping[str, Geometry] | None"
+from hvcore.experiments.structures import page_shift
 
 
 class TranslationModel:
@@ -90,11 +74,11 @@ class TranslationModel:
             if not least <= value <= most:
                 raise ValueError(f"{argument} must be {least} to {most}, not {value!r}")
         self.name = name
-        first = [*_structures("itlb", itlb, "I"), *_structures("dtlb", dtlb, "LSM")]
-        second = _structures("stlb", stlb, LETTERS)
-        nested = _structures("nested-tlb", nested_tlb, LETTERS)
-        guest_caches = _caches("walk_caches", walk_caches, "")
-        nested_caches = _caches("nested_walk_caches", nested_walk_caches, "nested-")
+        first = [*place_structures("itlb", itlb, "I"), *place_structures("dtlb", dtlb, "LSM")]
+        second = place_structures("stlb", stlb, LETTERS)
+        nested = place_structures("nested-tlb", nested_tlb, LETTERS)
+        guest_caches = place_caches("walk_caches", walk_caches, "")
+        nested_caches = place_caches("nested_walk_caches", nested_walk_caches, "nested-")
         if nested_levels == 0 and (nested or nested_caches):
             raise ValueError("nested_levels is 0: there is no nested dimension that could have caches")
         below = [*nested, *nested_caches.values()]
@@ -103,16 +87,18 @@ class TranslationModel:
         names = [one.name for one in self.structures]
         if len(set(names)) < len(names):
             raise ValueError(f"two structures have the same name: {', '.join(names)}")
-        self._first, self._second = _served(first), _served(second)
-        places = ((one.name, one.sets, one.associativity, POLICIES.index(one.policy), one.seed, one in below)
-                  for one in self.structures)  # fmt: skip
-        self._arguments = (
-            list(places),
+        self._first, self._second = serve(first), serve(second)
+        layouts = [
+            (one.name, one.sets, one.associativity, POLICIES.index(one.policy), one.seed, one in below)
+            for one in self.structures
+        ]
+        self._arguments: tuple[Any, ...] = (
+            layouts,
             [(kind, size, one.name, one.latency) for (kind, size), one in self._first.items()],
             [(kind, size, one.name, one.latency) for (kind, size), one in self._second.items()],
-            [(size, one.name, one.latency) for (kind, size), one in _served(nested).items() if kind == Kind.LOAD],
-            (levels, reference_latency, _tables(guest_caches)),
-            (nested_levels, nested_reference_latency, _tables(nested_caches)),
+            [(size, one.name, one.latency) for (kind, size), one in serve(nested).items() if kind == Kind.LOAD],
+            (levels, reference_latency, table_rows(guest_caches)),
+            (nested_levels, nested_reference_latency, table_rows(nested_caches)),
             (
                 prefetch_pages,
                 tagged,
@@ -137,11 +123,9 @@ class TranslationModel:
         KeyError
             There is no such preset.
         """
-        return cls(**{"name": name} | presets.find(name).parameters | changes)
+        return cls(**{"name": name, **presets.find(name).parameters, **changes})
 
-    def run(
-        self, trace: Trace, space: Any = None, *, outcomes: bool = False
-    ) -> TranslationResult:
+    def run(self, trace: Trace, space: Any = None, *, outcomes: bool = False) -> TranslationResult:
         """Feed a trace; what the structures hold stays for the next run.
 
         Parameters
@@ -288,7 +272,7 @@ def run_many(
                 for model in models:
                     model._feed(chunk, space, False)
             else:
-                list(pool.map(lambda model, part=chunk: model._feed(part, space, False), models))  # type: ignore[misc]
+                list(pool.map(lambda model, part=chunk: model._feed(part, space, False), models))
     return [model.counters() - start for model, start in zip(models, before, strict=True)]
 
 
@@ -300,48 +284,6 @@ def _placed(records: Records, space: Any) -> tuple[Records, NDArray[np.uint64], 
     placed["page_shift"] = np.asarray(found.page_shift)[reached]
     placed["nested_page_shift"] = np.asarray(found.nested_page_shift)[reached]
     return placed, np.ascontiguousarray(np.asarray(found.gpa)[reached], dtype=np.uint64), reached
-
-
-def _structures(place: str, some: Some, kinds: str) -> list[Structure]:
-    """What was given for one place of the model, named and with the kinds that it serves."""
-    given = [] if some is None else [some] if isinstance(some, (Structure, str)) else list(some)
-    found = []
-    for one in given:
-        structure = Structure.parse(one) if isinstance(one, str) else one
-        if not isinstance(structure, Structure):
-            raise TypeError(f"{place} must be Structures or texts like '64/4', not {type(one).__name__}")
-        serves = structure.kinds or kinds
-        sizes = "+".join(SIZE_NAMES[code] for code in structure.size_codes)
-        name = place if len(given) == 1 else f"{place}-{sizes}" + (f"-{serves}" if structure.kinds else "")
-        changed = Structure(**{**vars(structure), "kinds": serves})
-        found.append(changed.named(name))
-    return found
-
-
-def _served(structures: Iterable[Structure]) -> dict[tuple[Kind, int], Structure]:
-    """Which structure serves each kind and page size."""
-    served: dict[tuple[Kind, int], Structure] = {}
-    for one in structures:
-        for kind in kinds_of(one.kinds):
-            for size in one.size_codes:
-                other = served.setdefault((kind, size), one)
-                if other is not one:
-                    raise ValueError(f"{other.name} and {one.name} both serve {kind.name} of {SIZE_NAMES[size]} pages")
-    return served
-
-
-def _caches(argument: str, caches: Caches, prefix: str) -> dict[int, Structure]:
-    found = {}
-    for table, one in (caches or {}).items():
-        if table not in TABLES:
-            raise ValueError(f"{argument} must be named {', '.join(TABLES)}, not {table!r}")
-        structure = Structure.parse(one) if isinstance(one, str) else one
-        found[TABLES[table]] = structure.named(prefix + table)
-    return found
-
-
-def _tables(caches: Mapping[int, Structure]) -> list[tuple[int, str, int]]:
-    return [(table, one.name, one.latency) for table, one in caches.items()]
 
 
 assert OUTCOME.itemsize == OUTCOME_BYTES

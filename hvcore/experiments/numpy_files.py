@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -18,18 +19,23 @@ from hvcore.experiments.records import CHUNK, RECORD, Kind, Records, make_record
 COLUMNS = ("address", "size", "asid", "kind", "page_shift", "nested_page_shift")
 
 
+_BAD_HEADER = (ValueError, TypeError, KeyError, SyntaxError, OverflowError, RecursionError, TokenError)
+"""What NumPy's reader of headers lets through on random bytes: it evaluates them as a literal."""
+ITEM_BYTES_MOST = 256
+
+
 class _Column:
     """One array in a stream: its header, then its elements in order."""
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
         self._stream, self._path, self._done = stream, path, 0
         try:
-            version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+            version = np.lib.format.read_magic(stream)
             reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, self._by_columns, self.dtype = reader(stream)  # type: ignore[no-untyped-call]
-        except (ValueError, *DAMAGED) as error:
+            shape, self._by_columns, self.dtype = reader(stream)
+        except (*_BAD_HEADER, *DAMAGED) as error:
             raise TraceError(path, f"the header of the array is damaged: {error}", record=1, offset=0) from None
-        if len(shape) != 1 or self.dtype.hasobject or not 0 < self.dtype.itemsize <= 4096 or shape[0] < 0:
+        if len(shape) != 1 or self.dtype.hasobject or not 0 < self.dtype.itemsize <= ITEM_BYTES_MOST or shape[0] < 0:
             raise TraceError(path, f"an array of a trace must have one dimension of plain records, not {self.dtype}")
         self.length = int(shape[0])
 
@@ -108,11 +114,10 @@ def _as_records(part: NDArray[Any], path: Path) -> Records:
 
 def _from_columns(columns: dict[str, NDArray[Any]], path: Path) -> Records:
     if "address" not in columns or any(column.dtype.kind not in "ui" for column in columns.values()):
-        raise TraceError(path, f"a trace must have an integer `address`, and may have integers {', '.join(COLUMNS[1:])}")
-    others = dict(columns)
-    if "size" in others:
-        others["size"] = np.minimum(others["size"], 65535)
-    records = make_records(others.pop("address").astype(np.uint64, copy=False), others.pop("kind", Kind.LOAD))
-    for name, values in others.items():
-        records[name] = values
+        others = ", ".join(COLUMNS[1:])
+        raise TraceError(path, f"a trace must have an integer `address`, and may have integers {others}")
+    records = make_records(columns["address"].astype(np.uint64, copy=False), columns.get("kind", Kind.LOAD))
+    for name in COLUMNS[1:]:
+        if name in columns:
+            records[name] = np.minimum(columns[name], 65535) if name == "size" else columns[name]
     return records

@@ -50,7 +50,7 @@ class Preset:
 
 
 INTEL_WALK_CACHES = {"pde": "32/4", "pdpte": "4/4", "pml4e": "2/2"}
-INTEL_WALK_FACT = Fact("walk_caches", STAND_IN, "unpublished; the sizes that simulators use (configurations of Virtuoso)")
+INTEL_WALK_FACT = Fact("walk_caches", STAND_IN, "unpublished; the sizes that simulators use (Virtuoso, ChampSim)")
 INTEL_MANUAL = "Intel 248966, optimization manual, cache and TLB tables; WikiChip"
 ZEN_WALK_CACHES = {"pde": "64", "pdpte": "64", "pml4e": "64"}
 ZEN_WALK_FACT = Fact(
@@ -79,9 +79,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({
     "ice-lake-client": _preset(
         "Intel Ice Lake, client",
         (
-            Fact("itlb", UNVERIFIED, "4 KiB: 128 entries in 8 ways; 2 and 4 MiB: CPUID leaf 0x18 of an i7-1068NG7 (read)"),
+            Fact("itlb", UNVERIFIED, "4 KiB: 128/8; large pages: CPUID leaf 0x18 of an i7-1068NG7 (read)"),
             Fact("dtlb", READ, "CPUID leaf 0x18 of an i7-1068NG7 (urd00m/System-Projects): loads and stores apart"),
-            Fact("stlb", STAND_IN, "1024/8 for 4K and 2M and 1024/8 for 4K and 1G (read, as above): 2048 entries for 4K"),
+            Fact("stlb", STAND_IN, "1024/8 for 4K and 2M, 1024/8 for 4K and 1G (read, as above): 2048 for 4K"),
             INTEL_WALK_FACT,
         ),
         itlb=("128/8 4K", "8 2M+1G"),
@@ -107,7 +107,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({
         (
             Fact("itlb", PUBLISHED, "WikiChip"),
             Fact("dtlb", PUBLISHED, "WikiChip; 1 GiB pages are broken into pieces of 2 MiB, which is not modelled"),
-            Fact("stlb", STAND_IN, "WikiChip says 2048 entries in 12 ways, which leaves no whole number of sets: 16 here"),
+            Fact("stlb", STAND_IN, "WikiChip says 2048 entries in 12 ways, which is no whole number of sets: 16"),
             ZEN_WALK_FACT,
         ),
         itlb="64 4K+2M+1G",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, TypeVar
@@ -21,7 +22,7 @@ class Progress:
         self._shown = shown
         if shown:
             try:
-                from tqdm import tqdm
+                tqdm = import_module("tqdm").tqdm
             except ImportError:
                 return
             self._bar = tqdm(total=self._size, desc=path.name, unit="B", unit_scale=True)
@@ -43,7 +44,9 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
         elif self._shown and self._done:

@@ -9,14 +9,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-RECORD = np.dtype(
-    {
-        "names": ["address", "size", "asid", "kind", "page_shift", "nested_page_shift"],
-        "formats": ["<u8", "<u2", "<u2", "u1", "u1", "u1"],
-        "offsets": [0, 8, 10, 12, 13, 14],
-        "itemsize": 16,
-    }
-)
+RECORD = np.dtype([
+    ("address", "<u8"),
+    ("size", "<u2"),
+    ("asid", "<u2"),
+    ("kind", "u1"),
+    ("page_shift", "u1"),
+    ("nested_page_shift", "u1"),
+    ("unused", "u1"),
+])  # fmt: skip
 """One access: `record_t` of the native code. `size` in bytes (65535: that or more); page shifts are those of the
 translation at both levels, 0 where they are not known."""
 

@@ -105,10 +105,14 @@ class Structure:
                 found = replace(found, policy=word)
             elif all(size in SHORT_SIZES for size in word.split("+")):
                 found = replace(found, page_sizes=tuple(SHORT_SIZES[size] for size in word.split("+")))
-            elif key in ("latency", "seed") and value.isdecimal():
-                found = replace(found, **{key: int(value)})
-            elif key in ("kinds", "name") and value:
-                found = replace(found, **{key: value})
+            elif key == "latency" and value.isdecimal():
+                found = replace(found, latency=int(value))
+            elif key == "seed" and value.isdecimal():
+                found = replace(found, seed=int(value))
+            elif key == "kinds" and value:
+                found = replace(found, kinds=value)
+            elif key == "name" and value:
+                found = replace(found, name=value)
             else:
                 raise ValueError(f"{word!r} says nothing about a structure: {text!r}")
         return found

@@ -7,13 +7,12 @@ import lzma
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
 from hvcore._native.traces import ChampsimPacker, lackey_text
 from hvcore.experiments.records import RECORD, Records, Trace, as_records, chunks_of
-
 
 
 class TraceWriter:
@@ -53,8 +52,7 @@ class TraceWriter:
         self.count = 0
         self._lost = 0
         self._packer = ChampsimPacker()
-        opener = {".gz": gzip.open, ".xz": lzma.open}.get(compression, open)
-        self._file: IO[bytes] | None = cast("IO[bytes]", opener(self.path, "wb"))
+        self._file: IO[bytes] | None = _create(self.path, compression)
         if self.format == "npy":
             self._file.write(self._header())
 
@@ -106,12 +104,20 @@ class TraceWriter:
     def __enter__(self) -> TraceWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
-def _description() -> list[tuple[str, str]]:
-    return cast("list[tuple[str, str]]", np.lib.format.dtype_to_descr(RECORD))  # type: ignore[no-untyped-call]
+def _create(path: Path, compression: str) -> IO[bytes]:
+    if compression == ".gz":
+        return cast("IO[bytes]", gzip.open(path, "wb"))
+    return lzma.open(path, "wb") if compression == ".xz" else path.open("wb")
+
+
+def _description() -> Any:
+    return np.lib.format.dtype_to_descr(RECORD)
 
 
 HEADER_BYTES = 384

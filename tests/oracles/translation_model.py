@@ -176,11 +176,11 @@ class Reference:
             cycles = tlb.latency
             if tlb.look_up(gpa >> shift, 0, size):
                 return 0, cycles
-        tables, walked = self.nested.walk(gpa, size + 1, 0)
+        tables, walked = self.nested.walk(gpa, min(size + 1, self.nested.levels), 0)
         return len(tables), cycles + walked + sum(self.nested.read(table) for table in tables)
 
     def walk(self, address, asid, shift, nested_shift, gpa):
-        leaf = size_of(shift) + 1
+        leaf = min(size_of(shift) + 1, self.guest.levels)
         tables, cycles = self.guest.walk(address, leaf, asid)
         nested = 0
         if self.nested.levels:

@@ -1,8 +1,9 @@
 """One modelled structure: sets of ways that hold keys, with a replacement policy. A TLB, or one page-walk cache.
 
 Up to 16 ways a set is a row: one word of replacement state, a signature of 16 bits and a word for each way, so that a
-small set is one cache line and a large one is searched by a few instructions. For LRU and FIFO the word is the ways in order, four bits each, the next victim on top: a use or a fill moves a way to
-the bottom, and empty ways stay above all others. More ways than that are found by a hash (wide.pxd).
+small set is one cache line and a large one is searched by a few instructions. For LRU and FIFO the word is the ways in
+order, four bits each, the next victim on top: a use or a fill moves a way to the bottom, and empty ways stay above all
+others. More ways than that are found by a hash (wide.pxd).
 
 Key: page number << 18 | address space << 2 | page size. Its set is the page number modulo the sets.
 """

@@ -8,165 +8,17 @@ lies at a guest-physical address that is translated by a nested TLB or a nested 
 The model is hardware, not software: it holds keys and no translations. See docs/models.md.
 """
 from hvcore._native.base.types cimport u16, u32, u64, u8
-from hvcore._native.model.frames cimport FRAME_TABLES, frame_of, frames_t
-from hvcore._native.model.record cimport (
-    KIND_COUNT, KIND_FLUSH, KIND_INVALIDATE, KIND_WORD_SHIFT, SELECTOR_MASK,
+from hvcore._native.model.record cimport KIND_FLUSH, KIND_INVALIDATE, KIND_WORD_SHIFT, SELECTOR_MASK
+from hvcore._native.model.state cimport (
+    ADDRESS_MASK, GROUPS, LEVELS, NO_SELECTOR, SIZES, latest_t, model_t, outcome_t,
 )
-from hvcore._native.model.structure cimport KEY_ASID_SHIFT, KEY_PAGE_SHIFT, POLICY_SRRIP, structure_t
+from hvcore._native.model.structure cimport POLICY_SRRIP, structure_t
+from hvcore._native.model.walks cimport make_key, size_code, walk_model
 from hvcore._native.model.wide cimport clear, drop_key, drop_space
 
 cdef extern from *:
     bint likely(bint) noexcept nogil
     bint unlikely(bint) noexcept nogil
-
-cdef enum:
-    SIZES = 3                   # 4 KiB, 2 MiB (or 4 MiB), 1 GiB
-    LEVELS = 6                  # tables are numbered 1 (page table) to 5 (PML5)
-    ADDRESS_MASK = 0x01FFFFFFFFFFFFFF
-    SIZE_UNUSED = 3             # in keys of page-walk caches
-    GROUPS = 5
-    TALLY_MOST = 0xFFFF         # records between two times that the tally is spent
-    NO_SELECTOR = -1            # of no record
-
-
-cdef struct outcome_t:
-    u8 level                # 0: found in the first level, 1: in the second, 2: a walk
-    u8 guest_references
-    u16 nested_references
-    u32 cycles
-
-
-cdef struct dimension_t:
-    structure_t* caches[LEVELS]     # by the table whose entry they hold: 2 is the PDE cache; NULL: none
-    u32[LEVELS] latencies
-    u64[LEVELS] references          # entries read, by table
-    u32 levels
-    u32 reference_latency
-    u64 walks
-
-
-# The page that an access went to last, of the kinds that share structures of the first level.
-cdef struct latest_t:
-    u64 base
-    u64 offset_mask
-    u64 selector            # address space and page size as the record has them
-    u64 size
-
-
-cdef struct model_t:
-    latest_t latest[GROUPS]
-    u64 accesses[KIND_COUNT][SIZES]
-    u64 tally                       # accesses to the latest page that are not counted yet, 16 bits a kind
-    u64 weights[4]                  # of an access of each kind in the tally
-    u8 groups[256]                  # by kind: kinds served by the same structures share one; GROUPS - 1: no accesses
-    bint groups_overlap             # two groups share some of their structures
-    structure_t* first[4][SIZES]    # by kind and page size; NULL: there is none
-    u32 first_latencies[4][SIZES]
-    structure_t* second[4][SIZES]
-    u32 second_latencies[4][SIZES]
-    structure_t* nested_tlb[SIZES]  # by page size of the second dimension
-    u32[SIZES] nested_tlb_latencies
-    dimension_t guest
-    dimension_t nested              # levels 0: there is none
-    structure_t* structures         # all of them
-    u32 structure_count
-    u32 prefetch_pages              # how many pages behind one that was walked for are fetched too
-    bint is_tagged                  # keys hold the address space; else a switch empties everything
-    bint places_tables              # page sizes of tables follow `table_page_shift`, not the access
-    u8 table_page_shift
-    u8 page_shift                   # where the trace says nothing
-    u8 nested_page_shift
-    u16 asid
-    frames_t frames
-    # What happened beside the structures:
-    u64 walks
-    u64 prefetch_walks
-    u64 prefetch_references
-    u64 cycles_of_walks             # latencies of everything behind a miss of the first level
-
-
-cdef inline u32 size_code(u8 page_shift) noexcept nogil:
-    return (page_shift >= 21) + (page_shift >= 30)
-
-
-cdef inline u64 make_key(u64 page, u16 asid, u32 size) noexcept nogil:
-    return page << KEY_PAGE_SHIFT | <u64>asid << KEY_ASID_SHIFT | size
-
-
-cdef inline u32 walk_entries(dimension_t* d, u64 address, u16 asid, u32 leaf, u32* cycles) noexcept nogil:
-    """Look up the page-walk caches of one dimension. Returns the highest table that must be read; `leaf` is the last.
-
-    The cache of table n holds entries of table n, each of which covers 12 + 9 * (n - 1) bits of address."""
-    cdef u32 table
-    d.walks += 1
-    for table in range(leaf + 1, d.levels + 1):
-        if d.caches[table] == NULL:
-            continue
-        cycles[0] += d.latencies[table]
-        d.caches[table].lookups += 1
-        if d.caches[table].touch(d.caches[table], make_key(address >> (12 + 9 * (table - 1)), asid, SIZE_UNUSED)):
-            return table - 1
-        d.caches[table].misses += 1
-    return d.levels
-
-
-cdef inline void read_entries(dimension_t* d, u32 top, u32 leaf, u32* cycles) noexcept nogil:
-    cdef u32 table
-    for table in range(leaf, top + 1):
-        d.references[table] += 1
-    cycles[0] += (top - leaf + 1) * d.reference_latency
-
-
-cdef inline u32 translate_nested(model_t* m, u64 gpa, u8 page_shift, u32* cycles) noexcept nogil:
-    """Entries of the second dimension that one guest-physical address costs; zero for a hit of the nested TLB."""
-    cdef u32 size = size_code(page_shift), top
-    cdef structure_t* tlb = m.nested_tlb[size]
-    if tlb != NULL:
-        cycles[0] += m.nested_tlb_latencies[size]
-        tlb.lookups += 1
-        if tlb.touch(tlb, make_key(gpa >> page_shift, 0, size)):
-            return 0
-        tlb.misses += 1
-    top = walk_entries(&m.nested, gpa, 0, size + 1, cycles)
-    read_entries(&m.nested, top, size + 1, cycles)
-    return top - size
-
-
-cdef inline u64 table_gpa(model_t* m, u64 address, u16 asid, u32 table) noexcept nogil:
-    """Guest-physical address of the entry of one table that a walk of `address` reads."""
-    cdef u64 covered = address >> (12 + 9 * table)
-    return frame_of(&m.frames, (covered << 16 | asid) << 3 | table, FRAME_TABLES, 12) \
-        | (address >> (12 + 9 * (table - 1)) & 511) << 3
-
-
-cdef inline u64 page_gpa(model_t* m, u64 address, u16 asid, u8 page_shift) noexcept nogil:
-    """Guest-physical address that the page of `address` was handed."""
-    cdef u32 size = size_code(page_shift)
-    cdef u64 key = (address >> page_shift << 16 | asid) << 3 | (LEVELS - 1 + size if size else 0)
-    return frame_of(&m.frames, key, size, page_shift) | (address & ((<u64>1 << page_shift) - 1))
-
-
-cdef inline outcome_t walk_model(model_t* m, u64 address, u16 asid, u8 page_shift, u8 nested_page_shift,
-                                 const u64* gpa) noexcept nogil:
-    """A walk: references of both dimensions, and the cycles of everything that it looks up and reads."""
-    cdef outcome_t result
-    cdef u32 leaf = size_code(page_shift) + 1, top, table
-    cdef u32 cycles = 0, nested = 0
-    cdef u8 table_shift = m.table_page_shift if m.places_tables else nested_page_shift
-    top = walk_entries(&m.guest, address, asid, leaf, &cycles)
-    if m.nested.levels:
-        table = top
-        while table >= leaf:
-            nested += translate_nested(m, table_gpa(m, address, asid, table), table_shift, &cycles)
-            table -= 1
-        nested += translate_nested(m, gpa[0] if gpa != NULL else page_gpa(m, address, asid, page_shift),
-                                   nested_page_shift, &cycles)
-    read_entries(&m.guest, top, leaf, &cycles)
-    result.level = 2
-    result.guest_references = <u8>(top - leaf + 1)
-    result.nested_references = <u16>nested
-    result.cycles = cycles
-    return result
 
 
 cdef inline void prefetch(model_t* m, structure_t* second, u64 page, u16 asid, u8 page_shift, u8 nested_page_shift,

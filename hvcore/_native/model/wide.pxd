@@ -4,8 +4,8 @@ The cost of a look-up and of a fill does not grow with the ways, except that NRU
 """
 from hvcore._native.base.types cimport u16, u32, u64
 from hvcore._native.model.structure cimport (
-    EMPTY, KEY_ASID_SHIFT, POLICY_FIFO, POLICY_LRU, POLICY_NRU, POLICY_SRRIP, POLICY_TREE_PLRU, SRRIP_DISTANT, SRRIP_FILLED,
-    clear_rows, drop_row, next_random, set_of, structure_t,
+    EMPTY, KEY_ASID_SHIFT, POLICY_FIFO, POLICY_LRU, POLICY_NRU, POLICY_SRRIP, POLICY_TREE_PLRU, SRRIP_DISTANT,
+    SRRIP_FILLED, clear_rows, drop_row, next_random, set_of, structure_t,
 )
 from libc.string cimport memset
 
