@@ -9,6 +9,7 @@ from hvcore._native.base.status cimport REASON_MEMORY, STOP_EXIT, STOP_FAULT, ST
 from hvcore._native.base.types cimport u32, u64, u8
 from hvcore._native.cpu.spec cimport CR0_PG, CR0_WP, EFER_NXE, VECTOR_GP, VECTOR_PF, VECTOR_SS
 from hvcore._native.cpu.state cimport SLOT_RIP, vp_t
+from hvcore._native.cpu.tap cimport tap_learn
 from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE, x64_4level
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
 from hvcore._native.mem.tlb cimport empty_tag, tlb_slot
@@ -100,6 +101,8 @@ cdef inline bint reach(vp_t* vp, u64 gva, u64 access, u32 size_bytes, u8 stack, 
     vp.counters.tlb_misses += 1
     vp.counters.guest_references += found.references
     vp.counters.second_level_references += found.nested_references
+    if vp.tap != NULL and found.status == WALK_OK:
+        tap_learn(vp.tap, gva, found)
     if found.status == WALK_OK:
         return True
     if found.status == WALK_NOT_PRESENT or found.status == WALK_RIGHTS or found.status == WALK_RESERVED:
@@ -129,16 +132,16 @@ cdef inline bint read_part(vp_t* vp, u64 gva, u8* target, u32 size_bytes, u8 sta
     """Copy a piece of one page; for device memory only its GPA is found."""
     cdef walk_t found
     cdef u64 slot = tlb_slot(gva)
-    if vp.tlb.read[slot].tag == gva & ~<u64>PAGE_OFFSET_MASK:
-        memcpy(target, <u8*>(gva + vp.tlb.read[slot].addend), size_bytes)
+    if vp.own_tlb.read[slot].tag == gva & ~<u64>PAGE_OFFSET_MASK:
+        memcpy(target, <u8*>(gva + vp.own_tlb.read[slot].addend), size_bytes)
         return True
     if not reach(vp, gva, RIGHT_READ, size_bytes, stack, &found):
         return False
     if found.spa == <u64>NO_MEMORY:
         gpa[0] = found.address
         return True
-    vp.tlb.read[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
-    vp.tlb.read[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
+    vp.own_tlb.read[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
+    vp.own_tlb.read[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
     memcpy(target, ram_at(vp.space.ram, found.spa), size_bytes)
     return True
 
@@ -173,8 +176,8 @@ cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexc
     if not reach(vp, gva, RIGHT_READ, size_bytes, stack, &found):
         return NULL
     if found.spa != <u64>NO_MEMORY:
-        vp.tlb.read[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
-        vp.tlb.read[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
+        vp.own_tlb.read[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
+        vp.own_tlb.read[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
         return ram_at(vp.space.ram, found.spa)
     vp.stop = STOP_NONE
     if size_bytes > BOUNCE_BYTES or not read_device(vp, gva, found.address, <u8*>vp.bounce, size_bytes):
@@ -186,8 +189,8 @@ cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int par
     """Where a piece of one page goes: into bounce_spa[part]; the page's GPA for device memory."""
     cdef walk_t found
     cdef u64 slot = tlb_slot(gva), page = gva & ~<u64>PAGE_OFFSET_MASK
-    if vp.tlb.known[slot].tag == page:
-        vp.bounce_spa[part] = vp.tlb.known[slot].spa | (gva & PAGE_OFFSET_MASK)
+    if vp.own_tlb.known[slot].tag == page:
+        vp.bounce_spa[part] = vp.own_tlb.known[slot].spa | (gva & PAGE_OFFSET_MASK)
         return True
     if not reach(vp, gva, RIGHT_READ | RIGHT_WRITE, size_bytes, stack, &found):
         return False
@@ -195,13 +198,13 @@ cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int par
     if found.spa == <u64>NO_MEMORY:
         gpa[0] = found.address
         return True
-    vp.tlb.known[slot].tag = page
-    vp.tlb.known[slot].spa = found.spa & ~<u64>PAGE_OFFSET_MASK
+    vp.own_tlb.known[slot].tag = page
+    vp.own_tlb.known[slot].spa = found.spa & ~<u64>PAGE_OFFSET_MASK
     # Never an older page's entry beside a new `known`: tlb_guard_frame could not find it.
-    vp.tlb.write[slot].tag = empty_tag(slot)
+    vp.own_tlb.write[slot].tag = empty_tag(slot)
     if vp.space.ram.watched[found.spa >> PAGE_SHIFT] == 0:
-        vp.tlb.write[slot].tag = page
-        vp.tlb.write[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
+        vp.own_tlb.write[slot].tag = page
+        vp.own_tlb.write[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
     return True
 
 
@@ -242,8 +245,8 @@ cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint
         return NULL
     if not split and vp.bounce_spa[0] != <u64>NO_MEMORY:
         if vp.space.ram.watched[vp.bounce_spa[0] >> PAGE_SHIFT] == 0:
-            vp.tlb.write[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
-            vp.tlb.write[slot].addend = <u64>ram_at(vp.space.ram, vp.bounce_spa[0]) - gva
+            vp.own_tlb.write[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
+            vp.own_tlb.write[slot].addend = <u64>ram_at(vp.space.ram, vp.bounce_spa[0]) - gva
             return ram_at(vp.space.ram, vp.bounce_spa[0])
     vp.stop = STOP_NONE
     if size_bytes > BOUNCE_BYTES:

@@ -60,12 +60,12 @@ cdef inline bint reach_code(vp_t* vp, u64 gva, u64* spa_page) noexcept nogil:
     cdef u64 slot = tlb_code_slot(gva), page = gva & ~<u64>PAGE_OFFSET_MASK
     cdef walk_t found
     vp.counters.tlb_lookups += 1
-    if vp.tlb.code[slot].tag != page:
+    if vp.own_tlb.code[slot].tag != page:
         if not reach(vp, gva, RIGHT_EXECUTE, 1, 0, &found):
             return False
-        vp.tlb.code[slot].tag = page
-        vp.tlb.code[slot].spa = found.spa & ~<u64>PAGE_OFFSET_MASK
-    spa_page[0] = vp.tlb.code[slot].spa
+        vp.own_tlb.code[slot].tag = page
+        vp.own_tlb.code[slot].spa = found.spa & ~<u64>PAGE_OFFSET_MASK
+    spa_page[0] = vp.own_tlb.code[slot].spa
     return True
 
 

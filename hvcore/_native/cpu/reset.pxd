@@ -1,10 +1,11 @@
 """The state of a virtual processor after power-on and INIT (SDM 3A table 10-1; hyperv-abi 6.4)."""
 from hvcore._native.base.types cimport u64
-from hvcore._native.cpu.segments cimport forget_code_page
+from hvcore._native.cpu.segments cimport forget_code_page, note_flush, use_tlb
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, VECTOR_UD
 from hvcore._native.cpu.state cimport RDX, SLOT_COUNT, SLOT_RIP, vp_t
 from hvcore._native.irq.lapic cimport irq_set_cr8
 from hvcore._native.mem.tlb cimport tlb_flush
+from hvcore._native.model.record cimport KIND_FLUSH
 from libc.string cimport memset
 
 cdef enum:
@@ -29,7 +30,7 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.flag_aux = 0
     vp.rflags_system = 0
     vp.cpl = 0
-    vp.tlb = &vp.tlbs[0]
+    use_tlb(vp, False)
     for i in range(SEGMENT_COUNT):
         vp.segments[i].base = 0
         vp.segments[i].limit = 0xFFFF
@@ -56,6 +57,7 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.exit.answered = False
     tlb_flush(&vp.tlbs[0])
     tlb_flush(&vp.tlbs[1])
+    note_flush(vp, KIND_FLUSH, 0)
     forget_code_page(vp)
 
 

@@ -9,6 +9,7 @@ from hvcore._native.cpu.operand cimport bounced, memory_get, memory_set, readabl
 from hvcore._native.cpu.spec cimport (
     EFER_LMA, FLAG_VM, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_SS, VECTOR_GP, VECTOR_NP, VECTOR_SS,
 )
+from hvcore._native.cpu.tap cimport tap_add
 from hvcore._native.cpu.state cimport segment_t, vp_t
 
 cdef enum:
@@ -42,9 +43,19 @@ cdef inline void forget_code_page(vp_t* vp) noexcept nogil:
     vp.code_gva = <u64>1 << 63      # not canonical: no address that runs lies in this page
 
 
+cdef inline void note_flush(vp_t* vp, u8 kind, u64 gva) noexcept nogil:
+    if vp.tap != NULL:
+        tap_add(vp.tap, gva, 0, kind)
+
+
+cdef inline void use_tlb(vp_t* vp, bint user) noexcept nogil:
+    vp.own_tlb = &vp.tlbs[user]
+    vp.tlb = vp.own_tlb if vp.tap == NULL else vp.empty_tlb
+
+
 cdef inline void set_privilege(vp_t* vp, u8 cpl) noexcept nogil:
     vp.cpl = cpl
-    vp.tlb = &vp.tlbs[1 if cpl == 3 else 0]
+    use_tlb(vp, cpl == 3)
     forget_code_page(vp)
 
 
@@ -53,10 +64,10 @@ cdef inline bint system_read(vp_t* vp, u64 gva, int width) noexcept nogil:
     cdef void* place
     cdef u8 cpl = vp.cpl
     vp.cpl = 0
-    vp.tlb = &vp.tlbs[0]
+    use_tlb(vp, False)
     place = readable(vp, gva, width >> 3, 0)
     vp.cpl = cpl
-    vp.tlb = &vp.tlbs[1 if cpl == 3 else 0]
+    use_tlb(vp, cpl == 3)
     if place == NULL:
         return False
     vp.carried = memory_get(place, width)
@@ -67,14 +78,14 @@ cdef inline bint system_write(vp_t* vp, u64 gva, u64 value, int width, bint stac
     cdef void* place
     cdef u8 cpl = vp.cpl
     vp.cpl = 0
-    vp.tlb = &vp.tlbs[0]
+    use_tlb(vp, False)
     place = writable(vp, gva, width >> 3, stack, False)
     if place != NULL:
         memory_set(place, value, width)
         if bounced(vp, place):
             vp.machine.commit(vp)
     vp.cpl = cpl
-    vp.tlb = &vp.tlbs[1 if cpl == 3 else 0]
+    use_tlb(vp, cpl == 3)
     return place != NULL
 
 

@@ -3,7 +3,7 @@ from hvcore._native.base.status cimport STOP_NONE
 from hvcore._native.base.types cimport u32, u64, u8
 from hvcore._native.cpu.dispatch cimport raise_error, raise_fault, stop_after
 from hvcore._native.cpu.operand cimport register_set
-from hvcore._native.cpu.segments cimport forget_code_page
+from hvcore._native.cpu.segments cimport forget_code_page, note_flush
 from hvcore._native.cpu.spec cimport (
     CR0_AM, CR0_CD, CR0_EM, CR0_ET, CR0_MP, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_TS, CR0_WP, CR4_DE, CR4_OSFXSR,
     CR4_OSXMMEXCPT, CR4_PAE, CR4_PCE, CR4_PGE, CR4_PSE, CR4_TSD, EFER_LMA, EFER_LME, SEGMENT_CS, VECTOR_GP, VECTOR_NM,
@@ -12,6 +12,7 @@ from hvcore._native.cpu.spec cimport (
 from hvcore._native.cpu.state cimport op_t, vp_t
 from hvcore._native.irq.lapic cimport irq_cr8, irq_set_cr8
 from hvcore._native.mem.tlb cimport tlb_flush
+from hvcore._native.model.record cimport KIND_FLUSH
 
 cdef enum:
     CR0_WRITABLE = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG
@@ -23,6 +24,7 @@ cdef enum:
 cdef inline void flush_translations(vp_t* vp) noexcept nogil:
     tlb_flush(&vp.tlbs[0])
     tlb_flush(&vp.tlbs[1])
+    note_flush(vp, KIND_FLUSH, 0)
     forget_code_page(vp)
 
 

@@ -3,7 +3,7 @@ pages, reset the partition, or belong to an intercept (TLFS appendix A; msrs.py)
 """
 from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.types cimport u32, u64
-from hvcore._native.cpu.segments cimport forget_code_page
+from hvcore._native.cpu.segments cimport forget_code_page, note_flush
 from hvcore._native.cpu.spec cimport CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, SEGMENT_FS, SEGMENT_GS
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.hv.privileges cimport privilege_of
@@ -16,6 +16,7 @@ from hvcore._native.hv.spec cimport (
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport GENERAL_PROTECTION, NOT_MINE
 from hvcore._native.mem.tlb cimport tlb_flush
+from hvcore._native.model.record cimport KIND_FLUSH
 
 cdef enum MsrOutcome:
     MSR_DONE
@@ -110,6 +111,7 @@ cdef inline MsrOutcome write_efer(vp_t* vp, u64 value) noexcept nogil:
     if (value ^ vp.efer) & EFER_NXE:
         tlb_flush(&vp.tlbs[0])
         tlb_flush(&vp.tlbs[1])
+        note_flush(vp, KIND_FLUSH, 0)
         forget_code_page(vp)
     vp.efer = value
     return MSR_DONE

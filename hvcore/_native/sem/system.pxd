@@ -10,7 +10,7 @@ from hvcore._native.base.status cimport (
 from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.dispatch cimport next_rip, raise_error, raise_fault, stop_after, stop_before, time_at
 from hvcore._native.cpu.flags cimport flags_load, rflags_read
-from hvcore._native.cpu.segments cimport forget_code_page, set_privilege
+from hvcore._native.cpu.segments cimport forget_code_page, note_flush, set_privilege
 from hvcore._native.cpu.spec cimport (
     CR4_TSD, EFER_SCE, FLAGS_SYSTEM, FLAG_IF, FLAG_IOPL, FLAG_RF, FLAG_VM, SEGMENT_CS, SEGMENT_GS, SEGMENT_SS,
     VECTOR_BP, VECTOR_DB, VECTOR_GP, VECTOR_UD,
@@ -18,6 +18,7 @@ from hvcore._native.cpu.spec cimport (
 from hvcore._native.cpu.state cimport R11, RAX, RBX, RCX, RDX, SLOT_RIP, op_t, segment_t, vp_t
 from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
 from hvcore._native.mem.tlb cimport tlb_flush_page
+from hvcore._native.model.record cimport KIND_INVALIDATE
 from hvcore._native.sem.cpuid cimport cpuid
 from hvcore._native.sem.msr cimport MSR_DEFERRED, MSR_DONE, MSR_FAULT, msr_read, msr_write
 
@@ -26,6 +27,7 @@ cdef inline int system_invlpg(vp_t* vp, const op_t* op, u64 gva) noexcept nogil:
         return raise_error(vp, op, VECTOR_GP, 0)
     tlb_flush_page(&vp.tlbs[0], gva)
     tlb_flush_page(&vp.tlbs[1], gva)
+    note_flush(vp, KIND_INVALIDATE, gva)
     forget_code_page(vp)
     return stop_after(vp, op, STOP_NONE)
 
