@@ -30,7 +30,7 @@ GEOMETRIES = {
 PLAIN = {"Skylake": ("run_skylake",), "full": ("run_full_scan", "run_full_hash")}
 MAXIMUM_RATIO = 1.2
 """The project's bar, for the geometric mean over the traces."""
-LOOP = bytes.fromhex("488b06 480106 4883c608 ffc9 75f3 f4")  # mov rax,[rsi]; add [rsi],rax; add rsi,8; dec ecx; jnz; hlt
+LOOP = bytes.fromhex("488b06 480106 4883c608 ffc9 75f3 f4")  # mov, add [rsi], add rsi, dec, jnz; hlt
 
 
 @pytest.fixture(scope="module")

@@ -47,10 +47,29 @@ class InterceptRecord(NamedTuple):
     software: bool
     parameter: int
 
+class Walk(NamedTuple):
+    """Everything about one walk: see mem/walk.pxd for the numbers."""
+    status: int
+    nested_status: int
+    error_code: int
+    address: int
+    spa: int
+    page_shift: int
+    nested_page_shift: int
+    references: int
+    nested_references: int
+    rights: int
+    nested_rights: int
+    nested_access: int
+    key: int
+    is_global: bool
+    overlay: bool
+
 @final
 class PartitionCore:
     """What the processors of one partition share. The Python Partition keeps it up to date."""
     privileges: int
+    physical_bits: int
     guest_os_id: int
     hypercall_msr: int
     host_managed: bool
@@ -156,6 +175,8 @@ class RegisterFile:
 class VirtualProcessor(RegisterFile):
     """A virtual processor. Registers are attributes; `run` executes until an exit."""
     mxcsr: int
+    pkru: int
+    pkrs: int
     external_acknowledged: bool
     assist_msr: int
     event_ring_msr: int
@@ -188,6 +209,7 @@ class VirtualProcessor(RegisterFile):
     def instruction_bytes(self) -> bytes: ...
     def translate_one(self, gva: int, flags: int) -> tuple[int, int, int, bool]: ...
     def walk(self, gva: int, access: int = 1) -> tuple[int, int, int, int, int, int, int]: ...
+    def probe(self, gva: int, access: int = 1, *, set_marks: bool = False) -> Walk: ...
     def read_gpa(self, gpa: int, n: int) -> bytes | None: ...
     def write_gpa(self, gpa: int, data: bytes) -> bool: ...
     def assert_init(self) -> None: ...

@@ -8,12 +8,12 @@ from collections import namedtuple
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
-from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
-from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, vp_walk, write_access
+from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, write_access
 from hvcore._native.cpu.blocks cimport find, link
 from hvcore._native.cpu.cache cimport ARENA_BYTES, BUCKETS, CODE_FRAMES, block_cache_t, drop_all, drop_range
+from hvcore._native.cpu.contexts cimport flush_translations, forget_code_page, select_tlb
 from hvcore._native.cpu.dispatch cimport enter
 from hvcore._native.cpu.emit cimport (
     op_fall_through, op_head_end, op_invalid, op_note_fetch, op_prepare, op_unimplemented, unwind_block,
@@ -22,10 +22,11 @@ from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.listen cimport note_access, read_noted, write_noted
 from hvcore._native.cpu.reset cimport vp_init, vp_reset
 from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
-from hvcore._native.cpu.segments cimport forget_code_page, set_privilege, use_tlb
+from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *
 from hvcore._native.cpu.state cimport *
 from hvcore._native.cpu.tap cimport TAP_CAPACITY, tap_t
+from hvcore._native.cpu.translation cimport vp_is_canonical, vp_translate, vp_walk
 from hvcore._native.decoder cimport isa
 from hvcore._native.engine_control cimport fill_handlers as fill_control
 from hvcore._native.engine_integer cimport fill_handlers as fill_integer
@@ -39,16 +40,18 @@ from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.lapic cimport irq_cr8
 from hvcore._native.irq.state cimport irq_t
 from hvcore._native.irqchip cimport InterruptController, irq_of
-from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_WRITE
-from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
-from hvcore._native.mem.tlb cimport tlb_flush, tlb_t
-from hvcore._native.mem.walk cimport (
-    SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_NOT_PRESENT,
-    WALK_NOT_CANONICAL, second_level_t, space_translate, walk_t,
+from hvcore._native.mem.descend cimport (
+    WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
 )
+from hvcore._native.mem.format cimport PAGING_NONE, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE
+from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
+from hvcore._native.mem.request cimport ACCESS_ALIGNMENT, walk_request_t
+from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, second_level_t
+from hvcore._native.mem.tlb cimport TLB_CONTEXTS, tlb_context_t, tlb_init, tlb_t
+from hvcore._native.mem.walk cimport walk_t
 from hvcore._native.model.record cimport record_t
 from hvcore._native.sem.control_registers cimport (
-    CR0_WRITABLE, CR4_WRITABLE, flush_translations, update_sse, write_cr8,
+    CR0_WRITABLE, CR4_WRITABLE, cr3_is_valid, update_sse, write_cr8,
 )
 from hvcore._native.sem.fxsave cimport MXCSR_MASK
 from hvcore._native.space cimport GpaSpace, SystemMemory
@@ -77,7 +80,10 @@ cdef enum:
     TRANSLATE_SET_MARKS = 0x10
     TRANSLATE_SUPERVISOR = 0x40
     TRANSLATE_USER = 0x80
+    TRANSLATE_ENFORCE_SMAP = 0x100
+    TRANSLATE_OVERRIDE_SMAP = 0x200
     CACHE_WRITE_BACK = 6
+    PHYSICAL_BITS = 46          # of a partition that nobody gave another width
 
 assert sizeof(op_t) == 32 and sizeof(block_t) <= 64
 
@@ -88,7 +94,7 @@ fill_system(handlers)
 fill_sse(handlers)
 
 cdef tlb_t empty_tlb                # of every processor that is listened to
-tlb_flush(&empty_tlb)
+tlb_init(&empty_tlb)
 
 
 

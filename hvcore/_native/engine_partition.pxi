@@ -9,6 +9,7 @@ cdef class PartitionCore:
     def __cinit__(self):
         self.cpuid_leaves = set()
         self.msr_ranges = []
+        self.partition.physical_bits = PHYSICAL_BITS
 
     @property
     def privileges(self):
@@ -17,6 +18,17 @@ cdef class PartitionCore:
     @privileges.setter
     def privileges(self, u64 mask):
         self.partition.privileges = mask
+
+    @property
+    def physical_bits(self):
+        """MAXPHYADDR of its processors; they take a new value over when they are reset."""
+        return self.partition.physical_bits
+
+    @physical_bits.setter
+    def physical_bits(self, u32 bits):
+        if not 32 <= bits <= 52:
+            raise ValueError(f"physical_bits must be 32 to 52, not {bits}")
+        self.partition.physical_bits = bits
 
     @property
     def guest_os_id(self):

@@ -4,6 +4,10 @@ InterceptRecord = namedtuple("InterceptRecord", (
     "message_type", "instruction_length", "instruction_bytes", "access", "gpa", "gva", "gva_valid", "port", "size",
     "value", "string", "rep", "msr", "defaults", "vector", "error_code", "software", "parameter"))
 
+Walk = namedtuple("Walk", (
+    "status", "nested_status", "error_code", "address", "spa", "page_shift", "nested_page_shift", "references",
+    "nested_references", "rights", "nested_rights", "nested_access", "key", "is_global", "overlay"))
+
 REASON_NAMES = {REASON_IO_PORT: "io_port", REASON_MEMORY: "memory", REASON_MSR: "msr", REASON_CPUID: "cpuid",
                 REASON_HYPERCALL: "hypercall", REASON_EXCEPTION: "exception", REASON_TRIPLE_FAULT: "triple_fault",
                 REASON_UNSUPPORTED: "unsupported"}
@@ -27,10 +31,9 @@ cdef class VirtualProcessor(RegisterFile):
     def __init__(self, PartitionCore core not None, GpaSpace space not None, InterruptController interrupts not None,
                  u32 index):
         self.core, self.space, self.interrupts = core, space, interrupts
-        self.vp.tlbs = <tlb_t*>malloc(2 * sizeof(tlb_t))
-        if self.vp.tlbs == NULL:
+        self.vp.contexts = <tlb_context_t*>calloc(TLB_CONTEXTS, sizeof(tlb_context_t))
+        if self.vp.contexts == NULL:
             raise MemoryError("the host has no memory for the TLBs of a virtual processor")
-        core.partition.gpa_reserved = (<u64>0x000FFFFFFFFFF000 & ~(space.space.gpa_limit - 1))
         self.vp.partition = &core.partition
         self.vp.space = &space.space
         self.vp.irq = irq_of(interrupts)
@@ -39,7 +42,7 @@ cdef class VirtualProcessor(RegisterFile):
 
     def __dealloc__(self):
         release_tap(self.vp)
-        free(self.vp.tlbs)
+        free(self.vp.contexts)
 
     @property
     def index(self):
@@ -59,6 +62,26 @@ cdef class VirtualProcessor(RegisterFile):
         if value & ~<u32>MXCSR_MASK:
             raise ValueError(f"mxcsr cannot hold {value:#x}")
         self.vp.mxcsr = value
+
+    @property
+    def pkru(self):
+        """Rights of protection keys for user-mode addresses."""
+        return self.vp.pkru
+
+    @pkru.setter
+    def pkru(self, u32 value):
+        self.vp.pkru = value
+        flush_translations(self.vp)
+
+    @property
+    def pkrs(self):
+        """IA32_PKRS: rights of protection keys for supervisor-mode addresses."""
+        return self.vp.pkrs
+
+    @pkrs.setter
+    def pkrs(self, u32 value):
+        self.vp.pkrs = value
+        flush_translations(self.vp)
 
     def reset(self):
         """Power-on state (SDM 3A table 10-1)."""
@@ -164,7 +187,8 @@ cdef class VirtualProcessor(RegisterFile):
 
     def instruction_bytes(self):
         """Up to sixteen bytes at RIP, to the end of their page; empty if they cannot be read."""
-        cdef walk_t found = vp_walk(self.vp, self.vp.registers[SLOT_RIP], RIGHT_EXECUTE, False)
+        cdef walk_t found
+        vp_walk(self.vp, self.vp.registers[SLOT_RIP], RIGHT_EXECUTE, &found)
         if found.status != WALK_OK:
             return b""
         size = min(16, PAGE_SIZE - (found.spa & PAGE_OFFSET_MASK))
@@ -173,15 +197,25 @@ cdef class VirtualProcessor(RegisterFile):
     def translate_one(self, u64 gva, u32 flags):
         """(result code, GPA, cache type, overlay) as HvCallTranslateVirtualAddress wants them (hyperv-abi 11.1)."""
         cdef u64 access = flags & 7
-        cdef u8 cpl = self.vp.cpl
+        cdef walk_request_t request = self.vp.request
         cdef walk_t found
-        self.vp.cpl = 0 if flags & (TRANSLATE_SUPERVISOR | TRANSLATE_IGNORE_PRIVILEGE) else \
-            3 if flags & TRANSLATE_USER else cpl
-        found = vp_walk(self.vp, gva, access, flags & TRANSLATE_SET_MARKS != 0)
-        self.vp.cpl = cpl
-        if found.status == WALK_OK:
+        cdef bint user = False
+        request.set_marks = flags & TRANSLATE_SET_MARKS != 0
+        if flags & TRANSLATE_IGNORE_PRIVILEGE:
+            request.no_user_fetch = request.no_user_data = False
+            request.user_keys = request.supervisor_keys = 0
+        elif flags & (TRANSLATE_SUPERVISOR | TRANSLATE_USER):
+            user = flags & TRANSLATE_USER != 0
+        else:
+            user = self.vp.cpl == 3
+        if flags & TRANSLATE_OVERRIDE_SMAP or (self.vp.rflags_system & FLAG_AC and not flags & TRANSLATE_ENFORCE_SMAP):
+            access |= ACCESS_ALIGNMENT
+        vp_translate(self.vp, &request, access | (RIGHT_USER if user else 0), gva, &found)
+        if flags & TRANSLATE_SUPERVISOR and user and found.status == WALK_OK:
+            vp_translate(self.vp, &request, access, gva, &found)        # both have to be allowed
+        if found.status == WALK_OK or self.vp.paging == PAGING_NONE:
             return 0, found.address, CACHE_WRITE_BACK, bool(found.overlay)
-        if found.status in (WALK_NOT_PRESENT, WALK_NOT_CANONICAL):
+        if found.status == WALK_NOT_PRESENT or found.status == WALK_NOT_CANONICAL:
             return 1, 0, CACHE_WRITE_BACK, False
         if found.status == WALK_RIGHTS:
             return 2, 0, CACHE_WRITE_BACK, False
@@ -195,12 +229,32 @@ cdef class VirtualProcessor(RegisterFile):
     def walk(self, u64 gva, u64 access=RIGHT_READ):
         """Translate without side effects: (status, gpa, spa, page shift, second-level page shift, references of the
         guest's tables, references of the second level)."""
-        cdef walk_t found = vp_walk(self.vp, gva, access, False)
+        cdef walk_t found
+        vp_walk(self.vp, gva, access, &found)
         return (<int>found.status, found.address, found.spa, found.page_shift, found.nested_page_shift,
                 found.references, found.nested_references)
 
+    def probe(self, u64 gva, u64 access=RIGHT_READ, *, bint set_marks=False):
+        """One walk with all that it found out, in the paging mode that the registers say; nothing is counted.
+
+        Parameters
+        ----------
+        access : int
+            1 read, 2 write, 4 execute; 8 a user-mode access, 32 an implicit one, 64 with EFLAGS.AC. Not the VP's own.
+        set_marks : bool
+            Set accessed and dirty bits, as an access would.
+        """
+        cdef walk_request_t request = self.vp.request
+        cdef walk_t found
+        request.set_marks = set_marks
+        vp_translate(self.vp, &request, access, gva, &found)
+        return Walk(
+            <int>found.status, <int>found.nested_status, found.error_code, found.address, found.spa, found.page_shift,
+            found.nested_page_shift, found.references, found.nested_references, found.rights, found.nested_rights,
+            found.nested_access, found.key, bool(found.is_global), bool(found.overlay))
+
     cdef u64 spa_of(self, u64 gpa, u8 right) except? 0:
-        cdef second_level_t found = space_translate(self.vp.space, gpa, right)
+        cdef second_level_t found = space_translate(self.vp.space, gpa, right, False)
         return found.spa if found.status == SECOND_OK else <u64>-1
 
     def read_gpa(self, u64 gpa, u32 n):

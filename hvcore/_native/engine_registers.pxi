@@ -59,7 +59,7 @@ cdef object get_rip(vp_t* vp, const u64* field):
 cdef int set_rip(vp_t* vp, u64* field, object value) except -1:
     """A halted VP that is given a new RIP goes on there; an exception that was let through belonged to the old one.
     No processor can be at an address that is not canonical."""
-    if not fits(value, 64) or not is_canonical(value):
+    if not fits(value, 64) or not vp_is_canonical(vp, value):
         return INVALID_REGISTER_VALUE
     vp.halted = vp.exception_passed = False
     field[0] = value
@@ -132,7 +132,7 @@ cdef object get_cr3(vp_t* vp, const u64* field):
 
 
 cdef int set_cr3(vp_t* vp, u64* field, object value) except -1:
-    if not fits(value, 64) or value & vp.partition.gpa_reserved:
+    if not fits(value, 64) or not cr3_is_valid(vp, value, False):
         return INVALID_PARAMETER
     vp.cr3 = value
     flush_translations(vp)

@@ -24,7 +24,7 @@ cdef int start_tap(VirtualProcessor self) except -1:
         raise MemoryError("the host has no memory for a tap")
     self.vp.tap = tap
     self.vp.empty_tlb = &empty_tlb
-    use_tlb(self.vp, self.vp.cpl == 3)
+    select_tlb(self.vp)
     return 0
 
 
@@ -34,7 +34,7 @@ cdef int stop_tap(VirtualProcessor self) except -1:
     if self.scheduler is not None:
         self.scheduler.count_taps(-1)
     release_tap(self.vp)
-    use_tlb(self.vp, self.vp.cpl == 3)
+    select_tlb(self.vp)
     return 0
 
 

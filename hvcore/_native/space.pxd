@@ -1,8 +1,8 @@
 """The objects over the mem room: system memory, page pools and second-level spaces."""
 from hvcore._native.base.types cimport u64
 from hvcore._native.mem.ram cimport ram_t
+from hvcore._native.mem.second_level cimport space_t
 from hvcore._native.mem.tables cimport pool_t
-from hvcore._native.mem.walk cimport space_t
 
 
 cdef class SystemMemory:
@@ -23,4 +23,5 @@ cdef class GpaSpace:
     cdef readonly PagePool pool
     cdef readonly int gpa_bits
     cdef SystemMemory memory
-    cdef int check_range(self, u64 gpn, u64 count, bint large) except -1
+    cdef int level_of(self, u64 gpn, u64 count, bint large, bint huge) except -1
+    cdef u64 known_rights(self, int rights) noexcept

@@ -6,12 +6,12 @@ below trust their callers. Memory lives until the last object or NumPy view that
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from hvcore._native.base.types cimport u8, u16, u32, u64
+from hvcore._native.mem.descend cimport second_level_walk, space_translate
+from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_USER_EXECUTE as USER_EXECUTE_RIGHT
 from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
+from hvcore._native.mem.second_level cimport SECOND_OK, overlay_insert, overlay_t, second_level_t
 from hvcore._native.mem.tables cimport (
     pool_allocate, pool_release, space_map_page, space_protect_page, space_unmap_page, table_free,
-)
-from hvcore._native.mem.walk cimport (
-    SECOND_OK, overlay_insert, overlay_t, second_level_t, second_level_walk, space_translate,
 )
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
@@ -19,6 +19,7 @@ from libc.string cimport memcpy, memset
 READ = 1
 WRITE = 2
 EXECUTE = 4
+USER_EXECUTE = 16
 
 cdef enum:
     STALE_BYTES = 4096 * 8
@@ -198,34 +199,64 @@ cdef class PagePool:
         pool_release(&self.pool, spn << PAGE_SHIFT)
 
 
-cdef class GpaSpace:
-    """The second-level tables of one partition, four levels, and the overlay pages that lie over them (TLFS 7).
+cdef u64 pages_of(int level) noexcept:
+    """4 KiB pages in one of this level."""
+    return <u64>1 << (9 * (level - 1))
 
-    Tables are pages of `pool`. Page numbers are in units of 4 KiB everywhere, for large pages too.
+
+cdef class GpaSpace:
+    """The second-level tables of one partition and the overlay pages that lie over them (TLFS 7).
+
+    Tables are pages of `pool`. Page numbers are in units of 4 KiB everywhere, for large pages too: `large` ones have
+    2 MiB, `huge` ones 1 GiB.
+
+    Parameters
+    ----------
+    gpa_bits : int
+        Width of guest physical addresses: 32 to 52, and what the levels can hold.
+    levels : int
+        Of tables: 4, 5, or 3 as an IOMMU has them.
+    marks : bool
+        Accessed and dirty bits are kept; reading an entry of the guest's tables then counts as writing it.
+    mode_based_execute : bool
+        EXECUTE is for supervisor-mode addresses and USER_EXECUTE for user-mode ones. Without it EXECUTE is for both.
+
+    Raises
+    ------
+    ValueError
+        `gpa_bits` or `levels` is out of range.
     """
 
-    def __cinit__(self, SystemMemory memory not None, PagePool pool not None, *, int gpa_bits=46):
-        if not 32 <= gpa_bits <= 48:
-            raise ValueError(f"gpa_bits must be 32 to 48, not {gpa_bits}")
+    def __cinit__(self, SystemMemory memory not None, PagePool pool not None, *, int gpa_bits=46, int levels=4,
+                  bint marks=False, bint mode_based_execute=False):
+        if not 3 <= levels <= 5:
+            raise ValueError(f"levels must be 3, 4 or 5, not {levels}")
+        if not 32 <= gpa_bits <= min(52, 12 + 9 * levels):
+            raise ValueError(f"gpa_bits must be 32 to {min(52, 12 + 9 * levels)} with {levels} levels, not {gpa_bits}")
         self.memory = memory
         self.pool = pool
         self.gpa_bits = gpa_bits
         self.space.ram = &memory.ram
         self.space.gpa_limit = <u64>1 << gpa_bits
+        self.space.levels = levels
+        self.space.marks = marks
+        self.space.mode_based_execute = mode_based_execute
         self.space.generation = 1
 
     def __dealloc__(self):
         free(self.space.overlays)
 
-    cdef int check_range(self, u64 gpn, u64 count, bint large) except -1:
+    cdef int level_of(self, u64 gpn, u64 count, bint large, bint huge) except -1:
+        """The level of tables that maps such pages; they must lie in the space."""
         cdef u64 pages = self.space.gpa_limit >> PAGE_SHIFT
+        cdef int level = 3 if huge else 2 if large else 1
         if self.space.root_spa == 0:
             raise ValueError("the space has no root table: call create() first")
-        if large and gpn & 511:
-            raise ValueError(f"gpn {gpn:#x} must be a multiple of 512 for large pages")
-        if gpn >= pages or count > pages or (count << (9 if large else 0)) > pages - gpn:
+        if gpn & (pages_of(level) - 1):
+            raise ValueError(f"gpn {gpn:#x} must be a multiple of {pages_of(level)} for pages of this size")
+        if gpn >= pages or count > pages or count * pages_of(level) > pages - gpn:
             raise IndexError(f"gpn {gpn:#x} with {count} pages is outside the GPA space")
-        return 0
+        return level
 
     def create(self):
         """Allocate the root table; False when the pool is empty."""
@@ -236,69 +267,71 @@ cdef class GpaSpace:
     def destroy(self):
         """Give every table back to the pool and drop all overlays."""
         if self.space.root_spa:
-            table_free(&self.space, &self.pool.pool, self.space.root_spa, 4)
+            table_free(&self.space, &self.pool.pool, self.space.root_spa, self.space.levels)
         self.space.root_spa = 0
         self.space.overlay_count = 0
         self.space.generation += 1
 
-    def map(self, u64 gpn, const u64[::1] spns, *, int rights, bint large=False):
+    def map(self, u64 gpn, const u64[::1] spns, *, int rights, bint large=False, bint huge=False):
         """Map consecutive pages from `gpn` to `spns`; how many were mapped before the pool ran out.
 
         Raises IndexError for pages outside either space, ValueError for unaligned large pages.
         """
         cdef Py_ssize_t i
-        cdef u64 shift = 21 if large else PAGE_SHIFT
-        self.check_range(gpn, spns.shape[0], large)
+        cdef int level = self.level_of(gpn, spns.shape[0], large, huge)
         self.space.generation += 1
         for i in range(spns.shape[0]):
-            self.memory.check_range(spns[i] << PAGE_SHIFT, <u64>1 << shift)
-            if large and spns[i] & 511:
-                raise ValueError(f"spns[{i}] {spns[i]:#x} must be a multiple of 512 for large pages")
-            if not space_map_page(&self.space, &self.pool.pool, (gpn << PAGE_SHIFT) + (<u64>i << shift),
-                                  spns[i] << PAGE_SHIFT, rights & 7, 2 if large else 1):
+            self.memory.check_range(spns[i] << PAGE_SHIFT, pages_of(level) << PAGE_SHIFT)
+            if spns[i] & (pages_of(level) - 1):
+                raise ValueError(f"spns[{i}] {spns[i]:#x} must be a multiple of {pages_of(level)}, the page size")
+            if not space_map_page(&self.space, &self.pool.pool, (gpn + i * pages_of(level)) << PAGE_SHIFT,
+                                  spns[i] << PAGE_SHIFT, self.known_rights(rights), level):
                 return i
         return spns.shape[0]
 
-    def unmap(self, u64 gpn, u64 count, *, bint large=False):
+    cdef u64 known_rights(self, int rights) noexcept:
+        return rights & (7 | (USER_EXECUTE_RIGHT if self.space.mode_based_execute else 0))
+
+    def unmap(self, u64 gpn, u64 count, *, bint large=False, bint huge=False):
         """Unmap `count` pages; fewer when splitting a large page found the pool empty."""
         cdef u64 i
-        self.check_range(gpn, count, large)
+        cdef int level = self.level_of(gpn, count, large, huge)
         self.space.generation += 1
         for i in range(count):
-            if not space_unmap_page(&self.space, &self.pool.pool,
-                                    (gpn << PAGE_SHIFT) + (i << (21 if large else PAGE_SHIFT)), 2 if large else 1):
+            if not space_unmap_page(&self.space, &self.pool.pool, (gpn + i * pages_of(level)) << PAGE_SHIFT, level):
                 return i
         return count
 
-    def protect(self, u64 gpn, u64 count, *, int rights, bint large=False):
+    def protect(self, u64 gpn, u64 count, *, int rights, bint large=False, bint huge=False):
         """Change the rights of mapped pages; fewer when splitting a large page found the pool empty."""
         cdef u64 i
-        self.check_range(gpn, count, large)
+        cdef int level = self.level_of(gpn, count, large, huge)
         self.space.generation += 1
         for i in range(count):
-            if not space_protect_page(&self.space, &self.pool.pool,
-                                      (gpn << PAGE_SHIFT) + (i << (21 if large else PAGE_SHIFT)), rights & 7,
-                                      2 if large else 1):
+            if not space_protect_page(&self.space, &self.pool.pool, (gpn + i * pages_of(level)) << PAGE_SHIFT,
+                                      self.known_rights(rights), level):
                 return i
         return count
 
     def lookup(self, u64 gpa):
         """(spa, rights, page shift) that the tables give for `gpa`, overlays ignored; None if unmapped."""
-        cdef second_level_t found = second_level_walk(&self.space, gpa, 0)
-        return (found.spa, found.rights & 7, found.page_shift) if found.status == SECOND_OK else None
+        cdef second_level_t found = second_level_walk(&self.space, gpa, 0, False)
+        return (found.spa, self.known_rights(found.rights), found.page_shift) if found.status == SECOND_OK else None
 
     def resolve(self, u64 gpa):
         """(spa, rights, page shift, overlay) as the partition sees `gpa`; None if unmapped."""
-        cdef second_level_t found = space_translate(&self.space, gpa, 0)
+        cdef second_level_t found = space_translate(&self.space, gpa, 0, False)
         if found.status != SECOND_OK:
             return None
-        return found.spa, found.rights & 7, found.page_shift, bool(found.overlay)
+        return found.spa, self.known_rights(found.rights), found.page_shift, bool(found.overlay)
 
     def set_overlay(self, u16 kind, u16 vp, u64 gpn, u64 spn, u8 rights):
         """Lay page `spn` over `gpn`; an earlier overlay of the same kind and VP moves. Lower kinds win."""
         cdef overlay_t* grown
         cdef u32 i
         self.memory.check_range(spn << PAGE_SHIFT, PAGE_SIZE)
+        if rights & RIGHT_EXECUTE:
+            rights |= USER_EXECUTE_RIGHT
         self.clear_overlay(kind, vp)
         grown = <overlay_t*>realloc(self.space.overlays, (self.space.overlay_count + 1) * sizeof(overlay_t))
         if grown == NULL:

@@ -21,6 +21,9 @@ RECORD = np.dtype([
 """One access: `record_t` of the native code. `size` in bytes (65535: that or more); page shifts are those of the
 translation at both levels, 0 where they are not known."""
 
+ASID_ALL = 0xFFFF
+"""`asid` of a flush of every address space."""
+
 CHUNK = 1 << 16
 """Records that are looked at together: a megabyte."""
 

@@ -10,6 +10,7 @@ import pytest
 import hvcore
 from hvcore import exits
 from hvcore.experiments import Kind, StackDistances, TraceWriter, TranslationModel, read_trace
+from hvcore.experiments.records import ASID_ALL
 
 CODE, DATA, STACK = 0x1000, 0x20_0000, 0x8000
 F, L, S, M, FLUSH, INVALIDATE = Kind
@@ -185,3 +186,19 @@ def test_refusals():
         with pytest.raises(RuntimeError, match="attached to or detached"):
             vp.run()
         vp.detach()
+
+
+def test_address_spaces():
+    """The PCID, where the guest uses them; a flush of all has none."""
+    recorder = Recorder()
+    with guest() as vp:
+        vp.cr4 |= 1 << 17
+        vp.cr3 |= 5
+        vp.attach(recorder)
+        vp.run()
+    records = np.concatenate(recorder.chunks)
+    accesses = records[records["kind"] < Kind.FLUSH]
+    flushes = records[records["kind"] == Kind.FLUSH]
+    assert set(accesses["asid"].tolist()) == {5}
+    assert flushes["asid"].tolist() == [ASID_ALL, 5]
+    assert records[records["kind"] == Kind.INVALIDATE]["asid"].tolist() == [5]

@@ -11,7 +11,7 @@ from oracles.translation_model import Reference
 
 from hvcore.experiments import RECORD, Kind, Structure, TranslationModel, run_many
 from hvcore.experiments.presets import MARKS, PRESETS
-from hvcore.experiments.records import make_records
+from hvcore.experiments.records import ASID_ALL, make_records
 from hvcore.experiments.traces import read_trace
 
 DATA = Path(__file__).parent / "data"
@@ -29,6 +29,8 @@ def random_records(rng, count, *, pages=60, events=0.0, sizes=(0,), asids=1, nes
         kind = rng.randrange(4, 6) if rng.random() < events else rng.randrange(4)
         record["address"] = (page << 12 | rng.randrange(4096)) & (1 << 57) - 1
         record["kind"], record["asid"] = kind, rng.randrange(asids) if rng.random() < 0.1 else 0
+        if kind == Kind.FLUSH and rng.random() < 0.2:
+            record["asid"] = ASID_ALL
         record["page_shift"], record["nested_page_shift"] = rng.choice(sizes), rng.choice(nested)
     return records
 

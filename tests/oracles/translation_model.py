@@ -201,13 +201,16 @@ class Reference:
         """(level, guest references, nested references, cycles)"""
         address &= (1 << ADDRESS_BITS) - 1
         shift, nested_shift = shift or self.shift, nested_shift or self.nested_shift
-        if asid != self.asid:
+        if kind > 3 and asid != 0xFFFF and not self.tagged and asid != self.asid:
+            return 0, 0, 0, 0
+        if kind < 4 and asid != self.asid:
             self.asid = asid
             if not self.tagged:
                 self.flush()
+        everything = asid == 0xFFFF or not self.tagged
         asid = asid if self.tagged else 0
         if kind == 4:
-            if self.tagged:
+            if not everything:
                 for cache in set(self.of_guest):
                     cache.invalidate(lambda key: key[1] == asid)
             else:

@@ -4,57 +4,26 @@ device memory, and what becomes of a failure: a fault of the guest or an exit.
 Called out of line through vp.machine. What cannot be a host pointer goes through vp.bounce: a read finds its bytes
 there; a write leaves them there, and `commit_bounce` takes them home when the instruction has succeeded.
 """
-from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport REASON_MEMORY, STOP_EXIT, STOP_FAULT, STOP_NONE, STOP_STALE
 from hvcore._native.base.types cimport u32, u64, u8
-from hvcore._native.cpu.spec cimport CR0_PG, CR0_WP, EFER_NXE, VECTOR_GP, VECTOR_PF, VECTOR_SS
+from hvcore._native.cpu.spec cimport CR4_PGE, VECTOR_GP, VECTOR_PF, VECTOR_SS
 from hvcore._native.cpu.state cimport SLOT_RIP, vp_t
 from hvcore._native.cpu.tap cimport tap_learn
-from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE, x64_4level
-from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
-from hvcore._native.mem.tlb cimport empty_tag, tlb_slot
-from hvcore._native.mem.walk cimport (
-    SECOND_OVERLAY, SECOND_RIGHTS, WALK_NESTED, WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED,
-    WALK_RIGHTS, second_level_t, space_translate, walk, walk_request_t, walk_t,
+from hvcore._native.cpu.translation cimport access_now, vp_is_canonical, vp_translate
+from hvcore._native.mem.descend cimport (
+    WALK_NESTED, WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS,
 )
+from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER_EXECUTE, RIGHT_WRITE
+from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
+from hvcore._native.mem.request cimport linear_address
+from hvcore._native.mem.second_level cimport SECOND_OVERLAY, SECOND_RIGHTS
+from hvcore._native.mem.tlb cimport tlb_fill_known, tlb_fill_read, tlb_fill_write, tlb_slot
+from hvcore._native.mem.walk cimport walk_t
 from libc.string cimport memcpy, memset
 
 cdef enum:
     NO_MEMORY = -1              # instead of an SPA: device memory
     BOUNCE_BYTES = 64
-    PF_PRESENT = 1
-    PF_WRITE = 2
-    PF_USER = 4
-    PF_RESERVED = 8
-    PF_FETCH = 16
-
-
-cdef inline walk_t vp_walk(vp_t* vp, u64 gva, u64 access, bint set_marks) noexcept nogil:
-    """Translate as the VP would now, rights and all; without paging GVA is GPA."""
-    cdef walk_t found
-    cdef second_level_t second
-    cdef u64 reserved = vp.partition.gpa_reserved
-    if vp.cr0 & CR0_PG:
-        if not is_canonical(gva):
-            memset(&found, 0, sizeof(found))
-            found.status = WALK_NOT_CANONICAL
-            return found
-        if not vp.efer & EFER_NXE:
-            reserved |= <u64>1 << 63
-        return walk(vp.space.ram, x64_4level(reserved), vp.space, walk_request_t(
-            root=vp.cr3, access=access | (RIGHT_USER if vp.cpl == 3 else 0), supervisor=vp.cpl != 3,
-            write_protect=vp.cr0 & CR0_WP != 0, set_marks=set_marks, ignore_rights=False), gva)
-    memset(&found, 0, sizeof(found))
-    second = space_translate(vp.space, gva, <u8>access)
-    found.status = WALK_OK if second.status == 0 else WALK_NESTED
-    found.nested_status = second.status
-    found.nested_references = second.references
-    found.page_shift = found.nested_page_shift = second.page_shift
-    found.nested_rights = second.rights
-    found.address = gva
-    found.spa = second.spa
-    found.overlay = second.overlay
-    return found
 
 
 cdef inline bint fault_address(vp_t* vp, u8 stack) noexcept nogil:
@@ -66,14 +35,21 @@ cdef inline bint fault_address(vp_t* vp, u8 stack) noexcept nogil:
     return False
 
 
-cdef inline bint fault_page(vp_t* vp, u64 gva, u64 access, bint present, bint reserved) noexcept nogil:
+cdef inline bint is_canonical_at(const vp_t* vp, u64 gva) noexcept nogil:
+    """Whether data at `gva` has an address, LAM considered."""
+    return vp_is_canonical(vp, linear_address(&vp.request, access_now(vp, 0), gva))
+
+
+cdef inline bint is_global(const vp_t* vp, const walk_t* found) noexcept nogil:
+    return vp.cr4 & CR4_PGE != 0 and found.is_global
+
+
+cdef inline bint fault_page(vp_t* vp, u64 gva, u32 error_code) noexcept nogil:
     vp.fault.vector = VECTOR_PF
     vp.fault.has_error_code = True
     vp.fault.software = False
     vp.fault.address = gva
-    vp.fault.error_code = ((PF_PRESENT if present else 0) | (PF_WRITE if access & RIGHT_WRITE else 0)
-                           | (PF_USER if vp.cpl == 3 else 0) | (PF_RESERVED if reserved else 0)
-                           | (PF_FETCH if access & RIGHT_EXECUTE and vp.efer & EFER_NXE else 0))
+    vp.fault.error_code = error_code
     vp.stop = STOP_FAULT
     return False
 
@@ -95,9 +71,11 @@ cdef inline bint leave_for_memory(vp_t* vp, u64 gva, u64 gpa, u8 access, u32 siz
 
 cdef inline bint reach(vp_t* vp, u64 gva, u64 access, u32 size_bytes, u8 stack, walk_t* found) noexcept nogil:
     """A counted walk. False: vp.stop is set. True: `found.spa` is memory, or NO_MEMORY for device memory."""
-    if not is_canonical(gva):
+    access = access_now(vp, access)
+    gva = linear_address(&vp.request, access, gva)
+    vp_translate(vp, &vp.request, access, gva, found)
+    if found.status == WALK_NOT_CANONICAL:
         return fault_address(vp, stack)
-    found[0] = vp_walk(vp, gva, access, True)
     vp.counters.tlb_misses += 1
     vp.counters.guest_references += found.references
     vp.counters.second_level_references += found.nested_references
@@ -106,14 +84,15 @@ cdef inline bint reach(vp_t* vp, u64 gva, u64 access, u32 size_bytes, u8 stack, 
     if found.status == WALK_OK:
         return True
     if found.status == WALK_NOT_PRESENT or found.status == WALK_RIGHTS or found.status == WALK_RESERVED:
-        return fault_page(vp, gva, access, found.status != WALK_NOT_PRESENT, found.status == WALK_RESERVED)
+        return fault_page(vp, gva, found.error_code)
     if found.nested_status == SECOND_OVERLAY:
         return fault_address(vp, False)
     if found.status == WALK_NESTED and found.nested_status != SECOND_RIGHTS and not access & RIGHT_EXECUTE:
         found.spa = NO_MEMORY
         return True
-    return leave_for_memory(vp, gva, found.address, <u8>access, size_bytes, found.status == WALK_NESTED,
-                            found.nested_status == SECOND_RIGHTS)
+    return leave_for_memory(
+        vp, gva, found.address, found.nested_access if not found.nested_access & RIGHT_USER_EXECUTE else RIGHT_EXECUTE,
+        size_bytes, found.status == WALK_NESTED, found.nested_status == SECOND_RIGHTS)
 
 
 cdef inline bint read_device(vp_t* vp, u64 gva, u64 gpa, u8* target, u32 size_bytes) noexcept nogil:
@@ -140,8 +119,7 @@ cdef inline bint read_part(vp_t* vp, u64 gva, u8* target, u32 size_bytes, u8 sta
     if found.spa == <u64>NO_MEMORY:
         gpa[0] = found.address
         return True
-    vp.own_tlb.read[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
-    vp.own_tlb.read[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
+    tlb_fill_read(vp.own_tlb, gva, ram_at(vp.space.ram, found.spa), found.page_shift, is_global(vp, &found))
     memcpy(target, ram_at(vp.space.ram, found.spa), size_bytes)
     return True
 
@@ -166,18 +144,17 @@ cdef inline void* read_split(vp_t* vp, u64 gva, u32 first, u32 size_bytes, u8 st
 
 cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil:
     """The out-of-line half of `readable`. NULL with vp.stop STOP_NONE: the run must be read in smaller pieces."""
-    cdef u64 slot = tlb_slot(gva), first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK)
+    cdef u64 first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK)
     cdef walk_t found
     if first < size_bytes:
-        if not is_canonical(gva + first):       # known before any page is looked at
+        if not is_canonical_at(vp, gva + first):       # known before any page is looked at
             fault_address(vp, stack)
             return NULL
         return read_split(vp, gva, <u32>first, size_bytes, stack)
     if not reach(vp, gva, RIGHT_READ, size_bytes, stack, &found):
         return NULL
     if found.spa != <u64>NO_MEMORY:
-        vp.own_tlb.read[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
-        vp.own_tlb.read[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
+        tlb_fill_read(vp.own_tlb, gva, ram_at(vp.space.ram, found.spa), found.page_shift, is_global(vp, &found))
         return ram_at(vp.space.ram, found.spa)
     vp.stop = STOP_NONE
     if size_bytes > BOUNCE_BYTES or not read_device(vp, gva, found.address, <u8*>vp.bounce, size_bytes):
@@ -188,8 +165,8 @@ cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexc
 cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int part, u64* gpa) noexcept nogil:
     """Where a piece of one page goes: into bounce_spa[part]; the page's GPA for device memory."""
     cdef walk_t found
-    cdef u64 slot = tlb_slot(gva), page = gva & ~<u64>PAGE_OFFSET_MASK
-    if vp.own_tlb.known[slot].tag == page:
+    cdef u64 slot = tlb_slot(gva)
+    if vp.own_tlb.known[slot].tag == gva & ~<u64>PAGE_OFFSET_MASK:
         vp.bounce_spa[part] = vp.own_tlb.known[slot].spa | (gva & PAGE_OFFSET_MASK)
         return True
     if not reach(vp, gva, RIGHT_READ | RIGHT_WRITE, size_bytes, stack, &found):
@@ -198,13 +175,9 @@ cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int par
     if found.spa == <u64>NO_MEMORY:
         gpa[0] = found.address
         return True
-    vp.own_tlb.known[slot].tag = page
-    vp.own_tlb.known[slot].spa = found.spa & ~<u64>PAGE_OFFSET_MASK
-    # Never an older page's entry beside a new `known`: tlb_guard_frame could not find it.
-    vp.own_tlb.write[slot].tag = empty_tag(slot)
+    tlb_fill_known(vp.own_tlb, gva, found.spa, found.page_shift, is_global(vp, &found))
     if vp.space.ram.watched[found.spa >> PAGE_SHIFT] == 0:
-        vp.own_tlb.write[slot].tag = page
-        vp.own_tlb.write[slot].addend = <u64>ram_at(vp.space.ram, found.spa) - gva
+        tlb_fill_write(vp.own_tlb, gva, ram_at(vp.space.ram, found.spa))
     return True
 
 
@@ -234,19 +207,18 @@ cdef inline void undo_write(vp_t* vp) noexcept nogil:
 
 cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint update) noexcept nogil:
     """The out-of-line half of `writable`. NULL with vp.stop STOP_NONE: the run must be written in smaller pieces."""
-    cdef u64 first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK), slot = tlb_slot(gva), gpa = 0, second_gpa = 0
+    cdef u64 first = PAGE_SIZE - (gva & PAGE_OFFSET_MASK), gpa = 0, second_gpa = 0
     cdef bint split = first < size_bytes
     if not split:
         first = size_bytes
-    elif not is_canonical(gva + first):
+    elif not is_canonical_at(vp, gva + first):
         fault_address(vp, stack)
         return NULL
     if not write_part(vp, gva, <u32>first, stack, 0, &gpa):
         return NULL
     if not split and vp.bounce_spa[0] != <u64>NO_MEMORY:
         if vp.space.ram.watched[vp.bounce_spa[0] >> PAGE_SHIFT] == 0:
-            vp.own_tlb.write[slot].tag = gva & ~<u64>PAGE_OFFSET_MASK
-            vp.own_tlb.write[slot].addend = <u64>ram_at(vp.space.ram, vp.bounce_spa[0]) - gva
+            tlb_fill_write(vp.own_tlb, gva, ram_at(vp.space.ram, vp.bounce_spa[0]))
             return ram_at(vp.space.ram, vp.bounce_spa[0])
     vp.stop = STOP_NONE
     if size_bytes > BOUNCE_BYTES:

@@ -6,7 +6,7 @@ makes links between blocks of one page safe. An instruction that crosses a page 
 """
 from hvcore._native.base.status cimport REASON_UNSUPPORTED, STOP_EXIT, STOP_STALE
 from hvcore._native.base.types cimport i32, u16, u32, u64, u8
-from hvcore._native.cpu.access cimport reach
+from hvcore._native.cpu.access cimport is_global, reach
 from hvcore._native.cpu.cache cimport ARENA_BYTES, BLOCK_INSTRUCTIONS, BUCKETS, block_cache_t, lookup_block, watch
 from hvcore._native.cpu.emit cimport emit, emit_end, lookups_of
 from hvcore._native.cpu.segments cimport runs_64bit
@@ -15,7 +15,7 @@ from hvcore._native.decode.decode cimport decode
 from hvcore._native.decode.spec cimport DECODE_TRUNCATED, FLOW_NEXT, MAXIMUM_LENGTH, insn_t
 from hvcore._native.mem.format cimport RIGHT_EXECUTE
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at
-from hvcore._native.mem.tlb cimport tlb_code_slot
+from hvcore._native.mem.tlb cimport tlb_code_slot, tlb_fill_code
 from hvcore._native.mem.walk cimport walk_t
 from libc.string cimport memcpy, memset
 
@@ -57,14 +57,13 @@ cdef inline block_t* add_block(block_cache_t* cache, u64 spa) noexcept nogil:
 
 cdef inline bint reach_code(vp_t* vp, u64 gva, u64* spa_page) noexcept nogil:
     """The frame that instructions at `gva` come from, by the code TLB."""
-    cdef u64 slot = tlb_code_slot(gva), page = gva & ~<u64>PAGE_OFFSET_MASK
+    cdef u64 slot = tlb_code_slot(gva)
     cdef walk_t found
     vp.counters.tlb_lookups += 1
-    if vp.own_tlb.code[slot].tag != page:
+    if vp.own_tlb.code[slot].tag != gva & ~<u64>PAGE_OFFSET_MASK:
         if not reach(vp, gva, RIGHT_EXECUTE, 1, 0, &found):
             return False
-        vp.own_tlb.code[slot].tag = page
-        vp.own_tlb.code[slot].spa = found.spa & ~<u64>PAGE_OFFSET_MASK
+        tlb_fill_code(vp.own_tlb, gva, found.spa, found.page_shift, is_global(vp, &found))
     spa_page[0] = vp.own_tlb.code[slot].spa
     return True
 

@@ -7,7 +7,7 @@ from hvcore._native.base.types cimport u32, u64, u8
 from hvcore._native.cpu.state cimport DIRECT_SIZE, block_t, handler_t, machine_t, vp_t
 from hvcore._native.decode.spec cimport isa_t
 from hvcore._native.mem.ram cimport PAGE_SHIFT, granule_mask, ram_t
-from hvcore._native.mem.tlb cimport tlb_guard_frame
+from hvcore._native.mem.tlb cimport TLB_CONTEXTS, TLB_MODES, tlb_guard_frame
 from libc.string cimport memset
 
 cdef enum:
@@ -46,7 +46,7 @@ cdef struct block_cache_t:
 cdef inline void watch(block_cache_t* cache, u64 spa, u32 size_bytes) noexcept nogil:
     """From now on writes to this code are noticed: take its frame out of every fast write TLB, once."""
     cdef u64 frame = spa >> PAGE_SHIFT
-    cdef u32 i
+    cdef u32 i, k
     if cache.frames[frame] == NULL:
         if cache.code_frame_count == CODE_FRAMES:
             cache.full = True       # all blocks go before the next one runs, and the list with them
@@ -55,8 +55,8 @@ cdef inline void watch(block_cache_t* cache, u64 spa, u32 size_bytes) noexcept n
             cache.code_frame_count += 1
     if cache.machine.ram.watched[frame] == 0:
         for i in range(cache.vp_count):
-            tlb_guard_frame(&cache.vps[i].tlbs[0], frame << PAGE_SHIFT)
-            tlb_guard_frame(&cache.vps[i].tlbs[1], frame << PAGE_SHIFT)
+            for k in range(TLB_CONTEXTS * TLB_MODES):
+                tlb_guard_frame(&cache.vps[i].contexts[k // TLB_MODES].tlbs[k % TLB_MODES], frame << PAGE_SHIFT)
     cache.machine.ram.watched[frame] |= granule_mask(spa, size_bytes)
 
 

@@ -2,19 +2,19 @@
 
 Called by the run loop between blocks, never by a handler. `rip` is in its register slot.
 """
-from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport STOP_FAULT, STOP_NONE
 from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.flags cimport rflags_read
 from hvcore._native.cpu.segments cimport (
     ATTRIBUTE_CONFORMING, ATTRIBUTE_PRESENT, TYPE_INTERRUPT_GATE, TYPE_TRAP_GATE, descriptor_dpl, fail, mark_accessed,
-    read_code_segment, set_privilege, system_read, system_write, unpack_descriptor,
+    push_at, read_code_segment, set_privilege, system_read, unpack_descriptor,
 )
 from hvcore._native.cpu.spec cimport (
     FLAG_IF, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, SEGMENT_CS, SEGMENT_SS, SEGMENT_TR, VECTOR_BP, VECTOR_DB, VECTOR_DE,
     VECTOR_DF, VECTOR_GP, VECTOR_NMI, VECTOR_NP, VECTOR_PF, VECTOR_SS, VECTOR_TS,
 )
 from hvcore._native.cpu.state cimport RSP, SLOT_RIP, fault_t, segment_t, vp_t
+from hvcore._native.cpu.translation cimport vp_is_canonical
 
 cdef enum Delivery:
     DELIVERED
@@ -31,20 +31,20 @@ cdef inline bint is_fault_class(u8 vector) noexcept nogil:
     return vector != VECTOR_DB and vector != VECTOR_BP and vector != VECTOR_NMI and vector != VECTOR_DF
 
 
-cdef inline bint push_frame(vp_t* vp, u64 top, u64 return_rip, u64 rflags, bint has_error_code,
+cdef inline bint push_frame(vp_t* vp, u8 level, u64 top, u64 return_rip, u64 rflags, bint has_error_code,
                             u32 error_code) noexcept nogil:
     """SS, RSP, RFLAGS, CS, RIP and perhaps an error code below `top`, which is aligned to 16."""
-    if not system_write(vp, top - 8, vp.segments[SEGMENT_SS].selector, 64, True):
+    if not push_at(vp, top - 8, vp.segments[SEGMENT_SS].selector, 64, level):
         return False
-    if not system_write(vp, top - 16, vp.registers[RSP], 64, True):
+    if not push_at(vp, top - 16, vp.registers[RSP], 64, level):
         return False
-    if not system_write(vp, top - 24, rflags, 64, True):
+    if not push_at(vp, top - 24, rflags, 64, level):
         return False
-    if not system_write(vp, top - 32, vp.segments[SEGMENT_CS].selector, 64, True):
+    if not push_at(vp, top - 32, vp.segments[SEGMENT_CS].selector, 64, level):
         return False
-    if not system_write(vp, top - 40, return_rip, 64, True):
+    if not push_at(vp, top - 40, return_rip, 64, level):
         return False
-    return not has_error_code or system_write(vp, top - 48, error_code, 64, True)
+    return not has_error_code or push_at(vp, top - 48, error_code, 64, level)
 
 
 cdef inline bint stack_from_tss(vp_t* vp, u32 offset, u32 extern_bit) noexcept nogil:
@@ -53,7 +53,7 @@ cdef inline bint stack_from_tss(vp_t* vp, u32 offset, u32 extern_bit) noexcept n
         return fail(vp, VECTOR_TS, (vp.segments[SEGMENT_TR].selector & 0xFFFC) | extern_bit)
     if not system_read(vp, vp.segments[SEGMENT_TR].base + offset, 64):
         return False
-    return is_canonical(vp.carried) or fail(vp, VECTOR_SS, extern_bit)
+    return vp_is_canonical(vp, vp.carried) or fail(vp, VECTOR_SS, extern_bit)
 
 
 cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept nogil:
@@ -86,7 +86,7 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept no
     if descriptor_dpl(segment.attributes) > vp.cpl:
         return fail(vp, VECTOR_GP, (selector & 0xFFFC) | extern_bit)
     target = (low & 0xFFFF) | ((low >> 32) & <u32>0xFFFF0000) | high << 32
-    if not is_canonical(target):
+    if not vp_is_canonical(vp, target):
         return fail(vp, VECTOR_GP, extern_bit)
     cpl = vp.cpl if segment.attributes & ATTRIBUTE_CONFORMING else descriptor_dpl(segment.attributes)
     stack_table = (low >> 32) & 7
@@ -103,7 +103,7 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept no
     if not event.software and event.has_error_code or is_fault_class(event.vector) and not event.software \
             and not extern_bit:
         rflags |= FLAG_RF
-    if not push_frame(vp, top, vp.registers[SLOT_RIP] + (event.length if event.software else 0), rflags,
+    if not push_frame(vp, cpl, top, vp.registers[SLOT_RIP] + (event.length if event.software else 0), rflags,
                       event.has_error_code, event.error_code):
         return False
     segment.selector = (selector & 0xFFFC) | cpl

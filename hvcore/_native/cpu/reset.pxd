@@ -1,11 +1,9 @@
 """The state of a virtual processor after power-on and INIT (SDM 3A table 10-1; hyperv-abi 6.4)."""
 from hvcore._native.base.types cimport u64
-from hvcore._native.cpu.segments cimport forget_code_page, note_flush, use_tlb
+from hvcore._native.cpu.contexts cimport flush_translations
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, VECTOR_UD
 from hvcore._native.cpu.state cimport RDX, SLOT_COUNT, SLOT_RIP, vp_t
 from hvcore._native.irq.lapic cimport irq_set_cr8
-from hvcore._native.mem.tlb cimport tlb_flush
-from hvcore._native.model.record cimport KIND_FLUSH
 from libc.string cimport memset
 
 cdef enum:
@@ -30,7 +28,6 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.flag_aux = 0
     vp.rflags_system = 0
     vp.cpl = 0
-    use_tlb(vp, False)
     for i in range(SEGMENT_COUNT):
         vp.segments[i].base = 0
         vp.segments[i].limit = 0xFFFF
@@ -45,6 +42,7 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.gdtr.limit = vp.idtr.limit = 0xFFFF
     vp.cr0 = RESET_CR0
     vp.cr2 = vp.cr3 = vp.cr4 = vp.efer = 0
+    vp.pkru = vp.pkrs = 0
     irq_set_cr8(vp.irq, 0)
     memset(vp.dr, 0, sizeof(vp.dr))
     vp.dr[6] = <u64>RESET_DR6
@@ -55,10 +53,7 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.exception_passed = False
     vp.answer_pending = vp.exit_waits = False
     vp.exit.answered = False
-    tlb_flush(&vp.tlbs[0])
-    tlb_flush(&vp.tlbs[1])
-    note_flush(vp, KIND_FLUSH, 0)
-    forget_code_page(vp)
+    flush_translations(vp)
 
 
 cdef inline void vp_reset(vp_t* vp) noexcept nogil:

@@ -7,18 +7,16 @@ from hvcore._native.base.status cimport (
     REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
 )
 from hvcore._native.base.types cimport i32, i64, u32, u64, u8
+from hvcore._native.cpu.contexts cimport flush_translations, select_tlb
 from hvcore._native.cpu.blocks cimport build_head, find
 from hvcore._native.cpu.cache cimport block_cache_t, drop_stale
 from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
-from hvcore._native.cpu.segments cimport forget_code_page, note_flush
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.hv.spec cimport TICKS_PER_REFERENCE_UNIT
 from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline
-from hvcore._native.mem.tlb cimport tlb_flush
-from hvcore._native.model.record cimport KIND_FLUSH
 from libc.string cimport memset
 
 cdef enum:
@@ -187,10 +185,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         if cache.machine.ram.stale_count or cache.machine.ram.stale_overflow or cache.full:
             drop_stale(cache)
         if vp.space_generation != vp.space.generation:
-            tlb_flush(&vp.tlbs[0])
-            tlb_flush(&vp.tlbs[1])
-            note_flush(vp, KIND_FLUSH, 0)
-            forget_code_page(vp)
+            flush_translations(vp)
             vp.space_generation = vp.space.generation
         now = now_of(vp)
         expire_timers(vp, now)
@@ -215,6 +210,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         if deadline_of(vp) < vp.slice_end:
             withhold_beyond(vp, <i64>(deadline_of(vp) - now))
         vp.exit.reason = REASON_NONE
+        select_tlb(vp)              # EFLAGS.AC may have changed
         stop = run_block(vp, cache)
         if stop == STOP_FAULT:
             software = vp.fault.software

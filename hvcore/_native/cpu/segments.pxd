@@ -1,16 +1,17 @@
 """Descriptor tables in 64-bit mode: reading descriptors, loading segment registers, changing the privilege level.
 
-Memory is reached as the supervisor, whatever CPL is (SDM 3A 4.6.1, implicit accesses). Functions that can fault
+Tables are reached as the supervisor, whatever CPL is (SDM 3A 4.6.1, implicit accesses). Functions that can fault
 return True when all went well, or False with vp.fault and vp.stop set.
 """
 from hvcore._native.base.status cimport STOP_FAULT
 from hvcore._native.base.types cimport u16, u32, u64, u8
+from hvcore._native.cpu.contexts cimport forget_code_page, select_tlb, use_tlb
 from hvcore._native.cpu.operand cimport bounced, memory_get, memory_set, readable, writable
 from hvcore._native.cpu.spec cimport (
     EFER_LMA, FLAG_VM, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_SS, VECTOR_GP, VECTOR_NP, VECTOR_SS,
 )
-from hvcore._native.cpu.tap cimport tap_add
 from hvcore._native.cpu.state cimport segment_t, vp_t
+from hvcore._native.mem.tlb cimport TLB_SUPERVISOR
 
 cdef enum:
     ATTRIBUTE_ACCESSED = 1
@@ -39,24 +40,22 @@ cdef inline bint fail(vp_t* vp, u8 vector, u32 error_code) noexcept nogil:
     return False
 
 
-cdef inline void forget_code_page(vp_t* vp) noexcept nogil:
-    vp.code_gva = <u64>1 << 63      # not canonical: no address that runs lies in this page
-
-
-cdef inline void note_flush(vp_t* vp, u8 kind, u64 gva) noexcept nogil:
-    if vp.tap != NULL:
-        tap_add(vp.tap, gva, 0, kind)
-
-
-cdef inline void use_tlb(vp_t* vp, bint user) noexcept nogil:
-    vp.own_tlb = &vp.tlbs[user]
-    vp.tlb = vp.own_tlb if vp.tap == NULL else vp.empty_tlb
-
-
 cdef inline void set_privilege(vp_t* vp, u8 cpl) noexcept nogil:
     vp.cpl = cpl
-    use_tlb(vp, cpl == 3)
+    select_tlb(vp)
     forget_code_page(vp)
+
+
+cdef inline void begin_implicit(vp_t* vp) noexcept nogil:
+    """Accesses are the processor's own from here on: supervisor-mode, and no affair of EFLAGS.AC (SDM 3A 4.6.1)."""
+    vp.implicit = True
+    use_tlb(vp, TLB_SUPERVISOR)
+
+
+cdef inline void end_implicit(vp_t* vp, u8 cpl) noexcept nogil:
+    vp.implicit = False
+    vp.cpl = cpl
+    select_tlb(vp)
 
 
 cdef inline bint system_read(vp_t* vp, u64 gva, int width) noexcept nogil:
@@ -64,29 +63,45 @@ cdef inline bint system_read(vp_t* vp, u64 gva, int width) noexcept nogil:
     cdef void* place
     cdef u8 cpl = vp.cpl
     vp.cpl = 0
-    use_tlb(vp, False)
+    begin_implicit(vp)
     place = readable(vp, gva, width >> 3, 0)
-    vp.cpl = cpl
-    use_tlb(vp, cpl == 3)
+    end_implicit(vp, cpl)
     if place == NULL:
         return False
     vp.carried = memory_get(place, width)
     return True
 
 
-cdef inline bint system_write(vp_t* vp, u64 gva, u64 value, int width, bint stack) noexcept nogil:
-    cdef void* place
-    cdef u8 cpl = vp.cpl
-    vp.cpl = 0
-    use_tlb(vp, False)
-    place = writable(vp, gva, width >> 3, stack, False)
+cdef inline bint write_now(vp_t* vp, u64 gva, u64 value, int width, bint stack) noexcept nogil:
+    cdef void* place = writable(vp, gva, width >> 3, stack, False)
     if place != NULL:
         memory_set(place, value, width)
         if bounced(vp, place):
             vp.machine.commit(vp)
-    vp.cpl = cpl
-    use_tlb(vp, cpl == 3)
     return place != NULL
+
+
+cdef inline bint system_write(vp_t* vp, u64 gva, u64 value, int width) noexcept nogil:
+    """Write to a descriptor as supervisor."""
+    cdef bint done
+    cdef u8 cpl = vp.cpl
+    vp.cpl = 0
+    begin_implicit(vp)
+    done = write_now(vp, gva, value, width, False)
+    end_implicit(vp, cpl)
+    return done
+
+
+cdef inline bint push_at(vp_t* vp, u64 gva, u64 value, int width, u8 level) noexcept nogil:
+    """Write to the stack of a privilege level that may be about to be entered: an explicit access."""
+    cdef bint done
+    cdef u8 cpl = vp.cpl
+    vp.cpl = level
+    select_tlb(vp)
+    done = write_now(vp, gva, value, width, True)
+    vp.cpl = cpl
+    select_tlb(vp)
+    return done
 
 
 cdef inline bint read_descriptor(vp_t* vp, u16 selector, u8 vector, u32 extern_bit) noexcept nogil:
@@ -122,7 +137,7 @@ cdef inline bint mark_accessed(vp_t* vp, segment_t* segment) noexcept nogil:
     if segment.attributes & ATTRIBUTE_ACCESSED:
         return True
     segment.attributes |= ATTRIBUTE_ACCESSED
-    return system_write(vp, base + (segment.selector & 0xFFF8) + 5, segment.attributes & 0xFF, 8, False)
+    return system_write(vp, base + (segment.selector & 0xFFF8) + 5, segment.attributes & 0xFF, 8)
 
 
 cdef inline bint load_data_segment(vp_t* vp, int which, u16 selector) noexcept nogil:

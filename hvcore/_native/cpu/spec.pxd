@@ -43,6 +43,10 @@ cdef enum:
     CR0_NW = 0x20000000
     CR0_CD = 0x40000000
     CR0_PG = 0x80000000
+    CR3_LAM_U57 = 0x2000000000000000
+    CR3_LAM_U48 = 0x4000000000000000
+    CR3_KEEP = 0x8000000000000000   # of a value written: do not flush
+    CR3_PCID = 0xFFF
     CR4_TSD = 4
     CR4_DE = 8
     CR4_PSE = 0x10
@@ -51,6 +55,13 @@ cdef enum:
     CR4_PCE = 0x100
     CR4_OSFXSR = 0x200
     CR4_OSXMMEXCPT = 0x400
+    CR4_LA57 = 0x1000
+    CR4_PCIDE = 0x20000
+    CR4_SMEP = 0x100000
+    CR4_SMAP = 0x200000
+    CR4_PKE = 0x400000
+    CR4_PKS = 0x1000000
+    CR4_LAM_SUP = 0x10000000
     EFER_SCE = 1
     EFER_LME = 0x100
     EFER_LMA = 0x400

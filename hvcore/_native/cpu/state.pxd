@@ -9,9 +9,11 @@ from hvcore._native.cpu.spec cimport SEGMENT_COUNT
 from hvcore._native.cpu.tap cimport tap_t
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.state cimport irq_t
+from hvcore._native.mem.format cimport PagingMode
 from hvcore._native.mem.ram cimport ram_t
-from hvcore._native.mem.tlb cimport tlb_t
-from hvcore._native.mem.walk cimport space_t
+from hvcore._native.mem.request cimport walk_request_t
+from hvcore._native.mem.second_level cimport space_t
+from hvcore._native.mem.tlb cimport tlb_context_t, tlb_t
 
 cdef enum:
     RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15
@@ -150,7 +152,7 @@ cdef struct vp_t:
     u64 data_lookups        # TLB look-ups for data
     int stop                # why an access or a block could not be had: a Stop
     block_t* block          # the running one
-    tlb_t* tlb              # that handlers look in: of the current privilege, or an empty one while a tap is there
+    tlb_t* tlb              # for explicit accesses now; an empty one while a tap is there
     direct_t* direct        # of the machine
     machine_t* machine
     u64 code_gva            # page that instructions come from, and where it lies
@@ -187,6 +189,11 @@ cdef struct vp_t:
     u64 cr3
     u64 cr4
     u64 efer
+    u32 pkru
+    u32 pkrs
+    PagingMode paging       # these registers as walks want them: cpu/translation.pxd
+    walk_request_t request
+    bint implicit           # an access of the processor itself is being made
     u64[8] dr
     u64 star
     u64 lstar
@@ -231,8 +238,10 @@ cdef struct vp_t:
     u64 space_generation    # of the translations in the TLBs
     partition_t* partition
     irq_t* irq
-    tlb_t* tlbs             # [supervisor, user]
-    tlb_t* own_tlb          # of these, that of the current privilege
+    tlb_t* tlbs             # of the current PCID, by mode (mem/tlb.pxd)
+    tlb_context_t* contexts
+    u64 context_clock
+    tlb_t* own_tlb          # of `tlbs`, that for explicit accesses now
     tlb_t* empty_tlb        # never filled
     tap_t* tap              # NULL: nobody listens
     u32 index

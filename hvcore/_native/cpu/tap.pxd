@@ -38,7 +38,7 @@ cdef inline bint tap_knows(const tap_t* tap, u64 gva) noexcept nogil:
     return tap.pages[tlb_slot(gva)] == (gva & ~<u64>PAGE_OFFSET_MASK) + 1
 
 
-cdef inline void tap_add(tap_t* tap, u64 gva, u32 size_bytes, u8 kind) noexcept nogil:
+cdef inline void tap_add(tap_t* tap, u64 gva, u32 size_bytes, u16 asid, u8 kind) noexcept nogil:
     """Note one record, with the page sizes that are known for its page."""
     cdef record_t* grown
     cdef record_t* record
@@ -53,7 +53,7 @@ cdef inline void tap_add(tap_t* tap, u64 gva, u32 size_bytes, u8 kind) noexcept 
     tap.count += 1
     record.address = gva
     record.size_bytes = <u16>min(size_bytes, <u32>0xFFFF)
-    record.asid = 0
+    record.asid = asid
     record.kind = kind
     record.page_shift = tap.page_shifts[tlb_slot(gva)] if tap_knows(tap, gva) else 0
     record.nested_page_shift = tap.nested_page_shifts[tlb_slot(gva)] if tap_knows(tap, gva) else 0

@@ -16,4 +16,4 @@ cdef struct partition_t:
     bint suspended          # no VP of it runs
     bint has_doorbells      # a write to an unmapped page may be one
     u8* io_intercepts       # two bits a port: 1 read, 2 write; NULL: none
-    u64 gpa_reserved        # page-table bits above the implemented physical address bits
+    u32 physical_bits       # MAXPHYADDR: what CPUID says, and what page tables may use

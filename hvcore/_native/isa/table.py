@@ -17,7 +17,8 @@ FIXED = {"AL": ("A", "b"), "AX": ("A", "w"), "rAX": ("A", "v"), "CL": ("CL", "b"
          "1": ("ONE", "b"), "FS": ("FS", ""), "GS": ("GS", "")}
 SHAPES = re.compile(r"int|tail|f?[vr]{1,2}i?|fcmp|vi|-")
 FLAG_BITS = {"c": 0, "p": 2, "a": 4, "z": 6, "s": 7, "i": 9, "d": 10, "o": 11}
-FEATURES = frozenset(("adx", "bmi1", "bmi2", "cx16", "fxsr", "lzcnt", "movbe", "popcnt", "sse", "sse2"))
+FEATURES = frozenset(("adx", "bmi1", "bmi2", "cx16", "fxsr", "invpcid", "lzcnt", "movbe", "pku", "popcnt", "smap",
+                      "sse", "sse2"))
 ATTRIBUTES = FEATURES | {"lock", "d64", "f64", "cpl0", "aligned", "push", "pop", "rep", "load", "io"}
 FLOWS = ("next", "jump", "branch", "call", "return", "interrupt", "end")
 

@@ -1,244 +1,167 @@
-"""The page walk: one walker for every format, GVA -> GPA or GPA -> SPA (SDM 3A 4.5.4; TLFS 11).
+"""One translation from end to end: GVA -> GPA -> SPA, or GVA -> SPA without a second level (SDM 3A 4.5-4.7; TLFS 11).
 
-    63      48 47   39 38   30 29   21 20   12 11        0
-    | sign ... | level4 | level3 | level2 | level1 |  offset  |     nine bits select one of 512 entries a level
+    63      57 56   48 47   39 38   30 29   21 20   12 11        0
+    | sign ... | level5 | level4 | level3 | level2 | level1 |  offset  |     nine bits select one of 512 entries
 
-A walk whose tables lie in a guest's GPA space translates the address of each entry by a second-level walk of its
-own: at four levels over four that is 4 * (4 + 1) + 4 = 24 references. Accessed and dirty bits are set when the
+A walk whose tables lie in a GPA space translates the address of each entry, and its result: with g entries of the
+guest's tables and h of the second level's, (g + 1) * (h + 1) - 1 references. Accessed and dirty bits are set when the
 access is granted, never for one that faults.
 """
-from hvcore._native.base.types cimport u16, u32, u64, u8
-from hvcore._native.mem.format cimport (
-    RIGHT_ALL, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE, entry_rights, page_format_t, second_level_4,
+from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.mem.descend cimport (
+    MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_NESTED, WALK_NOT_CANONICAL,
+    WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descend, descent_t,
+    lacks_marks, memory_p, page_address, space_p, space_translate, tables_t,
 )
-from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, ram_at, ram_t, ram_written
+from hvcore._native.mem.format cimport (
+    RIGHT_ALL, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_USER_EXECUTE, RIGHT_WRITE, page_format_t, path_rights,
+)
+from hvcore._native.mem.ram cimport PAGE_SHIFT
+from hvcore._native.mem.request cimport (
+    KEY_SHIFT, PF_KEY, PF_PRESENT, PF_RESERVED, fault_code, is_canonical_in, key_denies, linear_address, need_t,
+    needs_of, walk_request_t,
+)
+from hvcore._native.mem.second_level cimport SECOND_OK, SecondLevelStatus, second_level_t, table_access
+from cython cimport unlikely
 
 cdef enum:
-    ENTRY_ADDRESS = 0x000FFFFFFFFFF000
-    MAXIMUM_LEVELS = 5
-
-cdef enum WalkStatus:
-    WALK_OK
-    WALK_NOT_PRESENT        # an entry of this dimension is not present
-    WALK_RIGHTS             # present, but the rights do not allow the access
-    WALK_RESERVED           # a reserved bit is set in a present entry
-    WALK_NOT_CANONICAL
-    WALK_TABLE              # an entry could not be reached: see `nested_status`, `address` is its GPA
-    WALK_NESTED             # translated, but the second level refuses: `address` is the GPA
-
-cdef enum SecondLevelStatus:
-    SECOND_OK
-    SECOND_UNMAPPED
-    SECOND_RIGHTS
-    SECOND_OVERLAY          # an overlay page that does not grant the access
-
-
-cdef struct overlay_t:
-    u64 gpn
-    u64 spa
-    u16 kind
-    u16 vp
-    u8 rights
-
-
-# One partition's second level: its tables, and the overlay pages that hide what they map.
-cdef struct space_t:
-    ram_t* ram
-    u64 root_spa            # zero: nothing was ever mapped
-    u64 gpa_limit
-    overlay_t* overlays
-    u32 overlay_count
-    u64 generation          # grows with every change that a TLB must notice
-
-
-cdef struct second_level_t:
-    SecondLevelStatus status
-    u8 rights
-    u8 page_shift
-    u8 references
-    bint overlay
-    u64 spa
+    ENTRY_GLOBAL = 1 << 8
 
 
 cdef struct walk_t:
     WalkStatus status
     SecondLevelStatus nested_status
-    u8 rights
+    u32 error_code          # of the page fault, for NOT_PRESENT, RIGHTS and RESERVED
+    u8 rights               # of the path, RIGHT_ bits
+    u8 key                  # protection key of the page
     u8 page_shift
     u8 nested_page_shift
     u8 references           # entries of this dimension that were read
     u8 nested_references    # second-level entries that were read for it
-    u8 nested_rights        # rights of the final page at the second level
+    u8 nested_rights        # of the final page at the second level; of the entry's page for TABLE
+    u8 nested_access        # what was asked of the second level last
+    bint is_global          # the page is in every PCID
     bint overlay            # the final page is an overlay
     u64 address             # where the walk ended: GPA (or SPA, for a flat walk)
     u64 spa
 
 
-cdef struct walk_request_t:
-    u64 root                # address of the top table
-    u64 access              # RIGHT_ bits that the access needs
-    bint supervisor         # supervisor accesses ignore the user right ...
-    bint write_protect      # ... and the write right too unless CR0.WP
-    bint set_marks          # set accessed and dirty bits
-    bint ignore_rights
+cdef inline u8 nested_access(u64 access, u8 rights) noexcept nogil:
+    """What an access to a page needs of the second level: fetches by the mode of the address, not of the processor."""
+    cdef u8 need = <u8>access & (RIGHT_READ | RIGHT_WRITE)
+    if access & RIGHT_EXECUTE:
+        need |= RIGHT_USER_EXECUTE if rights & RIGHT_USER else RIGHT_EXECUTE
+    return need
 
 
-cdef inline void overlay_insert(overlay_t* overlays, u32 count, overlay_t added) noexcept nogil:
-    """Keep the list in order of kind, then VP: where two overlays lie on one page, the lower kind shows."""
-    cdef u32 i = count
-    while i > 0 and (overlays[i - 1].kind > added.kind or
-                     (overlays[i - 1].kind == added.kind and overlays[i - 1].vp > added.vp)):
-        overlays[i] = overlays[i - 1]
-        i -= 1
-    overlays[i] = added
+cdef inline void walk_start(walk_t* found) noexcept nogil:
+    found.status = WALK_OK
+    found.nested_status = SECOND_OK
+    found.error_code = 0
+    found.rights = RIGHT_ALL
+    found.key = 0
+    found.page_shift = found.nested_page_shift = PAGE_SHIFT
+    found.references = found.nested_references = 0
+    found.nested_rights = RIGHT_ALL
+    found.nested_access = 0
+    found.is_global = found.overlay = False
+    found.address = found.spa = 0
 
 
-cdef inline second_level_t space_translate(space_t* space, u64 gpa, u8 access) noexcept nogil:
-    """GPA -> SPA: an overlay if one lies there, else the tables. `access` zero asks for presence only."""
-    cdef second_level_t found
-    cdef overlay_t* overlay
-    cdef u32 i
-    for i in range(space.overlay_count):
-        overlay = &space.overlays[i]
-        if overlay.gpn == gpa >> PAGE_SHIFT:
-            found.status = SECOND_OK if overlay.rights & access == access else SECOND_OVERLAY
-            found.rights = overlay.rights
-            found.page_shift = PAGE_SHIFT
-            found.references = 0
-            found.overlay = True
-            found.spa = overlay.spa | (gpa & PAGE_OFFSET_MASK)
-            return found
-    return second_level_walk(space, gpa, access)
+cdef inline WalkStatus grant(page_format_t form, const walk_request_t* request, u64 access, const descent_t* at,
+                             walk_t* found) noexcept nogil:
+    """Whether the path allows the access."""
+    cdef need_t need = needs_of(request, access)
+    cdef bint denied = False
+    found.rights = path_rights(form, at.path)
+    if form.levels >= 4 and request.user_keys | request.supervisor_keys:
+        denied = key_denies(request, access, found.rights, at.entry)
+    if unlikely(denied or found.rights & need.examined != need.wanted):
+        found.error_code = fault_code(request, access, PF_PRESENT | (PF_KEY if denied else 0))
+        return WALK_RIGHTS
+    return WALK_OK
 
 
-cdef inline second_level_t second_level_walk(space_t* space, u64 gpa, u8 access) noexcept nogil:
-    """GPA -> SPA by the tables alone."""
-    cdef second_level_t found
-    cdef walk_t walked
-    found.overlay = False
-    found.references = 0
-    found.rights = 0
-    found.page_shift = PAGE_SHIFT
-    found.spa = 0
-    found.status = SECOND_UNMAPPED
-    if gpa >= space.gpa_limit or space.root_spa == 0:
-        return found
-    walked = walk(space.ram, second_level_4(), NULL, walk_request_t(
-        root=space.root_spa, access=access, supervisor=False, write_protect=True, set_marks=False,
-        ignore_rights=False), gpa)
-    found.references = walked.references
-    found.rights = walked.rights
-    found.page_shift = walked.page_shift
-    found.spa = walked.address
-    found.status = (SECOND_OK if walked.status == WALK_OK else
-                    SECOND_RIGHTS if walked.status == WALK_RIGHTS else SECOND_UNMAPPED)
-    return found
-
-
-cdef inline bint rights_allow(walk_request_t request, u8 rights) noexcept nogil:
-    cdef u64 needed = request.access
-    if request.ignore_rights:
-        return True
-    if request.supervisor:
-        needed &= ~<u64>RIGHT_USER
-        if not request.write_protect:
-            needed &= ~<u64>RIGHT_WRITE
-    return rights & needed == needed
-
-
-cdef inline u64 large_page_reserved(page_format_t form, u8 shift) noexcept nogil:
-    """Address bits of a large-page entry that must be zero (bit 12 is PAT where the format has marks)."""
-    cdef u64 low = ((<u64>1 << shift) - 1) & ~<u64>0xFFF
-    return low & ~<u64>0x1000 if form.accessed else low
-
-
-cdef inline walk_t walk(ram_t* ram, page_format_t form, space_t* nested, walk_request_t request,
-                        u64 address) noexcept nogil:
-    """Walk `address`. With `nested` the tables and the result lie in that GPA space, without it in SPA space."""
-    cdef walk_t result
-    cdef second_level_t where
-    cdef u64[MAXIMUM_LEVELS] slots      # where each entry lies in the dimension of the tables ...
-    cdef u64[MAXIMUM_LEVELS] places     # ... and in system memory
-    cdef u64 table = request.root & ENTRY_ADDRESS
-    cdef u64 entry = 0, reserved, marks
-    cdef u8 level = form.levels, depth = 0, shift = PAGE_SHIFT, i
-    result.status = WALK_OK
-    result.nested_status = SECOND_OK
-    result.rights = RIGHT_ALL
-    result.page_shift = result.nested_page_shift = PAGE_SHIFT
-    result.references = result.nested_references = 0
-    result.nested_rights = RIGHT_ALL
-    result.overlay = False
-    result.address = result.spa = 0
-    while True:
-        shift = PAGE_SHIFT + 9 * (level - 1)
-        slots[depth] = places[depth] = table + (((address >> shift) & 511) << 3)
-        if nested != NULL:
-            where = space_translate(nested, slots[depth], RIGHT_READ)
-            result.nested_references += where.references
-            if where.status != SECOND_OK:
-                result.status = WALK_TABLE
-                result.nested_status = where.status
-                result.address = slots[depth]
-                return result
-            places[depth] = where.spa
-        elif slots[depth] >= ram.size_bytes:
-            # SAFETY: a page that Python still has a view of may have become a table; what it wrote is no address.
-            result.status = WALK_NOT_PRESENT
-            return result
-        entry = (<u64*>ram_at(ram, places[depth]))[0]
-        depth += 1
-        result.references += 1
-        if not entry & form.present:
-            result.status = WALK_NOT_PRESENT
-            return result
-        reserved = form.reserved
-        if level == 4 and form.accessed:
-            reserved |= form.large
-        elif entry & form.large and level > 1:
-            reserved |= large_page_reserved(form, shift)
-        if entry & reserved:
-            result.status = WALK_RESERVED
-            return result
-        result.rights &= entry_rights(form, entry)
-        if level == 1 or (entry & form.large and level < 4):
-            break
-        table = entry & ENTRY_ADDRESS
-        level -= 1
-    result.page_shift = shift
-    result.address = (entry & ENTRY_ADDRESS & ~((<u64>1 << shift) - 1)) | (address & ((<u64>1 << shift) - 1))
-    if not rights_allow(request, result.rights):
-        result.status = WALK_RIGHTS
-        return result
-    if form.accessed and request.set_marks:
-        for i in range(depth):
-            marks = form.accessed
-            if i == depth - 1 and request.access & RIGHT_WRITE:
-                marks |= form.dirty
-            entry = (<u64*>ram_at(ram, places[i]))[0]
-            if entry & marks == marks:
-                continue
-            if nested != NULL:
-                where = space_translate(nested, slots[i], RIGHT_READ | RIGHT_WRITE)
-                if where.status != SECOND_OK:
-                    result.status = WALK_TABLE
-                    result.nested_status = where.status
-                    result.address = slots[i]
-                    return result
-            (<u64*>ram_at(ram, places[i]))[0] = entry | marks
-            ram_written(ram, places[i], 8)
-    if nested != NULL:
-        where = space_translate(nested, result.address, request.access & (RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE))
-        result.nested_references += where.references
-        result.nested_status = where.status
-        result.nested_page_shift = where.page_shift
-        result.nested_rights = where.rights
-        result.overlay = where.overlay
-        result.spa = where.spa
-        if where.status != SECOND_OK:
-            result.status = WALK_NESTED
-    elif result.address >= ram.size_bytes:
-        result.status = WALK_NOT_PRESENT        # SAFETY: as above
+cdef inline void walk_fails(const walk_request_t* request, u64 access, WalkStatus status, const descent_t* at,
+                            walk_t* found) noexcept nogil:
+    """Why there is no path."""
+    found.status = status
+    if status == WALK_TABLE:
+        found.nested_status = at.where.status
+        found.nested_rights = at.where.rights
+        found.address = at.slot
     else:
-        result.spa = result.address
-    return result
+        found.error_code = fault_code(request, access, PF_PRESENT | PF_RESERVED if status == WALK_RESERVED else 0)
+
+
+cdef inline WalkStatus walk_tables(tables_t tables, page_format_t form, const walk_request_t* request, u64 access,
+                                   u64 gva, walk_t* found) noexcept nogil:
+    """The first level: `found.address`, rights and marks."""
+    cdef descent_t at
+    cdef WalkStatus status
+    cdef Mark mark = MARK_NONE
+    cdef u64 table = request.root
+    if form.levels == 2 and form.entry_shift == 3:
+        table = request.pdptes[(gva >> 30) & 3]
+        if not table & 1:
+            found.status = WALK_NOT_PRESENT
+            found.error_code = fault_code(request, access, 0)
+            return found.status
+    table &= <u32>0xFFFFF000 if form.entry_shift == 2 else <u64>0x000FFFFFFFFFF000
+    while True:
+        status = descend(tables, form, table, request.reserved, request.split_reserved, gva, mark, request.set_marks,
+                         &at)
+        if unlikely(status == WALK_CHANGED):
+            mark = MARK_NONE
+            continue
+        if mark == MARK_NONE:
+            found.references = at.references
+            found.nested_references = <u8>at.nested_references
+        if unlikely(status != WALK_OK):
+            if tables_t is space_p:
+                found.nested_access = RIGHT_READ | RIGHT_WRITE if mark != MARK_NONE else table_access(tables)
+            walk_fails(request, access, status, &at, found)
+            return status
+        status = grant(form, request, access, &at, found)
+        if unlikely(status != WALK_OK):
+            found.status = status
+            return status
+        if not request.set_marks or mark != MARK_NONE or not lacks_marks(form, &at, access):
+            break
+        mark = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED
+    found.page_shift = at.shift
+    found.key = (at.entry >> KEY_SHIFT) & 15 if form.levels >= 4 else 0
+    found.is_global = at.entry & ENTRY_GLOBAL != 0
+    found.address = page_address(form, at.shift, at.entry, gva)
+    return WALK_OK
+
+
+cdef inline void walk(tables_t tables, page_format_t form, const walk_request_t* request, u64 access, u64 gva,
+                      walk_t* found) noexcept nogil:
+    """Translate `gva` for `access` (see request.pxd). `tables` says where tables and result lie: system memory, or
+    the GPA space of a partition."""
+    cdef second_level_t where
+    walk_start(found)
+    gva = linear_address(request, access, gva)
+    if unlikely(not is_canonical_in(gva, form.linear_bits)):
+        found.status = WALK_NOT_CANONICAL
+        return
+    if form.levels == 0:
+        found.address = gva
+    elif walk_tables(tables, form, request, access, gva, found) != WALK_OK:
+        return
+    if tables_t is space_p:
+        found.nested_access = nested_access(access, found.rights)
+        where = space_translate(tables, found.address, found.nested_access, request.set_marks)
+        found.nested_references += where.references
+        found.nested_status = where.status
+        found.nested_page_shift = where.page_shift
+        found.nested_rights = where.rights
+        found.overlay = where.overlay
+        found.spa = where.spa
+        if unlikely(where.status != SECOND_OK):
+            found.status = WALK_NESTED
+    elif unlikely(found.address >= tables.size_bytes):
+        found.status = WALK_BEYOND
+    else:
+        found.spa = found.address

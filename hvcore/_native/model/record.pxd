@@ -26,5 +26,6 @@ cdef struct record_t:
 
 
 cdef enum:
+    ASID_ALL = 0xFFFF       # of a flush: every address space
     SELECTOR_MASK = 0x0000FF00FFFF0000      # of the second word of a record: address space and page size
     KIND_WORD_SHIFT = 32

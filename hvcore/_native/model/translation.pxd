@@ -8,7 +8,7 @@ lies at a guest-physical address that is translated by a nested TLB or a nested 
 The model is hardware, not software: it holds keys and no translations. See docs/models.md.
 """
 from hvcore._native.base.types cimport u16, u32, u64, u8
-from hvcore._native.model.record cimport KIND_FLUSH, KIND_INVALIDATE, KIND_WORD_SHIFT, SELECTOR_MASK
+from hvcore._native.model.record cimport ASID_ALL, KIND_FLUSH, KIND_INVALIDATE, KIND_WORD_SHIFT, SELECTOR_MASK
 from hvcore._native.model.state cimport (
     ADDRESS_MASK, GROUPS, LEVELS, NO_SELECTOR, SIZES, latest_t, model_t, outcome_t,
 )
@@ -95,14 +95,6 @@ cdef inline void invalidate_model(model_t* m, u64 address, u16 asid) noexcept no
             drop_space(m.guest.caches[table], asid)
 
 
-cdef inline void take_event(model_t* m, u8 kind, u64 address, u16 asid) noexcept nogil:
-    """A record that is no access. A kind that nobody knows does nothing; it is counted with the invalidations."""
-    if kind == KIND_FLUSH:
-        flush_space(m, asid)
-    elif kind == KIND_INVALIDATE:
-        invalidate_model(m, address, asid)
-
-
 cdef inline u8 known_shift(u8 page_shift, u8 usual) noexcept nogil:
     """A page size that exists, whatever a trace says; `usual` where it says nothing."""
     if page_shift == 0:
@@ -147,10 +139,18 @@ cdef inline void change_space(model_t* m, u16 asid) noexcept nogil:
 
 
 cdef inline outcome_t take_other(model_t* m, u64 address, u64 word) noexcept nogil:
-    """A record that is no access."""
+    """A record that is no access. A kind that nobody knows does nothing; it is counted with the invalidations. Of an
+    untagged model's entries all are of the address space that it is in."""
     cdef u8 kind = <u8>(word >> KIND_WORD_SHIFT)
+    cdef u16 asid = <u16>(word >> 16)
     m.accesses[min(kind, <u8>KIND_INVALIDATE)][0] += 1
-    take_event(m, kind, address & <u64>ADDRESS_MASK, <u16>(word >> 16) if m.is_tagged else 0)
+    if kind == KIND_FLUSH and asid == ASID_ALL:
+        flush_model(m)
+    elif m.is_tagged or asid == m.asid:
+        if kind == KIND_FLUSH:
+            flush_space(m, asid)
+        elif kind == KIND_INVALIDATE:
+            invalidate_model(m, address & <u64>ADDRESS_MASK, asid if m.is_tagged else 0)
     forget_latest(m)
     return outcome_t(level=0, guest_references=0, nested_references=0, cycles=0)
 
@@ -163,10 +163,10 @@ cdef inline outcome_t take_record(model_t* m, u64 address, u64 word, const u64* 
     cdef u32 size, group
     cdef structure_t* first
     cdef outcome_t outcome
-    if unlikely(asid != m.asid):
-        change_space(m, asid)
     if unlikely(kind >= KIND_FLUSH):
         return take_other(m, address, word)
+    if unlikely(asid != m.asid):
+        change_space(m, asid)
     if not m.is_tagged:
         asid = 0
     if page_shift != 12:

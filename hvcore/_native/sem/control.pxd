@@ -14,6 +14,7 @@ from hvcore._native.cpu.spec cimport (
     FLAGS_SYSTEM, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, VECTOR_GP,
 )
 from hvcore._native.cpu.state cimport OP_STACK, RBP, RCX, RSP, SLOT_RIP, handler_t, op_t, vp_t
+from hvcore._native.cpu.translation cimport vp_is_canonical
 from hvcore._native.decode.spec cimport PREFIX_ADDRESS
 
 
@@ -179,13 +180,18 @@ cdef inline int control_jrcxz(vp_t* vp, const op_t* op) noexcept nogil:
     return branch_on(vp, op, register_get(vp, 8 * RCX, 32 if op.prefixes & PREFIX_ADDRESS else 64) == 0)
 
 
+cdef inline bint is_target(const vp_t* vp, u64 target, handler_t retry) noexcept nogil:
+    """Whether a branch may go there. The fast twin knows addresses of 48 bits only; longer ones are the slow one's."""
+    return is_canonical(target) or (retry == NULL and vp_is_canonical(vp, target))
+
+
 cdef inline int refuse_target(vp_t* vp, const op_t* op, handler_t retry) noexcept nogil:
     """A target that is not canonical. Only the slow twin raises: the fast one then needs no frame."""
     return retry(vp, op) if retry != NULL else raise_error(vp, op, VECTOR_GP, 0)
 
 
 cdef inline int control_jump_to(vp_t* vp, const op_t* op, u64 target, handler_t retry) noexcept nogil:
-    if unlikely(not is_canonical(target)):
+    if unlikely(not is_target(vp, target, retry)):
         return refuse_target(vp, op, retry)
     return go(vp, target)
 
@@ -211,7 +217,7 @@ cdef inline int control_call(vp_t* vp, const op_t* op, handler_t retry) noexcept
 cdef inline int control_call_to(vp_t* vp, const op_t* op, u64 target, handler_t retry) noexcept nogil:
     cdef u64 top = vp.registers[RSP] - 8
     cdef u64* place
-    if unlikely(not is_canonical(target)):
+    if unlikely(not is_target(vp, target, retry)):
         return refuse_target(vp, op, retry)
     if retry != NULL:
         if unlikely(not can_write(vp, top, 8)):
@@ -247,7 +253,7 @@ cdef inline int control_return(vp_t* vp, const op_t* op, handler_t retry) noexce
         if place == NULL:
             return stop_before(vp, op, vp.stop)
     target = place[0]
-    if unlikely(not is_canonical(target)):
+    if unlikely(not is_target(vp, target, retry)):
         return refuse_target(vp, op, retry)
     vp.registers[RSP] = top + 8 + <u64>op.immediate
     return go(vp, target)

@@ -1,31 +1,27 @@
 """Control and debug registers: what may be written, and what a write entails (SDM 3A 2.5, 17.2)."""
 from hvcore._native.base.status cimport STOP_NONE
 from hvcore._native.base.types cimport u32, u64, u8
+from hvcore._native.cpu.contexts cimport flush_translations, switch_address_space
 from hvcore._native.cpu.dispatch cimport raise_error, raise_fault, stop_after
 from hvcore._native.cpu.operand cimport register_set
-from hvcore._native.cpu.segments cimport forget_code_page, note_flush
 from hvcore._native.cpu.spec cimport (
-    CR0_AM, CR0_CD, CR0_EM, CR0_ET, CR0_MP, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_TS, CR0_WP, CR4_DE, CR4_OSFXSR,
-    CR4_OSXMMEXCPT, CR4_PAE, CR4_PCE, CR4_PGE, CR4_PSE, CR4_TSD, EFER_LMA, EFER_LME, SEGMENT_CS, VECTOR_GP, VECTOR_NM,
-    VECTOR_UD,
+    CR0_AM, CR0_CD, CR0_EM, CR0_ET, CR0_MP, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_TS, CR0_WP, CR3_KEEP, CR3_LAM_U48,
+    CR3_LAM_U57, CR3_PCID, CR4_DE, CR4_LA57, CR4_LAM_SUP, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_PAE, CR4_PCE, CR4_PCIDE,
+    CR4_PGE, CR4_PKE, CR4_PKS, CR4_PSE, CR4_SMAP, CR4_SMEP, CR4_TSD, EFER_LMA, EFER_LME, SEGMENT_CS, VECTOR_GP,
+    VECTOR_NM, VECTOR_UD,
 )
 from hvcore._native.cpu.state cimport op_t, vp_t
 from hvcore._native.irq.lapic cimport irq_cr8, irq_set_cr8
-from hvcore._native.mem.tlb cimport tlb_flush
-from hvcore._native.model.record cimport KIND_FLUSH
 
 cdef enum:
     CR0_WRITABLE = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG
-    CR4_WRITABLE = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT
+    CR4_WRITABLE = (CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_LA57
+                    | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS | CR4_LAM_SUP)
+    # Of CR4: what translations, or rights that the TLB has judged, depend on.
+    CR4_TRANSLATION = (CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS
+                       | CR4_LAM_SUP)
     DR6_FIXED = 0xFFFF0FF0
     DR7_FIXED = 0x400
-
-
-cdef inline void flush_translations(vp_t* vp) noexcept nogil:
-    tlb_flush(&vp.tlbs[0])
-    tlb_flush(&vp.tlbs[1])
-    note_flush(vp, KIND_FLUSH, 0)
-    forget_code_page(vp)
 
 
 cdef inline void update_sse(vp_t* vp) noexcept nogil:
@@ -36,6 +32,7 @@ cdef inline void update_sse(vp_t* vp) noexcept nogil:
 
 cdef inline bint write_cr0(vp_t* vp, u64 value) noexcept nogil:
     """False: #GP. Leaving protected mode or paging is accepted; what runs then is not 64-bit code any more."""
+    cdef u64 changed
     if value >> 32 or (value & CR0_PG and not value & CR0_PE) or (value & CR0_NW and not value & CR0_CD):
         return False
     if value & CR0_PG and not vp.cr0 & CR0_PG and vp.efer & EFER_LME:
@@ -43,30 +40,45 @@ cdef inline bint write_cr0(vp_t* vp, u64 value) noexcept nogil:
             return False
         vp.efer |= EFER_LMA
     if not value & CR0_PG and vp.cr0 & CR0_PG:
-        if vp.segments[SEGMENT_CS].attributes & 0x2000:
+        if vp.segments[SEGMENT_CS].attributes & 0x2000 or vp.cr4 & CR4_PCIDE:
             return False
         vp.efer &= ~<u64>EFER_LMA
-    if (value ^ vp.cr0) & (CR0_PG | CR0_WP):
-        flush_translations(vp)
+    changed = (value ^ vp.cr0) & (CR0_PG | CR0_WP)
     vp.cr0 = (value & CR0_WRITABLE) | CR0_ET
+    if changed:
+        flush_translations(vp)
     update_sse(vp)
     return True
 
 
+cdef inline bint cr3_is_valid(const vp_t* vp, u64 value, bint may_keep) noexcept nogil:
+    """Address bits that do not exist must be zero; the highest three have meanings of their own (SDM 3A 2.5)."""
+    cdef u64 others = CR3_LAM_U48 | CR3_LAM_U57 | (CR3_KEEP if may_keep else 0)
+    return value & ~others & ~((<u64>1 << vp.partition.physical_bits) - 1) == 0
+
+
 cdef inline bint write_cr3(vp_t* vp, u64 value) noexcept nogil:
-    if value & vp.partition.gpa_reserved:
+    if not cr3_is_valid(vp, value, vp.cr4 & CR4_PCIDE != 0):
         return False
-    vp.cr3 = value
-    flush_translations(vp)
+    vp.cr3 = value & ~<u64>CR3_KEEP
+    switch_address_space(vp, value & CR3_KEEP != 0)
     return True
 
 
 cdef inline bint write_cr4(vp_t* vp, u64 value) noexcept nogil:
-    if value & ~<u64>CR4_WRITABLE or (vp.efer & EFER_LMA and not value & CR4_PAE):
+    cdef u64 changed = value ^ vp.cr4
+    if value & ~<u64>CR4_WRITABLE:
         return False
-    if (value ^ vp.cr4) & (CR4_PAE | CR4_PSE | CR4_PGE):
-        flush_translations(vp)
+    if vp.efer & EFER_LMA:
+        if not value & CR4_PAE or changed & CR4_LA57:
+            return False
+    elif changed & value & CR4_PCIDE:
+        return False
+    if changed & value & CR4_PCIDE and vp.cr3 & CR3_PCID:
+        return False
     vp.cr4 = value
+    if changed & CR4_TRANSLATION:
+        flush_translations(vp)
     update_sse(vp)
     return True
 

@@ -1,5 +1,6 @@
 """CPUID: the processor that guests see (x86-64-v1 and what the table executes beyond it) and the hypervisor leaves."""
 from hvcore._native.base.types cimport u32, u64
+from hvcore._native.cpu.spec cimport CR4_PKE
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.hv.spec cimport (
     BUILD_NUMBER, FEATURE_DIRECT_TIMERS, FEATURE_FREQUENCY_MSRS, FEATURE_XMM_INPUT, HARDWARE_SECOND_LEVEL,
@@ -13,24 +14,20 @@ cdef enum:
     # Leaf 1
     SIGNATURE = 0x000006F2
     EDX_1 = (1 << 0 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 13 | 1 << 15 | 1 << 16 | 1 << 19
-             | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26)
-             # FPU PSE TSC MSR PAE CX8 PGE CMOV PAT CLFSH MMX FXSR SSE SSE2
-    ECX_1 = 1 << 13 | 1 << 22 | 1 << 23                     # CX16 MOVBE POPCNT; and the hypervisor bit
-    EBX_7 = 1 << 3 | 1 << 8 | 1 << 19                       # BMI1 BMI2 ADX
+             | 1 << 17 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26)
+             # FPU PSE TSC MSR PAE CX8 PGE CMOV PAT CLFSH PSE-36 MMX FXSR SSE SSE2
+    ECX_1 = 1 << 13 | 1 << 17 | 1 << 22 | 1 << 23           # CX16 PCID MOVBE POPCNT; and the hypervisor bit
+    EBX_7 = 1 << 3 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 19 | 1 << 20      # BMI1 SMEP BMI2 INVPCID ADX SMAP
+    ECX_7 = 1 << 3 | 1 << 16 | <u32>1 << 31                 # PKU LA57 PKS; and OSPKE
+    OSPKE = 1 << 4
+    EAX_7_1 = 1 << 26                                       # LAM
     EDX_EXTENDED = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29      # SYSCALL NX 1GB RDTSCP LM
     ECX_EXTENDED = 1 << 0 | 1 << 5                          # LAHF LZCNT
-    LINEAR_ADDRESS_BITS = 48
+    LINEAR_ADDRESS_BITS = 57
 
 
 cdef inline void cpuid_set(vp_t* vp, u32 eax, u32 ebx, u32 ecx, u32 edx) noexcept nogil:
     vp.cpuid[0], vp.cpuid[1], vp.cpuid[2], vp.cpuid[3] = eax, ebx, ecx, edx
-
-
-cdef inline u32 physical_address_bits(const vp_t* vp) noexcept nogil:
-    cdef u32 bits = 0
-    while vp.space.gpa_limit >> bits > 1:
-        bits += 1
-    return bits
 
 
 cdef inline void cpuid(vp_t* vp, u32 leaf, u32 subleaf) noexcept nogil:
@@ -43,13 +40,15 @@ cdef inline void cpuid(vp_t* vp, u32 leaf, u32 subleaf) noexcept nogil:
         cpuid_set(vp, SIGNATURE, vp.apic_id << 24 | 1 << 16 | 8 << 8, ECX_1 | <u32>1 << 31, EDX_1)
     elif leaf == 7:
         if subleaf == 0:
-            cpuid_set(vp, 0, EBX_7, 0, 0)
+            cpuid_set(vp, 1, EBX_7, ECX_7 | (OSPKE if vp.cr4 & CR4_PKE else 0), 0)
+        elif subleaf == 1:
+            cpuid_set(vp, EAX_7_1, 0, 0, 0)
     elif leaf == <u32>0x80000000:
         cpuid_set(vp, LAST_EXTENDED, 0, 0, 0)
     elif leaf == <u32>0x80000001:
         cpuid_set(vp, 0, 0, ECX_EXTENDED, EDX_EXTENDED)
     elif leaf == <u32>0x80000008:
-        cpuid_set(vp, physical_address_bits(vp) | LINEAR_ADDRESS_BITS << 8, 0, 0, 0)
+        cpuid_set(vp, vp.partition.physical_bits | LINEAR_ADDRESS_BITS << 8, 0, 0, 0)
     elif leaf == LEAF_HYPERVISOR:
         cpuid_set(vp, LEAF_LAST_HYPERVISOR, 0x7263694D, 0x666F736F, 0x76482074)  # "Microsoft Hv"
     elif leaf == LEAF_INTERFACE:
@@ -60,7 +59,7 @@ cdef inline void cpuid(vp_t* vp, u32 leaf, u32 subleaf) noexcept nogil:
         cpuid_set(vp, <u32>privileges, <u32>(privileges >> 32), 0,
                   FEATURE_XMM_INPUT | FEATURE_FREQUENCY_MSRS | FEATURE_DIRECT_TIMERS)
     elif leaf == LEAF_RECOMMENDATIONS:
-        cpuid_set(vp, RECOMMEND_APIC_MSRS, <u32>0xFFFFFFFF, physical_address_bits(vp), 0)
+        cpuid_set(vp, RECOMMEND_APIC_MSRS, <u32>0xFFFFFFFF, vp.partition.physical_bits, 0)
     elif leaf == LEAF_LIMITS:
         cpuid_set(vp, MAXIMUM_VPS, MAXIMUM_VPS, 0, 0)
     elif leaf == LEAF_HARDWARE:

@@ -1,22 +1,20 @@
 """RDMSR and WRMSR: what is served natively. The rest is deferred to the Python layer: registers that move overlay
 pages, reset the partition, or belong to an intercept (TLFS appendix A; msrs.py).
 """
-from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.types cimport u32, u64
-from hvcore._native.cpu.segments cimport forget_code_page, note_flush
+from hvcore._native.cpu.contexts cimport flush_translations
 from hvcore._native.cpu.spec cimport CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, SEGMENT_FS, SEGMENT_GS
 from hvcore._native.cpu.state cimport vp_t
+from hvcore._native.cpu.translation cimport vp_is_canonical
 from hvcore._native.hv.privileges cimport privilege_of
 from hvcore._native.hv.spec cimport (
     APIC_FREQUENCY, MSR_APIC_BASE, MSR_APIC_FREQUENCY, MSR_CSTAR, MSR_EFER, MSR_EOI, MSR_FS_BASE, MSR_GS_BASE,
-    MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_PAT, MSR_SFMASK, MSR_SINT15, MSR_STAR, MSR_SYSENTER_CS, MSR_SYSENTER_EIP,
-    MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_AUX, MSR_TSC_FREQUENCY, MSR_VP_INDEX, MSR_VP_RUNTIME,
-    TICKS_PER_REFERENCE_UNIT, TICKS_PER_SECOND,
+    MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_PAT, MSR_PKRS, MSR_SFMASK, MSR_SINT15, MSR_STAR, MSR_SYSENTER_CS,
+    MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_AUX, MSR_TSC_FREQUENCY, MSR_VP_INDEX,
+    MSR_VP_RUNTIME, TICKS_PER_REFERENCE_UNIT, TICKS_PER_SECOND,
 )
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport GENERAL_PROTECTION, NOT_MINE
-from hvcore._native.mem.tlb cimport tlb_flush
-from hvcore._native.model.record cimport KIND_FLUSH
 
 cdef enum MsrOutcome:
     MSR_DONE
@@ -96,6 +94,8 @@ cdef inline MsrOutcome msr_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
         vp.carried = vp.kernel_gs_base
     elif index == MSR_TSC_AUX:
         vp.carried = vp.tsc_aux
+    elif index == MSR_PKRS:
+        vp.carried = vp.pkrs
     else:
         return synthetic_read(vp, index, now)
     return MSR_DONE
@@ -103,17 +103,16 @@ cdef inline MsrOutcome msr_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
 
 cdef inline MsrOutcome write_efer(vp_t* vp, u64 value) noexcept nogil:
     """LMA cannot be written; LME not changed while paging is on (SDM 3A 2.2.1)."""
+    cdef u64 changed
     if value & ~<u64>(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE):
         return MSR_FAULT
     if (value ^ vp.efer) & EFER_LME and vp.cr0 & CR0_PG:
         return MSR_FAULT
     value = (value & ~<u64>EFER_LMA) | (vp.efer & EFER_LMA)
-    if (value ^ vp.efer) & EFER_NXE:
-        tlb_flush(&vp.tlbs[0])
-        tlb_flush(&vp.tlbs[1])
-        note_flush(vp, KIND_FLUSH, 0)
-        forget_code_page(vp)
+    changed = value ^ vp.efer
     vp.efer = value
+    if changed & EFER_NXE:
+        flush_translations(vp)
     return MSR_DONE
 
 
@@ -130,7 +129,7 @@ cdef inline MsrOutcome msr_write(vp_t* vp, u32 index, u64 value, u64 now) noexce
     cdef bint is_address = (index == MSR_SYSENTER_ESP or index == MSR_SYSENTER_EIP or index == MSR_LSTAR
                             or index == MSR_CSTAR or index == MSR_FS_BASE or index == MSR_GS_BASE
                             or index == MSR_KERNEL_GS_BASE)
-    if is_address and not is_canonical(value):
+    if is_address and not vp_is_canonical(vp, value):
         return MSR_FAULT
     if index == MSR_TSC:
         vp.tsc_offset = value - now
@@ -167,6 +166,12 @@ cdef inline MsrOutcome msr_write(vp_t* vp, u32 index, u64 value, u64 now) noexce
         if value >> 32:
             return MSR_FAULT
         vp.tsc_aux = value
+    elif index == MSR_PKRS:
+        if value >> 32:
+            return MSR_FAULT
+        if vp.pkrs != value:
+            vp.pkrs = <u32>value
+            flush_translations(vp)
     else:
         return synthetic_write(vp, index, value, now)
     return MSR_DONE

@@ -3,7 +3,6 @@
 Far calls and jumps go to code segments only: through gates they raise #GP (docs/architecture.md lists what is
 missing). A far transfer to a segment that is not 64-bit code succeeds; running it is what is not supported.
 """
-from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport STOP_FAULT, STOP_NONE
 from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.dispatch cimport (
@@ -14,13 +13,15 @@ from hvcore._native.cpu.operand cimport bounced, effective, memory_get, memory_s
 from hvcore._native.cpu.segments cimport (
     ATTRIBUTE_CODE, ATTRIBUTE_CONFORMING, ATTRIBUTE_LONG, ATTRIBUTE_PRESENT, ATTRIBUTE_TYPE, ATTRIBUTE_USER,
     ATTRIBUTE_WRITABLE, TYPE_LDT, TYPE_TSS_AVAILABLE, TYPE_TSS_BUSY, descriptor_dpl, fail, load_data_segment,
-    mark_accessed, read_code_segment, read_descriptor, set_privilege, system_read, system_write, unpack_descriptor,
+    mark_accessed, push_at, read_code_segment, read_descriptor, set_privilege, system_read, system_write,
+    unpack_descriptor,
 )
 from hvcore._native.cpu.spec cimport (
     FLAGS_SYSTEM, FLAG_AC, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_ZF, SEGMENT_CS,
     SEGMENT_ES, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_SS, SEGMENT_TR, VECTOR_GP, VECTOR_NP, VECTOR_UD,
 )
 from hvcore._native.cpu.state cimport OP_STACK, RSP, SLOT_RIP, op_t, segment_t, vp_t
+from hvcore._native.cpu.translation cimport vp_is_canonical
 
 
 cdef inline u64 system_read_segment(vp_t* vp, const op_t* op, int width) noexcept nogil:
@@ -84,7 +85,7 @@ cdef inline bint enter_code_segment(vp_t* vp, u16 selector, u64 target) noexcept
             return fail(vp, VECTOR_GP, selector & 0xFFFC)
     elif descriptor_dpl(segment.attributes) != vp.cpl or selector & 3 > vp.cpl:
         return fail(vp, VECTOR_GP, selector & 0xFFFC)
-    if not is_canonical(target):
+    if not vp_is_canonical(vp, target):
         return fail(vp, VECTOR_GP, 0)
     if not mark_accessed(vp, &segment):
         return False
@@ -112,8 +113,8 @@ cdef inline int system_call_far(vp_t* vp, const op_t* op, int width) noexcept no
         return stop_before(vp, op, vp.stop)
     target = vp.exit.value
     vp.exit.value = vp.carried
-    if not system_write(vp, top - (width >> 3), selector, width, True) \
-            or not system_write(vp, top - (width >> 2), back, width, True):
+    if not push_at(vp, top - (width >> 3), selector, width, vp.cpl) \
+            or not push_at(vp, top - (width >> 2), back, width, vp.cpl):
         return stop_before(vp, op, vp.stop)
     if not enter_code_segment(vp, <u16>vp.exit.value, target):
         return stop_before(vp, op, vp.stop)
@@ -151,7 +152,7 @@ cdef inline bint return_to(vp_t* vp, u64 target, u16 selector, u64 stack, u16 st
             return fail(vp, VECTOR_GP, selector & 0xFFFC)
     elif descriptor_dpl(code.attributes) != rpl:
         return fail(vp, VECTOR_GP, selector & 0xFFFC)
-    if not is_canonical(target):
+    if not vp_is_canonical(vp, target):
         return fail(vp, VECTOR_GP, 0)
     data = vp.segments[SEGMENT_SS]
     if with_stack or rpl != vp.cpl:
@@ -309,11 +310,11 @@ cdef inline bint load_system_segment(vp_t* vp, int which, u16 selector, u8 kind)
         return fail(vp, VECTOR_GP, selector & 0xFFFC)
     if not segment.attributes & ATTRIBUTE_PRESENT:
         return fail(vp, VECTOR_NP, selector & 0xFFFC)
-    if not is_canonical(segment.base):
+    if not vp_is_canonical(vp, segment.base):
         return fail(vp, VECTOR_GP, selector & 0xFFFC)
     if kind == TYPE_TSS_AVAILABLE:
         segment.attributes |= 2
-        if not system_write(vp, vp.gdtr.base + (selector & 0xFFF8) + 5, segment.attributes & 0xFF, 8, False):
+        if not system_write(vp, vp.gdtr.base + (selector & 0xFFF8) + 5, segment.attributes & 0xFF, 8):
             return False
     vp.segments[which] = segment
     return True
@@ -447,7 +448,7 @@ cdef inline int load_table(vp_t* vp, const op_t* op, bint interrupts) noexcept n
         return stop_before(vp, op, vp.stop)
     limit = <u16>memory_get(place, 16)
     base = memory_get(<char*>place + 2, 64)
-    if not is_canonical(base):
+    if not vp_is_canonical(vp, base):
         return raise_error(vp, op, VECTOR_GP, 0)
     if interrupts:
         vp.idtr.base = base

@@ -3,34 +3,22 @@
 Each ends its block. An instruction that the Python layer has to finish (hypercall, deferred MSR) retires first and
 leaves the facts in vp.exit; the answer only sets registers.
 """
-from hvcore._native.base.bits cimport is_canonical
 from hvcore._native.base.status cimport (
     REASON_CPUID, REASON_HALT, REASON_HYPERCALL, REASON_MSR, STOP_EXIT, STOP_FAULT, STOP_NONE,
 )
 from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.dispatch cimport next_rip, raise_error, raise_fault, stop_after, stop_before, time_at
 from hvcore._native.cpu.flags cimport flags_load, rflags_read
-from hvcore._native.cpu.segments cimport forget_code_page, note_flush, set_privilege
+from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport (
     CR4_TSD, EFER_SCE, FLAGS_SYSTEM, FLAG_IF, FLAG_IOPL, FLAG_RF, FLAG_VM, SEGMENT_CS, SEGMENT_GS, SEGMENT_SS,
     VECTOR_BP, VECTOR_DB, VECTOR_GP, VECTOR_UD,
 )
 from hvcore._native.cpu.state cimport R11, RAX, RBX, RCX, RDX, SLOT_RIP, op_t, segment_t, vp_t
+from hvcore._native.cpu.translation cimport vp_is_canonical
 from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
-from hvcore._native.mem.tlb cimport tlb_flush_page
-from hvcore._native.model.record cimport KIND_INVALIDATE
 from hvcore._native.sem.cpuid cimport cpuid
 from hvcore._native.sem.msr cimport MSR_DEFERRED, MSR_DONE, MSR_FAULT, msr_read, msr_write
-
-cdef inline int system_invlpg(vp_t* vp, const op_t* op, u64 gva) noexcept nogil:
-    if vp.cpl:
-        return raise_error(vp, op, VECTOR_GP, 0)
-    tlb_flush_page(&vp.tlbs[0], gva)
-    tlb_flush_page(&vp.tlbs[1], gva)
-    note_flush(vp, KIND_INVALIDATE, gva)
-    forget_code_page(vp)
-    return stop_after(vp, op, STOP_NONE)
-
 
 cdef inline int system_cache(vp_t* vp, const op_t* op) noexcept nogil:
     """INVD, WBINVD: there is no cache to write back."""
@@ -204,7 +192,7 @@ cdef inline int return_from_syscall(vp_t* vp, const op_t* op, int width) noexcep
     cdef u16 selector = <u16>(vp.star >> 48)
     if not vp.efer & EFER_SCE:
         return raise_fault(vp, op, VECTOR_UD)
-    if vp.cpl or (width == 64 and not is_canonical(vp.registers[RCX])):
+    if vp.cpl or (width == 64 and not vp_is_canonical(vp, vp.registers[RCX])):
         return raise_error(vp, op, VECTOR_GP, 0)
     stop_after(vp, op, STOP_NONE)
     vp.registers[SLOT_RIP] = vp.registers[RCX] if width == 64 else <u32>vp.registers[RCX]
