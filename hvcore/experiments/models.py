@@ -278,12 +278,15 @@ def run_many(
 
 def _placed(records: Records, space: Any) -> tuple[Records, NDArray[np.uint64], NDArray[np.bool_]]:
     """The records that `space` translates, with its page sizes, their guest-physical addresses, and which they are."""
-    found = space.translate(records["address"])
-    reached = np.asarray(found.status) == 0
+    found = space.translate(records["address"], _ACCESS[np.minimum(records["kind"], Kind.FLUSH)])
+    reached = (np.asarray(found.status) == 0) | (records["kind"] >= Kind.FLUSH)
     placed = records[reached]
     placed["page_shift"] = np.asarray(found.page_shift)[reached]
     placed["nested_page_shift"] = np.asarray(found.nested_page_shift)[reached]
     return placed, np.ascontiguousarray(np.asarray(found.gpa)[reached], dtype=np.uint64), reached
 
+
+_ACCESS = np.array([4, 1, 2, 3, 1], np.uint8)
+"""Rights that each kind needs, as AddressSpace.translate takes them: execute, read, write, both, and any for events."""
 
 assert OUTCOME.itemsize == OUTCOME_BYTES

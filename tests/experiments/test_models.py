@@ -250,9 +250,9 @@ class Space:
     """What a model needs of an AddressSpace: some pages are 2 MiB, guest-physical addresses are turned around, and
     what lies above 1 GiB is not mapped."""
 
-    def translate(self, addresses):
+    def translate(self, addresses, access):
         class Found:
-            status = (addresses >> np.uint64(30) != 0).astype(np.uint8)
+            status = ((addresses >> np.uint64(30) != 0) | (access & 4 != 0)).astype(np.uint8)
             page_shift = np.where(addresses >> np.uint64(21) & np.uint64(1), 21, 12).astype(np.uint8)
             nested_page_shift = np.full(len(addresses), 12, np.uint8)
             gpa = addresses ^ np.uint64(0x3FE0_0000)
@@ -269,13 +269,16 @@ def test_an_address_space_says_the_page_sizes():
     reference = Reference(TranslationModel(**shapes))
     mapped = addresses >> np.uint64(30) == 0
     assert result.faults == int((~mapped).sum()) > 0 and result.lookups == int(mapped.sum())
-    found = Space().translate(addresses)
+    found = Space().translate(addresses, np.ones(len(addresses), np.uint8))
     for at, address in enumerate(addresses.tolist()):
         outcome = tuple(map(int, result.outcomes[at]))
         if mapped[at]:
             assert outcome == reference.access(address, 1, 0, int(found.page_shift[at]), 12, int(found.gpa[at]))
         else:
             assert outcome == (0, 0, 0, 0)
+    fetches = make_records([0x1000, 1 << 40], [Kind.FETCH, Kind.FLUSH])
+    again = model.run(fetches, Space())
+    assert (again.faults, again.instructions, again.accesses[Kind.FLUSH, 0]) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("name", PRESETS)
