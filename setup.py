@@ -37,9 +37,9 @@ def module(name: str) -> Extension:
     # Slow twins stay out of line even where one handler alone calls them: in line they would give it a frame.
     # Whatever belongs into a handler is declared inline.
     # The translator is the walker compiled for each format: that folds in line only, one function a format.
-    inlined = name.startswith("engine_") or name == "translator"
+    inlined = name.startswith(("engine_", "models")) or name == "translator"
     inline = [("CYTHON_INLINE", "inline __attribute__((always_inline))")] if inlined else []
-    twins = HANDLERS if inlined else []
+    twins = HANDLERS if name.startswith("engine_") or name == "translator" else []
     return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE + twins,
                      extra_link_args=LINK, define_macros=inline)
 

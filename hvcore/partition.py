@@ -210,7 +210,7 @@ class Partition:
             event_page=hypervisor.memory.page(frames.event_page),
         )
         vp = VirtualProcessor(self.core, self.space, interrupts, index)
-        vp.attach(self)
+        vp.join(self)
         vp.explicit_suspend = True
         self.frames[index] = frames
         self.vps[index] = vp

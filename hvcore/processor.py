@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hvcore._native import engine
 from hvcore.boot.long_mode import enter_long_mode
 from hvcore.boot.place import top_of_ram
 from hvcore.counters import Counters
+from hvcore.experiments.records import RECORD
 from hvcore.memory import LARGE_PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -18,6 +22,13 @@ if TYPE_CHECKING:
     from hvcore.paging.state import PagingState
     from hvcore.paging.translator import Translator
     from hvcore.partition import Partition
+
+class Listener(Protocol):
+    """What can be attached to a processor: a TranslationModel, StackDistances, a TraceWriter."""
+
+    def consume(self, records: NDArray[Any], /) -> None:
+        """Take a chunk of hvcore.experiments.RECORD; it is not changed later."""
+
 
 INTEGERS = (
     *("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
@@ -46,10 +57,55 @@ class VirtualProcessor(engine.VirtualProcessor):
     hypercalls_by_name: Counter[str]
     """Finished hypercalls of its code."""
 
-    def attach(self, partition: Partition) -> None:
+    def join(self, partition: Partition) -> None:
         """What the constructor does in Python: the native one has the arguments to itself."""
         self.partition = partition
         self.hypercalls_by_name = Counter()
+        self._listeners: list[Listener] = []
+
+    def attach(self, *listeners: Listener) -> None:
+        """Let models, recorders or anything else with a `consume` see every access from now on.
+
+        They get arrays of hvcore.experiments.RECORD: instruction fetches, loads, stores and read-modify-writes in
+        order, by GVA, with the page sizes of both levels; loads of CR3 and the like as FLUSH, INVLPG as INVALIDATE.
+        Neither the guest nor its counters notice. An exception of a listener leaves run(); if that run has an exit to
+        give, the next one.
+
+        Raises
+        ------
+        RuntimeError
+            The processor is running, or was removed.
+        TypeError
+            A listener has no `consume`.
+        """
+        for listener in listeners:
+            if not callable(getattr(listener, "consume", None)):
+                raise TypeError(f"a listener must have a method consume(records), not {type(listener).__name__}")
+        self.start_tap()
+        self._listeners += listeners
+
+    def detach(self, *listeners: Listener) -> None:
+        """Stop showing accesses to these, or to all.
+
+        Raises
+        ------
+        RuntimeError
+            The processor is running.
+        ValueError
+            One of them is not attached.
+        """
+        left = [one for one in self._listeners if not any(one is listener for listener in listeners)]
+        if len(left) != len(self._listeners) - len(listeners):
+            raise ValueError("a listener that is to be detached is not attached")
+        if not listeners or not left:
+            self.stop_tap()
+        self._listeners = left if listeners else []
+
+    def take_noted(self, records: bytes) -> None:
+        """Hand what was noted to who listens."""
+        noted = np.frombuffer(records, RECORD)
+        for listener in self._listeners:
+            listener.consume(noted)
 
     def reset(
         self,

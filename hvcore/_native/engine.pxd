@@ -29,6 +29,7 @@ cdef class VirtualProcessor(RegisterFile):
     cdef public u64 event_ring_msr
     cdef u64[REASON_COUNT] exit_counts
     cdef u64 spa_of(self, u64 gpa, u8 right) except? 0
+    cdef bytes take_records(self)
 
 
 cdef class Scheduler:
@@ -40,6 +41,11 @@ cdef class Scheduler:
     cdef unsigned long owner        # thread that is inside, if `depth` is not 0
     cdef u32 depth                  # how many times it has entered
     cdef bint running
+    cdef u32 tap_count              # processors that are listened to
+    cdef object failure             # of who listened, when a run had an exit to give
+    cdef int deliver(self) except -1
+    cdef int deliver_last(self) except -1
+    cdef int count_taps(self, int change) except -1
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef object run_for(self, VirtualProcessor only, max_instructions)

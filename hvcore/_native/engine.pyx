@@ -13,17 +13,19 @@ from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, write_access
 from hvcore._native.cpu.blocks cimport find, link
 from hvcore._native.cpu.cache cimport ARENA_BYTES, BUCKETS, CODE_FRAMES, block_cache_t, drop_all, drop_range
-from hvcore._native.cpu.contexts cimport flush_translations, forget_code_page
+from hvcore._native.cpu.contexts cimport flush_translations, forget_code_page, select_tlb
 from hvcore._native.cpu.dispatch cimport enter
 from hvcore._native.cpu.emit cimport (
-    op_fall_through, op_head_end, op_invalid, op_prepare, op_unimplemented, unwind_block,
+    op_fall_through, op_head_end, op_invalid, op_note_fetch, op_prepare, op_unimplemented, unwind_block,
 )
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
+from hvcore._native.cpu.listen cimport note_access, read_noted, write_noted
 from hvcore._native.cpu.reset cimport vp_init, vp_reset
 from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *
 from hvcore._native.cpu.state cimport *
+from hvcore._native.cpu.tap cimport TAP_CAPACITY, tap_t
 from hvcore._native.cpu.translation cimport vp_is_canonical, vp_translate, vp_walk
 from hvcore._native.decoder cimport isa
 from hvcore._native.engine_control cimport fill_handlers as fill_control
@@ -45,8 +47,9 @@ from hvcore._native.mem.format cimport PAGING_NONE, RIGHT_EXECUTE, RIGHT_READ, R
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
 from hvcore._native.mem.request cimport ACCESS_ALIGNMENT, walk_request_t
 from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, second_level_t
-from hvcore._native.mem.tlb cimport TLB_CONTEXTS, tlb_context_t
+from hvcore._native.mem.tlb cimport TLB_CONTEXTS, tlb_context_t, tlb_init, tlb_t
 from hvcore._native.mem.walk cimport walk_t
+from hvcore._native.model.record cimport record_t
 from hvcore._native.sem.control_registers cimport (
     CR0_WRITABLE, CR4_WRITABLE, cr3_is_valid, update_sse, write_cr8,
 )
@@ -90,14 +93,29 @@ fill_control(handlers)
 fill_system(handlers)
 fill_sse(handlers)
 
+cdef tlb_t empty_tlb                # of every processor that is listened to
+tlb_init(&empty_tlb)
+
 
 
 cdef void* read_slow(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexcept nogil:
+    if vp.tap != NULL:
+        return read_noted(vp, gva, size_bytes, stack)
     return read_access(vp, gva, size_bytes, stack)
 
 
 cdef void* write_slow(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint update) noexcept nogil:
+    if vp.tap != NULL:
+        return write_noted(vp, gva, size_bytes, stack, update)
     return write_access(vp, gva, size_bytes, stack, update)
+
+
+cdef void note(vp_t* vp, u64 gva, u32 size_bytes, u8 kind) noexcept nogil:
+    note_access(vp, gva, size_bytes, kind)
+
+
+cdef int note_fetch(vp_t* vp, const op_t* op) noexcept nogil:
+    return op_note_fetch(vp, op)
 
 
 cdef int commit(vp_t* vp) noexcept nogil:
@@ -155,5 +173,6 @@ include "engine_registers.pxi"
 include "isa/generated/registers.pxi"
 include "engine_partition.pxi"
 include "engine_processor.pxi"
+include "engine_tap.pxi"
 include "engine_exits.pxi"
 include "engine_scheduler.pxi"

@@ -41,6 +41,7 @@ cdef class VirtualProcessor(RegisterFile):
         vp_reset(self.vp)
 
     def __dealloc__(self):
+        release_tap(self.vp)
         free(self.vp.contexts)
 
     @property
@@ -144,6 +145,20 @@ cdef class VirtualProcessor(RegisterFile):
             data = int(value).to_bytes(8, "little")
             memcpy(&self.vp.registers[RAX], <const char*>data, exit.size_bytes)
         self.vp.answer_pending = False
+
+    def start_tap(self):
+        """Note every access, fetch and flush from now on, for `take_noted`. Raises RuntimeError while it runs."""
+        start_tap(self)
+
+    def stop_tap(self):
+        """Stop noting; what has not been taken is gone."""
+        stop_tap(self)
+
+    def take_noted(self, bytes records not None):
+        """Called with the bytes of `record_t`s that were noted: at least after each run, and after each quantum."""
+
+    cdef bytes take_records(self):
+        return taken_records(self.vp)
 
     def counters(self):
         """What happened on this VP since it was made, by name."""

@@ -35,6 +35,7 @@ cdef class Scheduler:
         self.cache.machine.ram = &memory.ram
         self.cache.machine.read_slow, self.cache.machine.write_slow = read_slow, write_slow
         self.cache.machine.commit, self.cache.machine.unwind = commit, unwind
+        self.cache.machine.note, self.cache.note_fetch = note, note_fetch
         self.cache.machine.enter_found, self.cache.machine.enter_linked = enter_found, enter_linked
         self.scheduler.cache = self.cache
         self.scheduler.processor_count = self.scheduler.cursor = processors
@@ -104,6 +105,7 @@ cdef class Scheduler:
                 self.cache.vps[kept] = self.cache.vps[i]
                 kept += 1
         self.cache.vp_count = kept
+        vp.stop_tap()
         vp.scheduler = None
         self.vps.pop(<u64>vp.vp, None)
 
@@ -127,11 +129,43 @@ cdef class Scheduler:
                 self.verify_code()
             self.running = True
             try:
-                return self.run_loop(only, budget)
+                stopped = self.run_loop(only, budget)
+                self.deliver_last()
+                return stopped
             finally:
                 self.running = False
         finally:
             self.leave()
+
+    cdef int count_taps(self, int change) except -1:
+        """Blocks are built anew when the first listener comes and when the last one goes."""
+        if self.running:
+            raise RuntimeError("a processor that runs cannot be attached to or detached from")
+        self.tap_count += change
+        if self.cache.notes_fetches != (self.tap_count != 0):
+            self.cache.notes_fetches = self.tap_count != 0
+            drop_all(self.cache)
+        return 0
+
+    cdef int deliver(self) except -1:
+        """Give what was noted to who listens."""
+        cdef VirtualProcessor vp
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        for vp in list(self.vps.values()):
+            if vp.vp.tap != NULL and vp.vp.tap.count:
+                vp.take_noted(vp.take_records())
+        return 0
+
+    cdef int deliver_last(self) except -1:
+        """The same when a run has an exit to give: it must reach its caller, so a failure waits for the next run."""
+        if self.tap_count:
+            try:
+                self.deliver()
+            except BaseException as failure:
+                self.failure = failure
+        return 0
 
     cdef int verify_code(self) except -1:
         """Python may have written decoded code through a view: forget what lies under one."""
@@ -149,8 +183,10 @@ cdef class Scheduler:
             return plain_exit(only, REASON_TRIPLE_FAULT)
         while True:
             PyErr_CheckSignals()    # before a stretch, never behind it: an exit must reach its caller
+            if self.tap_count or self.failure is not None:
+                self.deliver()
             with nogil:
-                reason = schedule(self.scheduler, chosen, &budget, QUANTA_BETWEEN_SIGNALS)
+                reason = schedule(self.scheduler, chosen, &budget, 1 if self.tap_count else QUANTA_BETWEEN_SIGNALS)
             if reason == REASON_NONE:
                 continue
             if chosen != NULL and self.scheduler.current == chosen:

@@ -8,6 +8,7 @@ from hvcore._native.base.status cimport REASON_MEMORY, STOP_EXIT, STOP_FAULT, ST
 from hvcore._native.base.types cimport u32, u64, u8
 from hvcore._native.cpu.spec cimport CR4_PGE, VECTOR_GP, VECTOR_PF, VECTOR_SS
 from hvcore._native.cpu.state cimport SLOT_RIP, vp_t
+from hvcore._native.cpu.tap cimport tap_learn
 from hvcore._native.cpu.translation cimport access_now, vp_is_canonical, vp_translate
 from hvcore._native.mem.descend cimport (
     WALK_NESTED, WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS,
@@ -78,6 +79,8 @@ cdef inline bint reach(vp_t* vp, u64 gva, u64 access, u32 size_bytes, u8 stack, 
     vp.counters.tlb_misses += 1
     vp.counters.guest_references += found.references
     vp.counters.second_level_references += found.nested_references
+    if vp.tap != NULL and found.status == WALK_OK:
+        tap_learn(vp.tap, gva, found)
     if found.status == WALK_OK:
         return True
     if found.status == WALK_NOT_PRESENT or found.status == WALK_RIGHTS or found.status == WALK_RESERVED:
@@ -108,15 +111,15 @@ cdef inline bint read_part(vp_t* vp, u64 gva, u8* target, u32 size_bytes, u8 sta
     """Copy a piece of one page; for device memory only its GPA is found."""
     cdef walk_t found
     cdef u64 slot = tlb_slot(gva)
-    if vp.tlb.read[slot].tag == gva & ~<u64>PAGE_OFFSET_MASK:
-        memcpy(target, <u8*>(gva + vp.tlb.read[slot].addend), size_bytes)
+    if vp.own_tlb.read[slot].tag == gva & ~<u64>PAGE_OFFSET_MASK:
+        memcpy(target, <u8*>(gva + vp.own_tlb.read[slot].addend), size_bytes)
         return True
     if not reach(vp, gva, RIGHT_READ, size_bytes, stack, &found):
         return False
     if found.spa == <u64>NO_MEMORY:
         gpa[0] = found.address
         return True
-    tlb_fill_read(vp.tlb, gva, ram_at(vp.space.ram, found.spa), found.page_shift, is_global(vp, &found))
+    tlb_fill_read(vp.own_tlb, gva, ram_at(vp.space.ram, found.spa), found.page_shift, is_global(vp, &found))
     memcpy(target, ram_at(vp.space.ram, found.spa), size_bytes)
     return True
 
@@ -151,7 +154,7 @@ cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexc
     if not reach(vp, gva, RIGHT_READ, size_bytes, stack, &found):
         return NULL
     if found.spa != <u64>NO_MEMORY:
-        tlb_fill_read(vp.tlb, gva, ram_at(vp.space.ram, found.spa), found.page_shift, is_global(vp, &found))
+        tlb_fill_read(vp.own_tlb, gva, ram_at(vp.space.ram, found.spa), found.page_shift, is_global(vp, &found))
         return ram_at(vp.space.ram, found.spa)
     vp.stop = STOP_NONE
     if size_bytes > BOUNCE_BYTES or not read_device(vp, gva, found.address, <u8*>vp.bounce, size_bytes):
@@ -163,8 +166,8 @@ cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int par
     """Where a piece of one page goes: into bounce_spa[part]; the page's GPA for device memory."""
     cdef walk_t found
     cdef u64 slot = tlb_slot(gva)
-    if vp.tlb.known[slot].tag == gva & ~<u64>PAGE_OFFSET_MASK:
-        vp.bounce_spa[part] = vp.tlb.known[slot].spa | (gva & PAGE_OFFSET_MASK)
+    if vp.own_tlb.known[slot].tag == gva & ~<u64>PAGE_OFFSET_MASK:
+        vp.bounce_spa[part] = vp.own_tlb.known[slot].spa | (gva & PAGE_OFFSET_MASK)
         return True
     if not reach(vp, gva, RIGHT_READ | RIGHT_WRITE, size_bytes, stack, &found):
         return False
@@ -172,9 +175,9 @@ cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int par
     if found.spa == <u64>NO_MEMORY:
         gpa[0] = found.address
         return True
-    tlb_fill_known(vp.tlb, gva, found.spa, found.page_shift, is_global(vp, &found))
+    tlb_fill_known(vp.own_tlb, gva, found.spa, found.page_shift, is_global(vp, &found))
     if vp.space.ram.watched[found.spa >> PAGE_SHIFT] == 0:
-        tlb_fill_write(vp.tlb, gva, ram_at(vp.space.ram, found.spa))
+        tlb_fill_write(vp.own_tlb, gva, ram_at(vp.space.ram, found.spa))
     return True
 
 
@@ -215,7 +218,7 @@ cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint
         return NULL
     if not split and vp.bounce_spa[0] != <u64>NO_MEMORY:
         if vp.space.ram.watched[vp.bounce_spa[0] >> PAGE_SHIFT] == 0:
-            tlb_fill_write(vp.tlb, gva, ram_at(vp.space.ram, vp.bounce_spa[0]))
+            tlb_fill_write(vp.own_tlb, gva, ram_at(vp.space.ram, vp.bounce_spa[0]))
             return ram_at(vp.space.ram, vp.bounce_spa[0])
     vp.stop = STOP_NONE
     if size_bytes > BOUNCE_BYTES:

@@ -60,11 +60,11 @@ cdef inline bint reach_code(vp_t* vp, u64 gva, u64* spa_page) noexcept nogil:
     cdef u64 slot = tlb_code_slot(gva)
     cdef walk_t found
     vp.counters.tlb_lookups += 1
-    if vp.tlb.code[slot].tag != gva & ~<u64>PAGE_OFFSET_MASK:
+    if vp.own_tlb.code[slot].tag != gva & ~<u64>PAGE_OFFSET_MASK:
         if not reach(vp, gva, RIGHT_EXECUTE, 1, 0, &found):
             return False
-        tlb_fill_code(vp.tlb, gva, found.spa, found.page_shift, is_global(vp, &found))
-    spa_page[0] = vp.tlb.code[slot].spa
+        tlb_fill_code(vp.own_tlb, gva, found.spa, found.page_shift, is_global(vp, &found))
+    spa_page[0] = vp.own_tlb.code[slot].spa
     return True
 
 

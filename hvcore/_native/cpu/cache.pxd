@@ -12,7 +12,7 @@ from libc.string cimport memset
 
 cdef enum:
     BLOCK_INSTRUCTIONS = 64
-    OPERATIONS_MAXIMUM = 2 * BLOCK_INSTRUCTIONS + 4     # a preparing operation each, an end, its link
+    OPERATIONS_MAXIMUM = 3 * BLOCK_INSTRUCTIONS + 4     # one that notes and one that prepares each, an end, its link
     BLOCK_BYTES_MAXIMUM = 64 + 32 * OPERATIONS_MAXIMUM      # block_t and its operations (engine.pyx checks)
     BUCKETS = 65536
     CODE_FRAMES = 65536
@@ -23,11 +23,13 @@ cdef struct block_cache_t:
     machine_t machine           # first: machine_t* and block_cache_t* are the same address
     const isa_t* isa
     const handler_t* handlers
-    handler_t prepare           # the four operations that no row of the table names
+    handler_t prepare           # the five operations that no row of the table names
     handler_t fall_through
     handler_t invalid
     handler_t unimplemented
     handler_t head_end
+    handler_t note_fetch
+    bint notes_fetches          # blocks are built with an operation that notes the fetch of each instruction
     block_t** buckets
     block_t** frames            # the blocks of each frame
     u64* code_frames            # frames that have blocks, or had: who verifies code looks here

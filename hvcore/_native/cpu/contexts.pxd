@@ -3,23 +3,36 @@
 Each PCID that was used lately has a context, a set of TLBs; more PCIDs than contexts is a loss of translations, never
 an error. Global pages are kept by context and dropped in all of them. Where the SDM leaves a choice, more is dropped.
 """
-from hvcore._native.base.types cimport u16, u64
+from hvcore._native.base.types cimport u16, u64, u8
 from hvcore._native.cpu.spec cimport CR3_LAM_U48, CR3_LAM_U57, CR3_PCID, CR4_LAM_SUP, CR4_PCIDE, CR4_SMAP, FLAG_AC
 from hvcore._native.cpu.state cimport vp_t
+from hvcore._native.cpu.tap cimport tap_add
 from hvcore._native.cpu.translation cimport refresh_request
 from hvcore._native.mem.tlb cimport (
     TLB_CONTEXTS, TLB_EXEMPT, TLB_MODES, TLB_SUPERVISOR, TLB_USER, tlb_context_t, tlb_flush, tlb_flush_page, tlb_init,
 )
+from hvcore._native.model.record cimport ASID_ALL, KIND_FLUSH, KIND_INVALIDATE
 
 
 cdef inline void forget_code_page(vp_t* vp) noexcept nogil:
     vp.code_gva = <u64>1 << 63      # not canonical: no address that runs lies in this page
 
 
+cdef inline void use_tlb(vp_t* vp, int mode) noexcept nogil:
+    """One of those of the current PCID; handlers do not see it while somebody listens (tap.pxd)."""
+    vp.own_tlb = &vp.tlbs[mode]
+    vp.tlb = vp.own_tlb if vp.tap == NULL else vp.empty_tlb
+
+
+cdef inline void note_flush(vp_t* vp, u8 kind, u16 pcid, u64 gva) noexcept nogil:
+    if vp.tap != NULL:
+        tap_add(vp.tap, gva, 0, pcid, kind)
+
+
 cdef inline void select_tlb(vp_t* vp) noexcept nogil:
     """The TLB for explicit accesses, by who makes them; implicit ones use that of the supervisor."""
-    vp.tlb = &vp.tlbs[TLB_USER if vp.cpl == 3 else
-                      TLB_EXEMPT if vp.rflags_system & FLAG_AC and vp.cr4 & CR4_SMAP else TLB_SUPERVISOR]
+    use_tlb(vp, TLB_USER if vp.cpl == 3 else
+            TLB_EXEMPT if vp.rflags_system & FLAG_AC and vp.cr4 & CR4_SMAP else TLB_SUPERVISOR)
 
 
 cdef inline u16 current_pcid(const vp_t* vp) noexcept nogil:
@@ -37,6 +50,7 @@ cdef inline void flush_contexts(vp_t* vp, bint keep_global) noexcept nogil:
     cdef int i
     for i in range(TLB_CONTEXTS):
         flush_context(&vp.contexts[i], keep_global)
+    note_flush(vp, KIND_FLUSH, ASID_ALL, 0)
     forget_code_page(vp)
 
 
@@ -94,6 +108,7 @@ cdef inline void switch_address_space(vp_t* vp, bint keep) noexcept nogil:
     enter_context(vp)
     if not keep:
         flush_context(context_of(vp, current_pcid(vp)), True)
+        note_flush(vp, KIND_FLUSH, current_pcid(vp), 0)
 
 
 cdef inline void flush_page(vp_t* vp, u64 gva) noexcept nogil:
@@ -102,6 +117,7 @@ cdef inline void flush_page(vp_t* vp, u64 gva) noexcept nogil:
     for i in range(TLB_CONTEXTS):
         for mode in range(TLB_MODES):
             tlb_flush_page(&vp.contexts[i].tlbs[mode], gva, False)
+    note_flush(vp, KIND_INVALIDATE, current_pcid(vp), gva)
     forget_code_page(vp)
 
 
@@ -112,6 +128,7 @@ cdef inline void flush_page_of(vp_t* vp, u16 pcid, u64 gva) noexcept nogil:
     if context != NULL:
         for mode in range(TLB_MODES):
             tlb_flush_page(&context.tlbs[mode], gva, True)
+    note_flush(vp, KIND_INVALIDATE, pcid, gva)
     forget_code_page(vp)
 
 
@@ -120,4 +137,5 @@ cdef inline void flush_pcid(vp_t* vp, u16 pcid) noexcept nogil:
     cdef tlb_context_t* context = context_of(vp, pcid)
     if context != NULL:
         flush_context(context, True)
+    note_flush(vp, KIND_FLUSH, pcid, 0)
     forget_code_page(vp)

@@ -16,6 +16,7 @@ from hvcore._native.decode.spec cimport (
     KIND_G, KIND_GS, KIND_I, KIND_J, KIND_S, KIND_V, KIND_W, KIND_Z, PREFIX_ADDRESS, PREFIX_REP, PREFIX_REPNE,
     PREFIX_REX, PREFIX_VEX, REGISTER_NONE, REGISTER_RIP, WIDTH_B, form_t, insn_t,
 )
+from hvcore._native.model.record cimport KIND_FETCH
 from libc.string cimport memset
 
 
@@ -44,6 +45,13 @@ cdef inline int op_prepare(vp_t* vp, const op_t* op) noexcept nogil:
     if op.third != REGISTER_NONE:
         gva += vp.segments[op.third].base
     vp.registers[SLOT_ADDRESS] = gva
+    return next_op(vp, op)
+
+
+cdef inline int op_note_fetch(vp_t* vp, const op_t* op) noexcept nogil:
+    """Before an instruction, while somebody listens."""
+    if vp.tap != NULL:
+        vp.machine.note(vp, vp.registers[SLOT_RIP] + op.offset, op.length, KIND_FETCH)
     return next_op(vp, op)
 
 
@@ -145,6 +153,14 @@ cdef inline u32 emit(block_cache_t* cache, block_t* block, const insn_t* insn, u
     cdef handler_t run
     cdef u16 end = offset + insn.length
     cdef u8 size = 3 if insn.width == 64 else 2 if insn.width == 32 else 1 if insn.width == 16 else 0
+    if cache.notes_fetches:
+        memset(op, 0, sizeof(op_t))
+        op.run = cache.note_fetch
+        op.offset = offset
+        op.length = insn.length
+        op.position = <u8>block.count
+        op += 1
+        block.operation_count += 1
     memset(op, 0, sizeof(op_t))
     op.offset = offset
     op.length = insn.length

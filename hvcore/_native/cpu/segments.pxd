@@ -5,7 +5,7 @@ return True when all went well, or False with vp.fault and vp.stop set.
 """
 from hvcore._native.base.status cimport STOP_FAULT
 from hvcore._native.base.types cimport u16, u32, u64, u8
-from hvcore._native.cpu.contexts cimport forget_code_page, select_tlb
+from hvcore._native.cpu.contexts cimport forget_code_page, select_tlb, use_tlb
 from hvcore._native.cpu.operand cimport bounced, memory_get, memory_set, readable, writable
 from hvcore._native.cpu.spec cimport (
     EFER_LMA, FLAG_VM, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_SS, VECTOR_GP, VECTOR_NP, VECTOR_SS,
@@ -49,7 +49,7 @@ cdef inline void set_privilege(vp_t* vp, u8 cpl) noexcept nogil:
 cdef inline void begin_implicit(vp_t* vp) noexcept nogil:
     """Accesses are the processor's own from here on: supervisor-mode, and no affair of EFLAGS.AC (SDM 3A 4.6.1)."""
     vp.implicit = True
-    vp.tlb = &vp.tlbs[TLB_SUPERVISOR]
+    use_tlb(vp, TLB_SUPERVISOR)
 
 
 cdef inline void end_implicit(vp_t* vp, u8 cpl) noexcept nogil:

@@ -6,6 +6,7 @@ operand one sum: RIP of the running block, a constant zero, and a computed addre
 """
 from hvcore._native.base.types cimport i32, i64, u16, u32, u64, u8, xmm_t
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT
+from hvcore._native.cpu.tap cimport tap_t
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.state cimport irq_t
 from hvcore._native.mem.format cimport PagingMode
@@ -139,6 +140,7 @@ cdef struct machine_t:
     int (*unwind)(vp_t* vp, const op_t* op, bint done, int stop) noexcept nogil     # returns `stop`
     int (*enter_found)(vp_t* vp) noexcept nogil
     int (*enter_linked)(vp_t* vp, const op_t* link, bint fallen) noexcept nogil
+    void (*note)(vp_t* vp, u64 gva, u32 size_bytes, u8 kind) noexcept nogil     # only with a tap
     direct_t* direct        # blocks by the low bits of their SPA
 
 
@@ -150,7 +152,7 @@ cdef struct vp_t:
     u64 data_lookups        # TLB look-ups for data
     int stop                # why an access or a block could not be had: a Stop
     block_t* block          # the running one
-    tlb_t* tlb              # for explicit accesses now
+    tlb_t* tlb              # for explicit accesses now; an empty one while a tap is there
     direct_t* direct        # of the machine
     machine_t* machine
     u64 code_gva            # page that instructions come from, and where it lies
@@ -239,6 +241,9 @@ cdef struct vp_t:
     tlb_t* tlbs             # of the current PCID, by mode (mem/tlb.pxd)
     tlb_context_t* contexts
     u64 context_clock
+    tlb_t* own_tlb          # of `tlbs`, that for explicit accesses now
+    tlb_t* empty_tlb        # never filled
+    tap_t* tap              # NULL: nobody listens
     u32 index
     u32 apic_id
     u64 runtime             # ticks
