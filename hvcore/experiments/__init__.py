@@ -1,0 +1,1 @@
+"""Experiments: traces, models of address translation, sweeps over configurations, tables and plots."""
