@@ -110,7 +110,9 @@ if __name__ == "__main__":
     script.write_text(code)
     child = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and child.poll() is None and (not store.exists() or store.read_bytes().count(b"\n") < 4):
+    while time.monotonic() < deadline and child.poll() is None:
+        if store.exists() and store.read_bytes().count(b"\n") >= 4:
+            break
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=60)
