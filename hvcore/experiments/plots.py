@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hvcore.experiments.results import Results
+from hvcore.experiments.table import Results
 from hvcore.extras import extra
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from hvcore.experiments.results import Value
+from hvcore.experiments.table import Value
 
 Point = Mapping[str, Value]
 

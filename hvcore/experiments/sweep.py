@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from hvcore.experiments.progress import progress_bar
-from hvcore.experiments.results import Results, Value
+from hvcore.experiments.table import Results, Value
 from hvcore.experiments.store import Point, Store, key_of
 
 Measure = Callable[[Sequence[Point]], Sequence[Mapping[str, Value]]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hvcore.experiments.plots import plot
-from hvcore.experiments.results import Results
+from hvcore.experiments.table import Results
 
 ROWS = [
     {"entries": entries, "pages": pages, "trace": trace, "misses": entries * (2 if pages == "4 KiB" else 1)}

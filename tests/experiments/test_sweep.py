@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import hvcore
-from hvcore.experiments.results import Results
+from hvcore.experiments.table import Results
 from hvcore.experiments.store import Point, StoreError
 from hvcore.experiments.sweep import SweepError, grid_points, sweep
 

@@ -1,1 +1,0 @@
-"""Experiments: traces, models of address translation, sweeps over configurations, tables and plots."""
