@@ -1,0 +1,47 @@
+"""Experiments on address translation: models of TLBs and page-walk caches, traces, stack distances.
+
+Everything is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hvcore.lazy import attributes
+
+if TYPE_CHECKING:
+    from hvcore.experiments.distances import StackDistances, stack_distances
+    from hvcore.experiments.models import TranslationModel, run_many
+    from hvcore.experiments.presets import PRESETS, Preset
+    from hvcore.experiments.records import RECORD, Kind
+    from hvcore.experiments.results import TranslationResult
+    from hvcore.experiments.structures import Structure
+
+__all__ = [
+    "PRESETS",
+    "RECORD",
+    "Kind",
+    "Preset",
+    "StackDistances",
+    "Structure",
+    "TranslationModel",
+    "TranslationResult",
+    "run_many",
+    "stack_distances",
+]
+
+__getattr__, __dir__ = attributes(
+    __name__,
+    {
+        "PRESETS": "presets:PRESETS",
+        "RECORD": "records:RECORD",
+        "Kind": "records:Kind",
+        "Preset": "presets:Preset",
+        "StackDistances": "distances:StackDistances",
+        "Structure": "structures:Structure",
+        "TranslationModel": "models:TranslationModel",
+        "TranslationResult": "results:TranslationResult",
+        "run_many": "models:run_many",
+        "stack_distances": "distances:stack_distances",
+    },
+)
