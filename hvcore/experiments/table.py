@@ -65,6 +65,12 @@ class Results:
         rows = list(self.rows())
         return Results([rows[i] for i in np.flatnonzero(chosen)], self.parameters)
 
+    def select(self, measured: Sequence[str]) -> Results:
+        """What was varied, and of what was measured these columns only. Raises KeyError for one that there is not."""
+        kept = [*self.parameters, *measured]
+        _ = [self[name] for name in kept]
+        return Results([{name: row[name] for name in kept} for row in self.rows()], self.parameters)
+
     def to_csv(self, path: str | Path) -> None:
         """Write a CSV file: a line of names, then a line a row; None is an empty field."""
         with open(path, "w", newline="", encoding="utf-8") as file:

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import hvcore
-from hvcore.experiments.table import Results
 from hvcore.experiments.store import Point, StoreError
 from hvcore.experiments.sweep import SweepError, grid_points, sweep
+from hvcore.experiments.table import Results
 
 GRID = {"size": [1, 2, 3], "name": ["a", "b"]}
 CALLS: list[list[Point]] = []
