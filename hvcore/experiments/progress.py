@@ -1,55 +1,50 @@
-"""A progress bar: tqdm's where it is installed, a plain line now and then where it is not."""
+"""How far a file has been read: a bar by tqdm, or a line of text where that is not installed."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, TypeVar
 
-from hvcore.extras import extra
-
-_SECONDS = 5.0
+Part = TypeVar("Part")
 
 
-class Progress(Protocol):
-    """What a long work reports to."""
+class Progress:
+    """Follows the position in an open file of known size."""
 
-    def update(self, n: int) -> object:
-        """So many more are done."""
+    def __init__(self, path: Path, file: IO[bytes], *, shown: bool) -> None:
+        self._file, self._done, self._name = file, 0, path.name
+        self._size = path.stat().st_size
+        self._bar: Any = None
+        self._shown = shown
+        if shown:
+            try:
+                from tqdm import tqdm
+            except ImportError:
+                return
+            self._bar = tqdm(total=self._size, desc=path.name, unit="B", unit_scale=True)
 
+    def follow(self, parts: Iterable[Part]) -> Iterator[Part]:
+        """The same parts; the position is looked at behind each."""
+        for part in parts:
+            yield part
+            if self._shown:
+                self._move(self._file.tell())
 
-class _Silent:
-    def update(self, n: int) -> None:
-        pass
+    def _move(self, place: int) -> None:
+        if self._bar is not None:
+            self._bar.update(place - self._done)
+        elif self._size and place * 100 // self._size > self._done * 100 // self._size:
+            print(f"\r{self._name}: {place * 100 // self._size} %", end="", file=sys.stderr, flush=True)
+        self._done = place
 
+    def __enter__(self) -> Progress:
+        return self
 
-class _Plain:
-    """A line on standard error every few seconds."""
-
-    def __init__(self, total: int, unit: str, label: str) -> None:
-        self._total, self._unit, self._label = total, unit, label
-        self._done = 0
-        self._due = time.monotonic() + _SECONDS
-
-    def update(self, n: int) -> None:
-        self._done += n
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + _SECONDS
-            print(f"{self._label}: {self._done} of {self._total} {self._unit}", file=sys.stderr)
-
-
-@contextmanager
-def progress_bar(total: int, *, unit: str, label: str, shown: bool | None = None) -> Iterator[Progress]:
-    """A bar over `total` units on standard error; `shown` None shows it only where a person looks on."""
-    if not (sys.stderr.isatty() if shown is None else shown):
-        yield _Silent()
-        return
-    try:
-        tqdm = extra("tqdm", "progress").tqdm
-    except ModuleNotFoundError:
-        yield _Plain(total, unit, label)
-        return
-    with tqdm(total=total, unit=unit, desc=label, file=sys.stderr) as bar:
-        yield bar
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self._shown and self._done:
+            print(file=sys.stderr)
