@@ -108,6 +108,7 @@ def _add_sweep(commands: _SubParsersAction[_Parser]) -> None:
         description="Run what CONFIG.toml describes (docs/sweeps.md) on all logical processors, and print a table.",
     )
     sweep.add_argument("config", metavar="CONFIG.toml", help="traces, models, what varies, and plots")
+    sweep.add_argument("--traces", metavar="FOLDER", help="where the traces are (default: the folder of CONFIG.toml)")
     sweep.add_argument("--store", metavar="FILE", help="keep results here as they come; the same sweep goes on from it")
     sweep.add_argument("--workers", type=_count, metavar="N", help="processes (default: one a logical processor)")
     sweep.add_argument("--csv", metavar="FILE", help="write the table as CSV")

@@ -8,13 +8,13 @@ from pathlib import Path
 from hvcore.cli.failure import Failure
 from hvcore.experiments.config import ConfigError, SweepConfig
 from hvcore.experiments.store import StoreError
-from hvcore.experiments.sweep import SweepError
+from hvcore.experiments.sweeps import SweepError
 
 
 def sweep(options: Namespace) -> int:
     """Run the command; the exit status."""
     try:
-        config = SweepConfig.load(options.config)
+        config = SweepConfig.load(options.config, traces=options.traces)
         results = config.run(workers=options.workers, store=options.store, progress=options.progress)
         if options.csv:
             results.to_csv(options.csv)

@@ -8,7 +8,7 @@
 
     [model]                             # parameters of TranslationModel that hold everywhere; or a preset
     preset = "skylake-server"
-    stlb = "{entries}/12 4K+2M"         # texts may take in what varies
+    stlb = "{entries}/12 4K+2M"         # texts may take in what varies; one that becomes a number is one
 
     [grid]                              # every combination is a point
     trace = ["start"]
@@ -37,8 +37,10 @@ from typing import Any
 
 from hvcore.experiments.models import TranslationModel, run_many
 from hvcore.experiments.plots import plot
+from hvcore.experiments.presets import find
+from hvcore.experiments.results import TranslationResult
 from hvcore.experiments.store import Point
-from hvcore.experiments.sweep import grid_points, sweep
+from hvcore.experiments.sweeps import grid_points, sweep
 from hvcore.experiments.table import Results, Value
 from hvcore.experiments.traces import read_trace
 
@@ -65,8 +67,8 @@ class SweepConfig:
     plots: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
-    def load(cls, path: str | Path) -> SweepConfig:
-        """Read a TOML file.
+    def load(cls, path: str | Path, *, traces: str | Path | None = None) -> SweepConfig:
+        """Read a TOML file; its traces are relative to the folder `traces`, or else to its own.
 
         Raises
         ------
@@ -82,10 +84,11 @@ class SweepConfig:
             raise ConfigError(f"{path}: {broken}") from broken
         for name, value in found.items():
             if name not in _SECTIONS or not isinstance(value, _SECTIONS[name]):
-                raise ConfigError(f"{path}: {name!r} must be one of {', '.join(_SECTIONS)}, a table or list as documented")
-        traces = {name: str(path.parent / file) for name, file in found.pop("traces", {}).items()}
+                raise ConfigError(f"{path}: {name!r} is none of {', '.join(_SECTIONS)}, or of another kind than those")
+        folder = path.parent if traces is None else Path(traces)
+        files = {name: str(folder / file) for name, file in found.pop("traces", {}).items()}
         try:
-            config = cls(**{"title": path.stem, "grid": {}} | found, traces=traces)
+            config = cls(**{"title": path.stem, "grid": {}} | found, traces=files)
             config.check()
         except (ValueError, KeyError, TypeError) as wrong:
             raise ConfigError(f"{path}: {wrong}") from wrong
@@ -95,12 +98,13 @@ class SweepConfig:
         """See that every point is a model, before anything runs. Raises ValueError, TypeError or KeyError."""
         used = {name for text in _texts(self.model) for _, name, _, _ in string.Formatter().parse(text) if name}
         for name in self.grid:
-            if name != "trace" and name.partition(".")[0] not in PARAMETERS and name not in used:
+            if name != "trace" and not _parameter(name) and name not in used:
                 raise ValueError(f"grid: {name!r} is no parameter of TranslationModel, and no text of [model] uses it")
-        if unknown := [name for name in self.model if name not in PARAMETERS]:
+        if unknown := [name for name in self.model if not _parameter(name)]:
             raise ValueError(f"model: {unknown[0]!r} is no parameter of TranslationModel")
-        if unknown := [name for name in self.grid.get("trace", ["trace"]) if name not in self.traces]:
-            raise ValueError(f"grid: trace {unknown[0]!r} is none of [traces]")
+        for trace in self.grid.get("trace", [None]):
+            if trace not in self.traces:
+                raise ValueError(f"grid: trace {trace!r} is none of [traces]")
         for point in grid_points(self.grid):
             build_model(self.model, point)
 
@@ -133,33 +137,54 @@ class SweepConfig:
 
 
 def build_model(fixed: Mapping[str, Any], point: Point) -> TranslationModel:
-    """The model of a point: what is fixed, what varies, texts filled in. Names like "walk_caches.pde" reach inside."""
-    parameters = {name: _fill(value, point) for name, value in fixed.items()}
-    for name, value in point.items():
-        first, _, inner = name.partition(".")
-        given = None if value == NOTHING else value
-        if first in PARAMETERS and inner:
-            parameters[first] = {**parameters.get(first, {}), inner: given}
-        elif first in PARAMETERS:
-            parameters[first] = given
+    """The model of a point: the preset, what is fixed, what varies, texts filled in.
+
+    Names like "walk_caches.pde" reach inside, also into what the preset has.
+    """
+    values = {name: _fill(value, point) for name, value in fixed.items()}
+    values |= {name: None if value == NOTHING else value for name, value in point.items() if _parameter(name)}
+    preset = values.pop("preset", None)
+    parameters = dict(find(preset).parameters) if preset else {}
+    for name, value in values.items():
+        outer, _, inner = name.partition(".")
+        parameters[outer] = {**(parameters.get(outer) or {}), inner: value} if inner else value
     for name, value in parameters.items():
         if isinstance(value, dict):
-            parameters[name] = {inner: one for inner, one in value.items() if one is not None} or None
-    preset = parameters.pop("preset", None)
-    return TranslationModel.preset(preset, **parameters) if preset else TranslationModel(**parameters)
+            parameters[name] = {inner: one for inner, one in value.items() if one is not None}
+    return TranslationModel(name=preset or "", **parameters)
+
+
+def _parameter(name: str) -> bool:
+    return name.partition(".")[0] in PARAMETERS
 
 
 def measure_translation(
     model: Mapping[str, Any], traces: Mapping[str, str], points: Sequence[Point]
-) -> list[dict[str, int]]:
-    """Run the models of some points over their traces, each of which is read once."""
-    measured: dict[int, dict[str, int]] = {}
+) -> list[dict[str, Value]]:
+    """Run the models of some points over their traces, each of which is read once.
+
+    Behind the counts of `TranslationResult.to_dict` come four ratios: `references_per_walk` (of both dimensions),
+    `references_per_thousand_instructions`, `walks_per_thousand_instructions` and `cycles_per_access`; None where there
+    is nothing to divide by.
+    """
+    measured: dict[int, dict[str, Value]] = {}
     for trace in dict.fromkeys(point["trace"] for point in points):
         chosen = [i for i, point in enumerate(points) if point["trace"] == trace]
         models = [build_model(model, points[i]) for i in chosen]
         for i, result in zip(chosen, run_many(models, read_trace(traces[str(trace)])), strict=True):
-            measured[i] = result.to_dict()
+            measured[i] = {**result.to_dict(), **_ratios(result)}
     return [measured[i] for i in range(len(points))]
+
+
+def _ratios(result: TranslationResult) -> dict[str, Value]:
+    references = result.guest_references + result.nested_references - result.prefetch_references
+    ratios = {
+        "references_per_walk": (references, result.walks),
+        "references_per_thousand_instructions": (1000 * references, result.instructions),
+        "walks_per_thousand_instructions": (1000 * result.walks, result.instructions),
+        "cycles_per_access": (result.cycles, result.lookups),
+    }
+    return {name: amount / base if base else None for name, (amount, base) in ratios.items()}
 
 
 def _texts(value: Any) -> list[str]:
@@ -171,7 +196,8 @@ def _texts(value: Any) -> list[str]:
 
 def _fill(value: Any, point: Point) -> Any:
     if isinstance(value, str):
-        return None if value == NOTHING else value.format_map(point)
+        filled = value.format_map(point)
+        return None if filled == NOTHING else int(filled) if filled != value and filled.isdecimal() else filled
     if isinstance(value, Mapping):
         return {name: _fill(one, point) for name, one in value.items()}
     return [_fill(one, point) for one in value] if isinstance(value, list) else value

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _STYLE = {
-    "font.family": "serif", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
-    "axes.spines.right": False, "legend.frameon": False, "savefig.bbox": "tight", "svg.hashsalt": "hvcore",
+    "font.family": "serif", "font.size": 9, "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3,
+    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "savefig.bbox": "tight", "svg.hashsalt": "hvcore",
 }  # fmt: skip
 _MARKERS = "osD^vP*X"
 
@@ -57,7 +57,7 @@ def plot(
     labels = labels or {}
     values = sorted(set(results[panels].tolist())) if panels else [None]
     with matplotlib.rc_context(_STYLE):
-        figure: Figure = figures.Figure(figsize=(3.4 * len(values), 2.6), layout="constrained")
+        figure: Figure = figures.Figure(figsize=(3.2 * len(values) + (1.2 if by else 0), 2.6), layout="constrained")
         agg.FigureCanvasAgg(figure)
         all_axes = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
         for axes, value in zip(all_axes, values, strict=True):
@@ -67,13 +67,17 @@ def plot(
                 axes.set_title(f"{value}")
             if "x" in logarithmic:
                 axes.set_xscale("log", base=2)
+                ticks = sorted(set(results[x].tolist()))
+                axes.set_xticks(ticks, [str(tick) for tick in ticks])
             if "y" in logarithmic:
                 axes.set_yscale("log")
             else:
                 axes.set_ylim(bottom=0)
         all_axes[0].set_ylabel(labels.get(y, y))
         if by:
-            all_axes[-1].legend(title=", ".join(labels.get(name, name) for name in by), fontsize=8)
+            lines, names = all_axes[0].get_legend_handles_labels()
+            title = ", ".join(labels.get(name, name) for name in by)
+            figure.legend(lines, names, title=title, fontsize=8, loc="outside right upper")
         if path is not None:
             metadata = {"Date": None} if Path(path).suffix == ".svg" else None
             figure.savefig(path, dpi=200, metadata=metadata)

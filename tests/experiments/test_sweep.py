@@ -17,7 +17,7 @@ import pytest
 
 import hvcore
 from hvcore.experiments.store import Point, StoreError
-from hvcore.experiments.sweep import SweepError, grid_points, sweep
+from hvcore.experiments.sweeps import SweepError, grid_points, sweep
 from hvcore.experiments.table import Results
 
 GRID = {"size": [1, 2, 3], "name": ["a", "b"]}
@@ -102,7 +102,7 @@ def test_ctrl_c_leaves_a_store_that_can_be_used(tmp_path: Path) -> None:
     code = f"""
 import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(hvcore.__file__).parents[1])!r}]
 from test_sweep import slow
-from hvcore.experiments.sweep import sweep
+from hvcore.experiments.sweeps import sweep
 if __name__ == "__main__":
     sweep(slow, {{"size": list(range(200))}}, workers=2, store={str(store)!r})
 """
