@@ -1,4 +1,4 @@
-"""The command line: `hvcore run [PROGRAM]`, `hvcore translate IMAGE` and `hvcore info`.
+"""The command line: `hvcore run [PROGRAM]`, `translate IMAGE`, `sweep CONFIG.toml` and `info`.
 
 Exit status: 0 all went well, 1 the guest ended badly or an address has no translation, 2 bad usage or a file that
 cannot be loaded, 130 Ctrl-C. Every failure is one line on standard error.
@@ -56,6 +56,7 @@ def _parser() -> ArgumentParser:
     _add_run(commands)
     _add_translate(commands)
     _add_info(commands)
+    _add_sweep(commands)
     return parser
 
 
@@ -122,6 +123,26 @@ def _add_info(commands: _SubParsersAction[_Parser]) -> None:
     info.set_defaults(command=_info)
 
 
+def _add_sweep(commands: _SubParsersAction[_Parser]) -> None:
+    sweep = commands.add_parser(
+        "sweep",
+        help="run models of address translation over traces, at every point of a grid",
+        description="Run what CONFIG.toml describes (docs/sweeps.md) on all logical processors, and print a table.",
+    )
+    sweep.add_argument("config", metavar="CONFIG.toml", help="traces, models, what varies, and plots")
+    sweep.add_argument("--traces", metavar="FOLDER", help="where the traces are (default: the folder of CONFIG.toml)")
+    sweep.add_argument("--store", metavar="FILE", help="keep results here as they come; the same sweep goes on from it")
+    sweep.add_argument("--workers", type=_count, metavar="N", help="processes (default: one a logical processor)")
+    sweep.add_argument("--csv", metavar="FILE", help="write the table as CSV")
+    sweep.add_argument("--parquet", metavar="FILE", help="write the table as Parquet (needs pyarrow)")
+    sweep.add_argument("--plots", metavar="FOLDER", help="draw the plots of the configuration (needs matplotlib)")
+    progress = sweep.add_mutually_exclusive_group()
+    progress.add_argument("--progress", action="store_true", default=None, help="show progress even in a pipe")
+    progress.add_argument("--no-progress", action="store_false", dest="progress", help="never show progress")
+    sweep.add_argument("--json", action="store_true", help="one JSON list on standard output, and nothing else")
+    sweep.set_defaults(command=_sweep)
+
+
 def _run(options: Namespace) -> int:
     from hvcore.cli.run import run
 
@@ -138,6 +159,12 @@ def _info(options: Namespace) -> int:
     from hvcore.cli.info import info
 
     return info(options)
+
+
+def _sweep(options: Namespace) -> int:
+    from hvcore.cli.sweep import sweep
+
+    return sweep(options)
 
 
 def _count(text: str) -> int:
