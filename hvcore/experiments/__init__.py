@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from hvcore.experiments.results import TranslationResult
     from hvcore.experiments.store import StoreError
     from hvcore.experiments.structures import Structure
-    from hvcore.experiments.trace_writers import TraceWriter
-    from hvcore.experiments.traces import TraceFile, read_trace
     from hvcore.experiments.sweeps import SweepError, sweep
     from hvcore.experiments.table import Results
+    from hvcore.experiments.trace_writers import TraceWriter
+    from hvcore.experiments.traces import TraceFile, read_trace
 
 __all__ = [
     "PRESETS",

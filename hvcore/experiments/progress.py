@@ -1,53 +1,68 @@
-"""How far a file has been read: a bar by tqdm, or a line of text where that is not installed."""
+"""A progress bar: tqdm's where it is installed, a line with the percentage where it is not."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from importlib import import_module
-from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, TypeVar
+from contextlib import contextmanager
+from typing import IO, Protocol, TypeVar
+
+from hvcore.extras import extra
 
 Part = TypeVar("Part")
 
 
-class Progress:
-    """Follows the position in an open file of known size."""
+class Progress(Protocol):
+    """What a long work reports to."""
 
-    def __init__(self, path: Path, file: IO[bytes], *, shown: bool) -> None:
-        self._file, self._done, self._name = file, 0, path.name
-        self._size = path.stat().st_size
-        self._bar: Any = None
-        self._shown = shown
-        if shown:
-            try:
-                tqdm = import_module("tqdm").tqdm
-            except ImportError:
-                return
-            self._bar = tqdm(total=self._size, desc=path.name, unit="B", unit_scale=True)
+    def update(self, n: int) -> object:
+        """So many more are done."""
 
-    def follow(self, parts: Iterable[Part]) -> Iterator[Part]:
-        """The same parts; the position is looked at behind each."""
-        for part in parts:
-            yield part
-            if self._shown:
-                self._move(self._file.tell())
 
-    def _move(self, place: int) -> None:
-        if self._bar is not None:
-            self._bar.update(place - self._done)
-        elif self._size and place * 100 // self._size > self._done * 100 // self._size:
-            print(f"\r{self._name}: {place * 100 // self._size} %", end="", file=sys.stderr, flush=True)
-        self._done = place
+class _Silent:
+    def update(self, n: int) -> None:
+        pass
 
-    def __enter__(self) -> Progress:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        elif self._shown and self._done:
+class _Plain:
+    def __init__(self, total: int, label: str) -> None:
+        self._total, self._label = max(total, 1), label
+        self._done = 0
+        self._shown = -1
+
+    def update(self, n: int) -> None:
+        self._done += n
+        percent = self._done * 100 // self._total
+        if percent > self._shown:
+            self._shown = percent
+            print(f"\r{self._label}: {percent} %", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._shown >= 0:
             print(file=sys.stderr)
+
+
+@contextmanager
+def progress_bar(total: int, *, unit: str, label: str, shown: bool | None = None) -> Iterator[Progress]:
+    """A bar over `total` units on standard error; `shown` None shows it only where a person looks on."""
+    if not (sys.stderr.isatty() if shown is None else shown):
+        yield _Silent()
+        return
+    try:
+        bar = extra("tqdm", "progress").tqdm(total=total, unit=unit, unit_scale=True, desc=label, file=sys.stderr)
+    except ModuleNotFoundError:
+        bar = _Plain(total, label)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def followed(parts: Iterable[Part], file: IO[bytes], progress: Progress) -> Iterator[Part]:
+    """The same parts, which are read from an open file; behind each, how far the file has been read is reported."""
+    done = 0
+    for part in parts:
+        yield part
+        place = file.tell()
+        progress.update(place - done)
+        done = place

@@ -10,9 +10,9 @@ from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
+from hvcore.experiments.progress import progress_bar
 from hvcore.experiments.store import Point, Store, key_of
 from hvcore.experiments.table import Results, Value
-from hvcore.progress import progress_bar
 
 Measure = Callable[[Sequence[Point]], Sequence[Mapping[str, Value]]]
 """Measures some points at once, which share what `share` names, and gives a mapping of names to values for each."""

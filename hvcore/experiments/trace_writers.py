@@ -14,6 +14,7 @@ import numpy as np
 from hvcore._native.traces import ChampsimPacker, lackey_text
 from hvcore.experiments.records import RECORD, Records, Trace, as_records, chunks_of
 
+
 class TraceWriter:
     """Writes a trace; a context manager, or call `close`.
 

@@ -13,7 +13,7 @@ from hvcore._native.traces import FORMATS as PARSED
 from hvcore._native.traces import Parser
 from hvcore.experiments.errors import TraceError
 from hvcore.experiments.numpy_files import read_npy, read_npz
-from hvcore.experiments.progress import Progress
+from hvcore.experiments.progress import followed, progress_bar
 from hvcore.experiments.recognition import DAMAGED, FORMATS, GEM5_MAGIC, decompressed, format_of
 from hvcore.experiments.records import RECORD, Records
 
@@ -31,9 +31,13 @@ class TraceFile:
         self.path, self.format, self.progress = path, format, progress
 
     def __iter__(self) -> Iterator[Records]:
-        with self.path.open("rb") as file, Progress(self.path, file, shown=self.progress) as progress:
+        size = self.path.stat().st_size
+        with (
+            self.path.open("rb") as file,
+            progress_bar(size, unit="B", label=self.path.name, shown=self.progress) as progress,
+        ):
             try:
-                yield from progress.follow(self._chunks(file))
+                yield from followed(self._chunks(file), file, progress)
             except _Damage as damage:
                 raise TraceError(self.path, damage.problem, record=damage.record, offset=damage.offset) from None
 

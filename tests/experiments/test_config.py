@@ -13,7 +13,7 @@ from hvcore.experiments.config import ConfigError, SweepConfig, build_model
 from hvcore.experiments.models import TranslationModel
 from hvcore.experiments.traces import read_trace
 
-TRACE = Path(__file__).parents[1] / "model" / "true.lackey.txt.gz"
+TRACE = Path(__file__).parent / "data" / "true.lackey.txt.gz"
 STUDY = Path(__file__).parents[2] / "docs" / "study"
 CONFIG = """
 title = "small"
