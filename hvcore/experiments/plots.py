@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 _STYLE = {
     "font.family": "serif", "font.size": 9, "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3,
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "savefig.bbox": "tight", "svg.hashsalt": "hvcore",
+    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "savefig.bbox": "tight",
+    "svg.hashsalt": "hvcore",
 }  # fmt: skip
 _MARKERS = "osD^vP*X"
 
