@@ -69,7 +69,8 @@ def guest_entry(rng: random.Random, mode: str, width: int, wild: float) -> int:
 def narrow_entry(rng: random.Random, width: int, wild: float) -> int:
     """An entry of 32-bit paging."""
     if chance(rng, wild):
-        return rng.getrandbits(32) if chance(rng, 0.2) else 0x87 | rng.getrandbits(10) << 22 | 1 << rng.randrange(12, 22)
+        large = 0x87 | rng.getrandbits(10) << 22 | 1 << rng.randrange(12, 22)
+        return rng.getrandbits(32) if chance(rng, 0.2) else large
     entry = 7 | rng.getrandbits(2) << 5 | rng.getrandbits(1) << 8
     if chance(rng, 0.1):
         entry &= ~rng.choice((1, 2, 4, 6))

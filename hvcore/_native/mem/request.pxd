@@ -16,7 +16,6 @@ cdef enum:
     ACCESS_IMPLICIT = 32
     ACCESS_ALIGNMENT = 64
     PAE_ENTRIES = 4
-    PDPTE_RESERVED = 0x1E6
     PF_PRESENT = 1
     PF_WRITE = 2
     PF_USER = 4
@@ -66,16 +65,6 @@ cdef inline u64 split_reserved_bits(u32 physical_bits) noexcept nogil:
     """PSE-36: bits of a 4 MiB entry above the address bits that exist (SDM 3A table 4-4)."""
     cdef u32 address_bits = min(physical_bits, <u32>40)
     return 0x3FFFFF & ~((<u64>1 << max(address_bits - 19, <u32>13)) - 1)
-
-
-cdef inline bint pdptes_are_valid(const u64* pdptes, u32 physical_bits) noexcept nogil:
-    """What loading CR3 checks with PAE paging; False is #GP (SDM 3A 4.4.1)."""
-    cdef u64 reserved = ~((<u64>1 << physical_bits) - 1) | PDPTE_RESERVED
-    cdef int i
-    for i in range(PAE_ENTRIES):
-        if pdptes[i] & 1 and pdptes[i] & reserved:
-            return False
-    return True
 
 
 cdef inline bint is_canonical_in(u64 gva, int linear_bits) noexcept nogil:
