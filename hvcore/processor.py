@@ -16,7 +16,8 @@ from hvcore.experiments.records import RECORD
 from hvcore.memory import LARGE_PAGE_SIZE
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
     from hvcore.paging.results import Runs, Translation, Translations
     from hvcore.paging.state import PagingState
@@ -178,6 +179,11 @@ class VirtualProcessor(engine.VirtualProcessor):
         """What a run of addresses goes to; see AddressSpace.translate_range."""
         with self.partition.hypervisor.exclusive():
             return self._translator().translate_range(gva, size, access, **options)
+
+    def find_gvas(self, **options: Any) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Reverse look-up: GVAs that lead to a GPA or an SPA; see AddressSpace.find."""
+        with self.partition.hypervisor.exclusive():
+            return self._translator().find(**options)
 
     def _translator(self) -> Translator:
         from hvcore.paging.translator import Translator

@@ -8,6 +8,7 @@ class TableBuilder:
     """The tables of one dimension in system memory, and the mappings that they are made of when they are needed."""
     root: int
     tables: int
+    extent: int
     mappings: list[tuple[int, int, int, int, int, int]]
     def __new__(
         cls,

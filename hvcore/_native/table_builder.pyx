@@ -63,6 +63,16 @@ cdef class TableBuilder:
         return self.builder.tables
 
     @property
+    def extent(self):
+        """Bytes from the root to the end of the last table that exists."""
+        cdef u64 number = (self.builder.tables_end - self.builder.root) >> PAGE_SHIFT, seen = 0, i
+        for i in range(number):
+            seen += self.builder.used[i]
+            if seen == self.builder.tables:
+                return (i + 1) << PAGE_SHIFT
+        return 0
+
+    @property
     def mappings(self):
         """(start, size, target, page shift, seed, entry bits) of each run, in order of address."""
         cdef u64 i

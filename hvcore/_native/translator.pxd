@@ -4,7 +4,9 @@ from hvcore._native.base.types cimport u64
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.mem.batch cimport batch_t
+from hvcore._native.mem.format cimport page_format_t
 from hvcore._native.mem.ram cimport ram_t
+from hvcore._native.mem.reverse cimport reverse_t
 from hvcore._native.mem.runs cimport runs_t
 from hvcore._native.mem.second_level cimport space_t
 from hvcore._native.space cimport GpaSpace
@@ -32,7 +34,11 @@ cdef class TableTranslator:
     cdef void load_pdptes(self) noexcept nogil
     cdef bint build_for(self, const batch_t* batch, u64 gva) noexcept nogil
     cdef u64 access_bits(self, u64 access, int privilege) noexcept
+    cdef void refresh_pdptes(self) noexcept
     cdef void start_batch(self, batch_t* batch, u64 access, int privilege, bint set_marks) noexcept
     cdef void note_built(self, batch_t* batch) noexcept nogil
     cdef bint extend_runs(self, batch_t* batch, runs_t* runs, u64* gva, u64* size) noexcept nogil
     cdef int run_batch(self, batch_t* batch, bint all_columns) except -1
+    cdef void scan_guest(self, reverse_t* reverse) noexcept nogil
+    cdef void scan_table(self, page_format_t form, u64 root, u64 base, reverse_t* reverse) noexcept nogil
+    cdef void scan_second(self, reverse_t* reverse) noexcept nogil

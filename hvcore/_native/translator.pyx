@@ -18,16 +18,18 @@ from hvcore._native.mem.descend cimport (
     WALK_NESTED, WALK_NOT_PRESENT, WALK_OK, WALK_TABLE, cached_p, memory_p, space_p, space_translate,
 )
 from hvcore._native.mem.format cimport (
-    PAGING_4LEVEL, PAGING_PAE, RIGHT_READ, RIGHT_USER, PagingMode, page_format_t, paging_format,
+    ENTRY_ADDRESS, PAGING_4LEVEL, PAGING_PAE, RIGHT_READ, RIGHT_USER, PagingMode, page_format_t, paging_format,
+    second_level_format,
 )
 from hvcore._native.mem.ram cimport PAGE_SHIFT, PAGE_SIZE, ram_at
 from hvcore._native.mem.request cimport ACCESS_ALIGNMENT, ACCESS_IMPLICIT, PAE_ENTRIES, walk_request_t
+from hvcore._native.mem.reverse cimport REVERSE_LEVELS, reverse_scan, reverse_t, take_hits
 from hvcore._native.mem.runs cimport run_t, runs_add, runs_t, same_answer
-from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_UNMAPPED, nested_entry_t, second_level_t
+from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_UNMAPPED, nested_entry_t, second_level_t, space_t
 from hvcore._native.mem.walk cimport walk, walk_t
 from hvcore._native.space cimport GpaSpace, SystemMemory
 from hvcore._native.table_builder cimport TableBuilder
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 cdef enum:
@@ -38,42 +40,7 @@ cdef enum:
     WALKS_BETWEEN_SIGNALS = 1 << 20
 
 
-# What is most common, four levels over a plain second level or none, has a function of its own each; all other cases
-# share one a kind. They are functions and not branches of one: the compiler gives up on larger ones.
-
-cdef u64 translate_flat(const batch_t* batch, u64 first) noexcept nogil:
-    return translate_each(<memory_p>batch.ram, paging_format(PAGING_4LEVEL), batch, True, False, first)
-
-
-cdef u64 translate_flat_any(const batch_t* batch, PagingMode mode, bint all_columns, u64 first) noexcept nogil:
-    return translate_each(<memory_p>batch.ram, paging_format(mode), batch, True, all_columns, first)
-
-
-cdef u64 translate_nested(const batch_t* batch, u64 first) noexcept nogil:
-    return translate_each(<space_p>batch.space, paging_format(PAGING_4LEVEL), batch, True, False, first)
-
-
-cdef u64 translate_nested_any(const batch_t* batch, PagingMode mode, bint all_columns, u64 first) noexcept nogil:
-    return translate_each(<space_p>batch.space, paging_format(mode), batch, False, all_columns, first)
-
-
-cdef u64 translate_cached(const batch_t* batch, u64 first) noexcept nogil:
-    return translate_each(<cached_p>&batch.cached, paging_format(PAGING_4LEVEL), batch, True, False, first)
-
-
-cdef u64 translate_cached_any(const batch_t* batch, PagingMode mode, bint all_columns, u64 first) noexcept nogil:
-    return translate_each(<cached_p>&batch.cached, paging_format(mode), batch, False, all_columns, first)
-
-
-cdef u64 translate_from(const batch_t* batch, PagingMode mode, bint all_columns, u64 first) noexcept nogil:
-    """`translate_each` for the tables, the format and the columns of a batch."""
-    cdef bint common = mode == PAGING_4LEVEL and not all_columns
-    if batch.space == NULL:
-        return translate_flat(batch, first) if common else translate_flat_any(batch, mode, all_columns, first)
-    common = common and is_plain(batch.space)
-    if batch.cached.entries != NULL:
-        return translate_cached(batch, first) if common else translate_cached_any(batch, mode, all_columns, first)
-    return translate_nested(batch, first) if common else translate_nested_any(batch, mode, all_columns, first)
+include "translator_formats.pxi"
 
 
 cdef void translate_alone(const batch_t* batch, PagingMode mode, const walk_request_t* request, u64 access, u64 gva,
@@ -85,47 +52,7 @@ cdef void translate_alone(const batch_t* batch, PagingMode mode, const walk_requ
         walk(<space_p>batch.space, paging_format(mode), request, access, gva, found)
 
 
-cdef class MemoryImage:
-    """A buffer as system memory from SPA 0, for tables that a dump holds. It stays as long as this object.
-
-    Raises
-    ------
-    ValueError
-        The buffer is smaller than a page, or not aligned to 8 bytes.
-    """
-
-    def __cinit__(self, data, *, bint writable=False):
-        PyObject_GetBuffer(data, &self.buffer, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
-        self.held = True
-        if self.buffer.len < PAGE_SIZE or <u64>self.buffer.buf % 8:
-            raise ValueError("memory must be a buffer of a page or more, aligned to 8 bytes")
-        self.ram.host = <u8*>self.buffer.buf
-        self.ram.size_bytes = self.ram.ram_bytes = self.buffer.len & ~<u64>(PAGE_SIZE - 1)
-        # Zero: nothing was decoded from here. Writing an entry asks for its frame's word.
-        self.ram.watched = <u64*>calloc(self.ram.size_bytes >> PAGE_SHIFT, 8)
-        if self.ram.watched == NULL:
-            raise MemoryError("the host has no memory for an image")
-
-    def __dealloc__(self):
-        free(self.ram.watched)
-        if self.held:
-            PyBuffer_Release(&self.buffer)
-
-    @property
-    def size(self):
-        """Bytes, in whole pages."""
-        return self.ram.size_bytes
-
-    @property
-    def writable(self):
-        """Accessed and dirty marks can be set in it."""
-        return not self.buffer.readonly
-
-    def read(self, u64 spa, u64 size):
-        """Copy `size` bytes at `spa`. Raises IndexError outside the image."""
-        if spa > self.ram.size_bytes or size > self.ram.size_bytes - spa:
-            raise IndexError(f"spa {spa:#x} with {size:#x} bytes is outside the image")
-        return (<const char*>self.ram.host)[spa:spa + size]
+include "translator_image.pxi"
 
 
 cdef class TableTranslator:
@@ -246,9 +173,17 @@ cdef class TableTranslator:
         PyThread_release_lock(self.lock)
         return built
 
+    cdef void refresh_pdptes(self) noexcept:
+        """Tables that are built by hand may have changed since: as if CR3 had been loaded again."""
+        if self.vp.paging == PAGING_PAE and self.guest is not None:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            self.load_pdptes()
+            PyThread_release_lock(self.lock)
+
     cdef void start_batch(self, batch_t* batch, u64 access, int privilege, bint set_marks) noexcept:
         """A batch without addresses and columns."""
         memset(batch, 0, sizeof(batch_t))
+        self.refresh_pdptes()
         batch.request = self.vp.request
         batch.request.set_marks = set_marks
         batch.ram, batch.space = self.ram, self.space
@@ -352,3 +287,80 @@ cdef class TableTranslator:
             if size[0] == 0:
                 break
         return True
+
+    def find(self, const u64[::1] targets not None, *, bint second, u64 room):
+        """Which addresses lead to `targets`, ascending: bytes of the numbers of targets, and of the addresses.
+
+        `second`: GPAs that lead to SPAs; else linear addresses, without their sign, that lead to what they are mapped
+        to. Raises OverflowError if there are more than `room`.
+        """
+        cdef reverse_t reverse
+        cdef int level
+        memset(&reverse, 0, sizeof(reverse))
+        if targets.shape[0] == 0:
+            return b"", b""
+        self.refresh_pdptes()
+        reverse.targets, reverse.count, reverse.room = &targets[0], targets.shape[0], room
+        reverse.which = <u64*>malloc(room * 8)
+        reverse.addresses = <u64*>malloc(room * 8)
+        self.users += 1
+        try:
+            for level in range(1, REVERSE_LEVELS):
+                reverse.barren[level] = <u8*>calloc((self.ram.size_bytes >> (PAGE_SHIFT + 3)) + 1, 1)
+                if reverse.barren[level] == NULL or reverse.which == NULL or reverse.addresses == NULL:
+                    raise MemoryError("the host has no memory for a reverse look-up")
+            with nogil:
+                if second:
+                    self.scan_second(&reverse)
+                else:
+                    self.scan_guest(&reverse)
+            if reverse.overflow:
+                raise OverflowError(f"limit of {room} is too small: there are more addresses")
+            return (PyBytes_FromStringAndSize(<char*>reverse.which, reverse.found * 8),
+                    PyBytes_FromStringAndSize(<char*>reverse.addresses, reverse.found * 8))
+        finally:
+            self.users -= 1
+            free(reverse.which)
+            free(reverse.addresses)
+            for level in range(1, REVERSE_LEVELS):
+                free(reverse.barren[level])
+
+    cdef void scan_guest(self, reverse_t* reverse) noexcept nogil:
+        """The first level. PAE has four tables on top, the registers name them."""
+        cdef walk_request_t* request = &self.vp.request
+        cdef page_format_t form = paging_format(self.vp.paging)
+        cdef u64 i
+        if self.vp.paging == PAGING_PAE:
+            for i in range(PAE_ENTRIES):
+                if request.pdptes[i] & 1:
+                    self.scan_table(form, request.pdptes[i] & ENTRY_ADDRESS, i << 30, reverse)
+        elif form.entry_shift == 2:
+            self.scan_table(form, request.root & <u32>0xFFFFF000, 0, reverse)
+        else:
+            self.scan_table(form, request.root & ENTRY_ADDRESS, 0, reverse)
+
+    cdef void scan_table(self, page_format_t form, u64 root, u64 base, reverse_t* reverse) noexcept nogil:
+        cdef walk_request_t* request = &self.vp.request
+        if self.space == NULL:
+            reverse_scan(<memory_p>self.ram, self.ram, form, root, base, request.reserved, request.split_reserved,
+                         reverse)
+        else:
+            reverse_scan(<space_p>self.space, self.ram, form, root, base, request.reserved, request.split_reserved,
+                         reverse)
+
+    cdef void scan_second(self, reverse_t* reverse) noexcept nogil:
+        """The second level: overlays, and the tables where no overlay hides what they map."""
+        cdef space_t* space = self.space
+        cdef second_level_t where
+        cdef u64 i, kept = 0
+        for i in range(space.overlay_count):
+            take_hits(reverse, space.overlays[i].gpn << PAGE_SHIFT, space.overlays[i].spa, PAGE_SIZE)
+        if space.root_spa:
+            reverse_scan(<memory_p>self.ram, self.ram, second_level_format(
+                space.levels, space.marks, space.mode_based_execute), space.root_spa, 0, space.reserved, 0, reverse)
+        for i in range(reverse.found):
+            where = space_translate(space, reverse.addresses[i], 0, False)
+            if where.status == SECOND_OK and where.spa == reverse.targets[reverse.which[i]]:
+                reverse.which[kept], reverse.addresses[kept] = reverse.which[i], reverse.addresses[i]
+                kept += 1
+        reverse.found = kept

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hvcore._native.table_builder import TableBuilder
 from hvcore.memory import parse_size
 from hvcore.paging.tables import Layout
@@ -71,3 +74,11 @@ def unmapped(builder: TableBuilder, start: int, end: int, step: int) -> list[tup
             page = first // step * step if first % step else last // step * step
             raise ValueError(f"nested_page_size {step:#x} is too large: a part of the page at gpa {page:#x} is mapped")
     return gaps
+
+
+def build_for_targets(builder: TableBuilder | None, targets: NDArray[np.uint64]) -> None:
+    """Make the tables that map something to one of these places."""
+    if builder is not None:
+        for target in targets.tolist():
+            for address in builder.find(target):
+                builder.build(address, 1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hvcore._native.space import SystemMemory
 from hvcore._native.table_builder import TableBuilder
 from hvcore.memory import PAGE_SIZE, parse_size
 from hvcore.paging.ranges import (
+    build_for_targets,
     check_aligned,
     check_cuts,
     check_identity,
@@ -24,8 +28,10 @@ from hvcore.paging.tables import (
     USER,
     WRITE,
     guest_bits,
+    guest_builder,
     parse_rights,
     second_level_bits,
+    second_level_builder,
     table_area,
 )
 from hvcore.paging.translator import Translator
@@ -87,28 +93,10 @@ class AddressSpace(Translator):
         self._guest: TableBuilder | None = None
         self._second: TableBuilder | None = None
         if levels:
-            self._guest = TableBuilder(
-                system_memory,
-                tables,
-                tables_end,
-                levels=levels,
-                index_bits=self._layout.index_bits,
-                present=1,
-                table_bits=7,
-                top_bits=1 if levels == 3 else 7,
-            )
+            self._guest = guest_builder(system_memory, self._layout, tables, tables_end)
         if self._second_layout:
             self._default_shift = page_shift(nested_page_size, self._second_layout, "nested_page_size")
-            self._second = TableBuilder(
-                system_memory,
-                size,
-                size + reserve,
-                levels=self._second_layout.levels,
-                index_bits=9,
-                present=7,
-                table_bits=7,
-                top_bits=7,
-            )
+            self._second = second_level_builder(system_memory, self._second_layout, size, size + reserve)
             if self._guest:
                 self._map_second(tables, tables_end - tables, None, self._default_shift, "rwx", 0)
         registers = PagingState.for_levels(levels, cr3=self._guest.root if self._guest else 0, **state)
@@ -244,6 +232,12 @@ class AddressSpace(Translator):
         for builder, bits in ((self._guest, self._layout.address_bits), (self._second, self.gpa_limit.bit_length())):
             if builder:
                 builder.build(0, 1 << bits)
+
+    def _prepare_find(self, targets: NDArray[np.uint64], *, second: bool) -> None:
+        self.require_idle()
+        build_for_targets(self._second if second else self._guest, targets)
+        if self._guest and self._second and not second:
+            self._second.build(self._guest.root, self._guest.extent)
 
     @property
     def tables(self) -> tuple[int, int]:

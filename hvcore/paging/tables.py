@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hvcore._native.space import SystemMemory
+from hvcore._native.table_builder import TableBuilder
+
 PRESENT, WRITE, USER, LARGE, GLOBAL, NO_EXECUTE = 1, 2, 4, 1 << 7, 1 << 8, 1 << 63
 FOUR_GIB = 1 << 32
 _LEGACY_TABLES = 16 << 20
@@ -74,3 +77,26 @@ def table_area(layout: Layout, gpa_limit: int, memory: int) -> tuple[int, int]:
         size = min(end // 8, _LEGACY_TABLES)
     unit = 1 << 30 if size >= 1 << 30 else 2 << 20 if size >= 2 << 20 else 1 << 12
     return (end - size) // unit * unit, end
+
+
+def guest_builder(memory: SystemMemory, layout: Layout, tables: int, tables_end: int) -> TableBuilder:
+    """Tables of a processor in [tables, tables_end). Entries that name tables allow everything, those of PAE's top
+    table say no more than that they are present."""
+    return TableBuilder(
+        memory,
+        tables,
+        tables_end,
+        levels=layout.levels,
+        index_bits=layout.index_bits,
+        present=PRESENT,
+        table_bits=PRESENT | WRITE | USER,
+        top_bits=PRESENT if layout.levels == 3 else PRESENT | WRITE | USER,
+    )
+
+
+def second_level_builder(memory: SystemMemory, layout: Layout, tables: int, tables_end: int) -> TableBuilder:
+    """Tables of the second level in [tables, tables_end)."""
+    every = sum(RIGHTS.values())
+    return TableBuilder(
+        memory, tables, tables_end, levels=layout.levels, index_bits=9, present=every, table_bits=every, top_bits=every
+    )

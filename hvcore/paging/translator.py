@@ -35,6 +35,7 @@ class Translator:
         second_level_tables: TableBuilder | None = None,
     ) -> None:
         self.memory = memory
+        self._nested = gpa_space is not None or nested_levels > 0
         self._native = TableTranslator(
             memory,
             gpa_space=gpa_space,
@@ -142,6 +143,58 @@ class Translator:
         )
         runs = np.frombuffer(data, RUN)
         return Runs(*(np.ascontiguousarray(runs[name]) for name in Runs._fields))
+
+    def find(
+        self, *, gpa: ArrayLike | None = None, spa: ArrayLike | None = None, limit: int = 1 << 20
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Reverse look-up: every GVA that is mapped to one of the given GPAs, or SPAs, whatever its rights.
+
+        Returns
+        -------
+        index, gva : for each hit the position of its target in the array that was given, and the GVA; in order of
+            both
+
+        All tables are read once, so ask for many targets in one call.
+
+        Raises
+        ------
+        ValueError
+            Not exactly one of `gpa` and `spa` is given, or an address is no unsigned integer.
+        OverflowError
+            There are more than `limit` hits: tables may lead to one page from everywhere.
+        """
+        if (gpa is None) == (spa is None):
+            raise ValueError("give either gpa or spa")
+        if not isinstance(limit, int) or not 1 <= limit <= 1 << 32:
+            raise ValueError(f"limit must be 1 to 2**32, not {limit!r}")
+        name, given = ("gpa", gpa) if gpa is not None else ("spa", spa)
+        targets = as_addresses(given, name).reshape(-1)  # type: ignore[arg-type]
+        index: NDArray[np.int64] = np.arange(targets.size, dtype=np.int64)
+        if name == "spa" and self._nested:
+            index, targets = self._find(index, targets, second=True, limit=limit)
+        if self.state.levels:
+            index, targets = self._find(index, targets, second=False, limit=limit)
+        order = np.lexsort((targets, index))
+        return index[order], self._signed(targets[order])
+
+    def _find(
+        self, index: NDArray[np.int64], targets: NDArray[np.uint64], *, second: bool, limit: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        order = np.argsort(targets, kind="stable")
+        self._prepare_find(targets, second=second)
+        which, addresses = self._native.find(targets[order], second=second, room=limit)
+        return index[order][np.frombuffer(which, np.uint64).astype(np.int64)], np.frombuffer(addresses, np.uint64)
+
+    def _prepare_find(self, targets: NDArray[np.uint64], *, second: bool) -> None:
+        """Tables that a reverse look-up would miss because nobody asked for them yet are made."""
+
+    def _signed(self, gvas: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """With copies of the highest bit that the tables translate."""
+        levels = self.state.levels
+        if levels < 4:
+            return gvas
+        above = np.uint64(64 - 12 - 9 * levels)
+        return ((gvas << above).view(np.int64) >> above.astype(np.int64)).view(np.uint64)
 
     def _check_marks(self, set_marks: bool) -> None:
         if set_marks and isinstance(self.memory, MemoryImage) and not self.memory.writable:

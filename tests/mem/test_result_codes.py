@@ -18,11 +18,11 @@ def guest() -> Guest:
 
 
 def result(guest: Guest, flags: int, gva: int = DATA) -> int:
-    return guest.vp.translate_one(gva, flags)[0]
+    return guest.vp.translate_for_hypercall(gva, flags)[0]
 
 
 def test_codes_of_the_guests_tables(guest: Guest) -> None:
-    assert guest.vp.translate_one(DATA, READ) == (OK, DATA, 6, False)
+    assert guest.vp.translate_for_hypercall(DATA, READ) == (OK, DATA, 6, False)
     assert result(guest, READ, 1 << 47) == NOT_PRESENT
     guest.map(DATA, DATA, 0)
     assert result(guest, READ) == NOT_PRESENT
@@ -43,21 +43,21 @@ def test_codes_of_the_guests_tables(guest: Guest) -> None:
 )  # fmt: skip
 def test_codes_of_the_second_level(guest: Guest, rights: str | None, flags: int, code: int) -> None:
     modify(guest, DATA >> 12, rights)
-    assert guest.vp.translate_one(DATA, flags)[:2] == (code, DATA)
+    assert guest.vp.translate_for_hypercall(DATA, flags)[:2] == (code, DATA)
 
 
 def test_the_page_that_fails_may_be_a_table(guest: Guest) -> None:
     table = TABLES + 0x11000
     modify(guest, table >> 12, None)
-    assert guest.vp.translate_one(DATA, WRITE)[:2] == (UNMAPPED, guest.entry(DATA))
+    assert guest.vp.translate_for_hypercall(DATA, WRITE)[:2] == (UNMAPPED, guest.entry(DATA))
     modify(guest, table >> 12, "r")
     assert result(guest, READ) == OK
-    assert guest.vp.translate_one(DATA, READ | MARKS)[:2] == (NO_WRITE, guest.entry(DATA))
+    assert guest.vp.translate_for_hypercall(DATA, READ | MARKS)[:2] == (NO_WRITE, guest.entry(DATA))
 
 
 def test_overlays(guest: Guest) -> None:
     guest.partition.space.set_overlay(1, 0, DATA >> 12, guest.partition.hypercall_frame, 5)
-    assert guest.vp.translate_one(DATA, READ) == (OK, DATA, 6, True)
+    assert guest.vp.translate_for_hypercall(DATA, READ) == (OK, DATA, 6, True)
     assert result(guest, WRITE) == OVERLAY
 
 
@@ -107,4 +107,4 @@ def test_marks_are_set_on_request(guest: Guest) -> None:
 
 def test_without_paging_all_is_well(guest: Guest) -> None:
     guest.vp.cr0 = 0x31
-    assert guest.vp.translate_one(1 << 40, READ | WRITE | EXECUTE)[:2] == (OK, 1 << 40)
+    assert guest.vp.translate_for_hypercall(1 << 40, READ | WRITE | EXECUTE)[:2] == (OK, 1 << 40)

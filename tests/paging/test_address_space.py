@@ -238,6 +238,54 @@ def test_threads_share_a_space_that_is_built_meanwhile() -> None:
         assert found[i].ok.all() and (found[i].spa == space.translate(gvas[i]).spa).all()
 
 
+def test_reverse_look_up() -> None:
+    """Aliases, several page sizes, permuted frames, tables that are not built yet; against translating everything."""
+    space = AddressSpace(4, 4)
+    space.map(gva=0x10_0000, gpa=GIB, size="1 MiB", frames="permuted", seed=9)
+    space.map(gva=-(1 << 47) & (1 << 64) - 1, gpa=GIB, size="64 KiB")
+    space.map(gva=0x4000_0000, gpa=GIB, size="2 MiB", page_size="2 MiB")
+    gvas = np.arange(0x10_0000, 0x20_0000, 4096, dtype=np.uint64)
+    targets = [GIB + 0x5123, GIB + 0xF_FFFF, GIB + 0x20_0000, 0]
+    index, found = space.find(gpa=targets)
+    gpas = space.translate(gvas).gpa
+    for i, target in enumerate(targets):
+        expected = (gvas[gpas == target & ~0xFFF] + np.uint64(target & 0xFFF)).tolist()
+        if target < GIB + 0x20_0000 and target:
+            expected.append(0x4000_0000 + target - GIB)
+        if target == targets[0]:
+            expected.append((-(1 << 47) & (1 << 64) - 1) + 0x5123)
+        assert sorted(found[index == i].tolist()) == sorted(expected)
+    index, found = space.find(spa=space.translate([0x10_0000, 0x4000_0008]).spa)
+    assert 0x10_0000 in found[index == 0] and 0x4000_0008 in found[index == 1]
+    assert (space.translate(found).spa == space.translate([0x10_0000, 0x4000_0008]).spa[index]).all()
+    with pytest.raises(OverflowError, match="limit"):
+        space.find(gpa=targets, limit=1)
+    with pytest.raises(ValueError, match="either gpa or spa"):
+        space.find()
+
+
+@pytest.mark.parametrize("levels", [0, 2, 3, 4, 5])
+def test_reverse_look_up_at_every_level(levels: int) -> None:
+    for nested in (None, 3, 5):
+        space = AddressSpace(levels, nested)
+        gva = 0x1234_5000 if levels else 0x2_0000
+        space.map(gva=gva, gpa=0x2_0000, size="64 KiB")
+        for place in ("gpa", "spa"):
+            index, found = space.find(**{place: [0x2_1234]})
+            assert found.tolist() == [gva + 0x1234] and index.tolist() == [0], (levels, nested, place)
+
+
+def test_reverse_look_up_of_tables_that_lead_into_each_other() -> None:
+    """512 entries to the same table at every level: nothing found is found soon, and too much is told."""
+    memory = np.zeros(2 * 512, np.uint64)
+    memory[:512] = 7
+    state = hv.paging.PagingState.for_levels(5)
+    saved = hv.paging.SavedAddressSpace(memory, state)
+    assert saved.find(gpa=[0x1008])[1].size == 0
+    with pytest.raises(OverflowError):
+        saved.find(gpa=[8])
+
+
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("gva", {"gva": 1}),
     ("gpa", {"gpa": 0x123}),

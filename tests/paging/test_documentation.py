@@ -1,0 +1,13 @@
+"""The program of docs/translation.md runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/translation.md"
+
+
+def test_the_program_runs() -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    exec(compile(program, str(PAGE), "exec"), {})
