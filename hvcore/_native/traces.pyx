@@ -300,6 +300,7 @@ cdef class Parser:
         cdef u64 size_bytes = data.shape[0]
         cdef const u8* source
         cdef record_t* target
+        cdef bint is_cloudsuite
         if <u64>records.shape[0] < <u64>self.room_for(size_bytes) * sizeof(record_t):
             raise ValueError(f"records must have room for {self.room_for(size_bytes)} records")
         if size_bytes == 0:
@@ -315,8 +316,9 @@ cdef class Parser:
             with nogil:
                 parsed = parse_packets(source, size_bytes, &self.has_header, target)
         else:
-            cloudsuite = self.format == "cloudsuite"
-            parsed = parse_instructions(source, size_bytes, cloudsuite, target)
+            is_cloudsuite = self.format == "cloudsuite"
+            with nogil:
+                parsed = parse_instructions(source, size_bytes, is_cloudsuite, target)
         return parsed.records, parsed.used, "" if parsed.wrong == NULL else parsed.wrong.decode()
 
 

@@ -6,9 +6,11 @@ import bz2
 import gzip
 import lzma
 import re
+import zlib
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, cast
 
 from hvcore._native.traces import FORMATS as PARSED
 from hvcore.experiments.errors import TraceError
@@ -20,16 +22,16 @@ ZIP_MAGIC = b"PK\x03\x04"
 HEAD_BYTES = 4096
 _CHATTER = re.compile(rb"\r?\n|(==|--|\*\*)[^\n]*\n")
 _LINE = re.compile(rb"(I  | [LSM] )[0-9a-fA-F]{1,16},\d+\r?\n")
-_COMPRESSIONS: tuple[tuple[bytes, Callable[[BinaryIO], IO[bytes]]], ...] = (
+_COMPRESSIONS: tuple[tuple[bytes, Callable[[BufferedReader], IO[bytes]]], ...] = (
     (b"\x1f\x8b", lambda file: cast(IO[bytes], gzip.GzipFile(fileobj=file))),
     (b"\xfd7zXZ\x00", lambda file: cast(IO[bytes], lzma.LZMAFile(file))),
     (b"BZh", lambda file: cast(IO[bytes], bz2.BZ2File(file))),
 )
-DAMAGED = (EOFError, OSError, lzma.LZMAError, __import__("zlib").error)
+DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error)
 """What decompression raises on bytes that are cut or wrong."""
 
 
-def decompressed(file: BinaryIO, path: Path) -> IO[bytes]:
+def decompressed(file: BufferedReader, path: Path) -> IO[bytes]:
     """The content of an open file.
 
     Raises
@@ -37,8 +39,7 @@ def decompressed(file: BinaryIO, path: Path) -> IO[bytes]:
     TraceError
         It is compressed with zstandard, which Python's library cannot read.
     """
-    start = file.read(6)
-    file.seek(0)
+    start = file.peek(6)[:6]        # not read and sought: it may be a pipe
     if start.startswith(b"\x28\xb5\x2f\xfd"):
         raise TraceError(path, "zstandard is not understood: decompress it, or pipe it through gzip -1")
     for magic, opener in _COMPRESSIONS:

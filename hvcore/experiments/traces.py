@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BufferedReader
 from os import PathLike
 from pathlib import Path
 from typing import IO
@@ -41,10 +42,10 @@ class TraceFile:
             except _Damage as damage:
                 raise TraceError(self.path, damage.problem, record=damage.record, offset=damage.offset) from None
 
-    def _chunks(self, file: IO[bytes]) -> Iterator[Records]:
+    def _chunks(self, file: BufferedReader) -> Iterator[Records]:
         if self.format == "npz":
             return read_npz(file, self.path)
-        stream = decompressed(file, self.path)  # type: ignore[arg-type]
+        stream = decompressed(file, self.path)
         return read_npy(stream, self.path) if self.format == "npy" else _parse(stream, self.format)
 
     def read(self) -> Records:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import random
 import re
 import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -335,6 +337,17 @@ def test_reader_refusals(tmp_path):
         read_trace(path, format="elf")
     with pytest.raises(FileNotFoundError):
         read_trace(tmp_path / "missing")
+
+
+def test_a_pipe(tmp_path):
+    """Whoever says the format can read what is just being written."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = gzip.decompress(TRUE.read_bytes())
+    writer = threading.Thread(target=lambda: pipe.write_bytes(content))
+    writer.start()
+    assert len(read_trace(pipe, format="lackey").read()) == 167_424
+    writer.join()
 
 
 def test_progress(tmp_path, capsys, monkeypatch):

@@ -122,8 +122,9 @@ cdef inline u64 victim_entry(structure_t* s, u64 row) noexcept nogil:
             s.state[entry] += 1
 
 
-cdef inline void fill_wide(structure_t* s, u64 key) noexcept nogil:
-    cdef u64 row = set_of(s, key), entry, slot
+cdef inline void fill_wide(structure_t* s, u64 key, u64 slot) noexcept nogil:
+    """`slot` is free, and where `key` belongs."""
+    cdef u64 row = set_of(s, key), entry
     if s.policy <= POLICY_FIFO:
         entry = s.entries[s.head[row]].previous
         s.head[row] = <u32>entry
@@ -135,12 +136,11 @@ cdef inline void fill_wide(structure_t* s, u64 key) noexcept nogil:
             if s.policy == POLICY_NRU:
                 s.state[entry] = 0
             use_entry(s, row, <u32>entry)
+    s.slots[slot].key = key
+    s.slots[slot].entry = entry
     if s.entries[entry].key != <u64>EMPTY:
         empty_slot(s, find_slot(s, s.entries[entry].key))
     s.entries[entry].key = key
-    slot = find_slot(s, key)
-    s.slots[slot].key = key
-    s.slots[slot].entry = entry
 
 
 cdef inline bint touch_wide(structure_t* s, u64 key) noexcept nogil:
@@ -149,7 +149,7 @@ cdef inline bint touch_wide(structure_t* s, u64 key) noexcept nogil:
         if s.policy != POLICY_FIFO:
             use_entry(s, set_of(s, key), <u32>s.slots[slot].entry)
         return True
-    fill_wide(s, key)
+    fill_wide(s, key, slot)
     return False
 
 
