@@ -5,10 +5,11 @@ Called at the end of decoding, and only by what needs it: most instructions have
 from hvcore._native.base.types cimport u32, u8
 from hvcore._native.decode.spec cimport (
     CHECK_BOUND_REG, CHECK_BOUND_RM, CHECK_CONTROL, CHECK_DEBUG, CHECK_DISTINCT, CHECK_GATHER, CHECK_MASK_REG,
-    CHECK_MASK_VVVV, CHECK_NO_16, CHECK_NOT_RIP, CHECK_SEGMENT, CHECK_SEGMENT_WRITE, CHECK_SIB, CHECK_TEST, CHECK_TILE,
-    CHECK_TILE_RM, EVEX_BROADCAST, EVEX_ROUNDING, EVEX_SUPPRESS, EVEX_ZEROING, FORM_BROADCAST, FORM_MASK,
-    FORM_MASK_NEEDED, FORM_ROUNDING, FORM_SUPPRESS, FORM_VVVV, FORM_ZEROING, PLACE_RM, PREFIX_EVEX, REGISTER_CS,
-    REGISTER_NONE, REGISTER_RIP, REGISTER_SEGMENT, REGISTER_VECTOR, form_t, insn_t,
+    CHECK_MASK_VVVV, CHECK_NO_16, CHECK_NOT_RIP, CHECK_NOT_RSP, CHECK_PAIR, CHECK_SEGMENT, CHECK_SEGMENT_WRITE,
+    CHECK_SIB, CHECK_TEST, CHECK_TILE, CHECK_TILE_RM, EVEX_BROADCAST, EVEX_ND, EVEX_NF, EVEX_ROUNDING, EVEX_SUPPRESS,
+    EVEX_ZEROING, FORM_BROADCAST, FORM_MASK, FORM_MASK_NEEDED, FORM_ROUNDING, FORM_SOURCE_CONDITION, FORM_SUPPRESS,
+    FORM_VVVV, FORM_ZEROING, PLACE_RM, PREFIX_EVEX, REGISTER_CS, REGISTER_NONE, REGISTER_RIP, REGISTER_SEGMENT,
+    REGISTER_VECTOR, form_t, insn_t,
 )
 
 
@@ -35,6 +36,20 @@ cdef inline bint is_evex_valid(const form_t* form, insn_t* insn, bint has_b, u8 
     return True
 
 
+cdef inline bint is_promoted_valid(const form_t* form, insn_t* insn, bint has_nd) noexcept nogil:
+    """The same bits in an instruction that APX promoted to EVEX: ND is b, NF is bit 2 of aaa."""
+    cdef bint is_zeroing = insn.evex & EVEX_ZEROING != 0
+    cdef u8 low = insn.mask
+    insn.mask = 0
+    insn.evex = EVEX_ND if has_nd else 0
+    if form.flags & FORM_SOURCE_CONDITION:
+        insn.vvvv = ~insn.vvvv & 15
+        return not is_zeroing
+    if low & 4:
+        insn.evex |= EVEX_NF
+    return not is_zeroing and low & 3 == 0
+
+
 cdef inline bint is_gather_valid(const form_t* form, const insn_t* insn) noexcept nogil:
     """The registers of a gather differ: destination and index, and the mask of VEX."""
     cdef u8 index = insn.index - REGISTER_VECTOR
@@ -56,13 +71,18 @@ cdef inline bint is_valid(const form_t* form, const insn_t* insn) noexcept nogil
         return False
     if checks & CHECK_BOUND_RM and not insn.is_memory and insn.rm > 3:
         return False
-    if checks & (CHECK_MASK_REG | CHECK_TILE) and insn.reg > 7:
+    if checks & CHECK_MASK_REG and insn.reg > 7:
         return False
     if checks & CHECK_MASK_VVVV and insn.vvvv > 7:
         return False
-    if checks & CHECK_TILE_RM and not insn.is_memory:
-        if insn.rm > 7 or insn.vvvv > 7 or insn.reg == insn.rm or insn.reg == insn.vvvv or insn.rm == insn.vvvv:
-            return False
+    if checks & CHECK_TILE_RM and not insn.is_memory and insn.rm > 7:
+        return False
+    if checks & CHECK_TILE and (insn.reg == insn.rm or insn.reg == insn.vvvv or insn.rm == insn.vvvv):
+        return False
+    if checks & CHECK_NOT_RSP and (insn.rm == 4 or insn.vvvv == 4):
+        return False
+    if checks & CHECK_PAIR and insn.rm == insn.vvvv:
+        return False
     if checks & CHECK_GATHER and not is_gather_valid(form, insn):
         return False
     if checks & CHECK_DISTINCT:

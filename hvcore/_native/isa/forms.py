@@ -14,12 +14,12 @@ except ImportError:                     # setup.py loads this file by path, befo
     import notation  # type: ignore[import-not-found, no-redef]
     import table  # type: ignore[import-not-found, no-redef]
 
-FIELDS = {"rm": 3, "reg": 3, "mod": 2, "pp": 2, "L": 2, "W66": 2, "address": 2, "B": 1, "b": 1, "ND": 1, "NF": 1, "U": 1,
+FIELDS = {"rm": 3, "reg": 3, "mod": 2, "pp": 2, "L": 2, "W66": 2, "address": 2, "B": 1, "b": 1, "ND": 1, "NF": 1,
           "SCC": 4}
 """Parts of the key from bit 0 up, and their bits; decode/spec.pxd, KeyField, has the same. W66: W, and 66 is present."""
 ROOTS = tuple((mode, vendor) for vendor in ("intel", "amd") for mode in (16, 32, 64))
 """Modes and vendors in the order of the decoder's options."""
-SPACES = {"": 0, "3DNOW": 4, "VEX": 8, "EVEX": 16, "XOP": 16}
+SPACES = {"": 0, "3DNOW": 4, "REX2": 5, "VEX": 8, "EVEX": 16, "XOP": 16}
 SIZES = (16, 32, 64)
 Cube = tuple[int, ...]
 
@@ -32,11 +32,11 @@ _CLASSES = {0: ("E", "G", "Z", "B", "R"), 32: ("V", "W", "U", "H", "L"), 64: ("K
             80: ("P", "Q", "N"), 88: ("S",), 96: ("C",), 112: ("D",), 128: ("TR",), 136: ("TG", "TE", "TB"),
             144: ("BG", "BE")}
 CLASSES = {kind: first for first, kinds in _CLASSES.items() for kind in kinds}
-_FIXED = {"A": 0, "CL": 1, "DX": 2, "ST": 72, **{name: 88 + i for i, name in enumerate(notation.SEGMENTS)},
+_FIXED = {"A": 0, "CL": 1, "DX": 2, "ST": 72, "BSR0": 153, **{name: 88 + i for i, name in enumerate(notation.SEGMENTS)},
           **{name: i if i < 4 else 144 + i for i, name in enumerate(notation.BYTES)},
           **{prefix + name: i for i, name in enumerate(notation.GENERAL) for prefix in ("", "E", "R")},
           **{f"XMM{i}": 32 + i for i in range(8)}}
-_REGISTER_BITS = {32: 128, 64: 64, 72: 80, 80: 64, 88: 16, 136: 8192, 144: 128}
+_REGISTER_BITS = {32: 128, 64: 64, 72: 80, 80: 64, 88: 16, 136: 8192, 144: 128, 152: 1024}
 _WIDTHS = {"b": 8, "u": 8, "u2": 8, "4": 4, "w": 16, "d": 32, "q": 64, "dq": 128, "qq": 256, "oq": 512, "t": 80}
 _FRACTIONS = {"x": 1, "h": 2, "f": 4, "e": 8}
 

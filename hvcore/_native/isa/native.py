@@ -21,14 +21,17 @@ RECORD = struct.Struct("<II 8B HHI 2B 5B5B5B5B 2x")
 ACCESS = {"r": 1, "w": 2, "rw": 3, "a": 4, "-": 0, "cr": 9, "cw": 10, "crw": 11, "rcw": 11, "n": 16}
 FLAGS = ("lock", "vvvv", "registers", "signed", "check", "is4", "vsib", "mask", "mask_needed", "zeroing", "broadcast",
          "rounding", "suppress", "offset", "no_rex2", "vector_reg", "vector_rm", "ends_block", "stack", "short_reg",
-         "short_rm", "lock_cr8")
+         "short_rm", "lock_cr8", "promoted", "source_condition")
 CHECKS = ("segment", "segment_write", "control", "debug", "bound_reg", "bound_rm", "mask_reg", "tile", "gather",
-          "distinct", "not_rip", "sib", "no_16", "mask_vvvv", "tile_rm", "test")
+          "distinct", "not_rip", "sib", "no_16", "mask_vvvv", "tile_rm", "test", "not_rsp", "pair")
 LEADS = ("opcode", "escape", "rex", "66", "67", "lock", "repne", "rep", "segment", "vex3", "vex2", "evex", "xop",
          "rex2")
 _KIND_CHECKS = {"C": "control", "D": "debug", "TR": "test", "BG": "bound_reg", "BE": "bound_rm", "KG": "mask_reg",
-                "KB": "mask_vvvv", "TG": "tile", "TE": "tile_rm", "TB": "tile"}
-_WORD_CHECKS = {"gather": "gather", "distinct": "distinct", "norip": "not_rip", "sib": "sib", "no16": "no_16"}
+                "KB": "mask_vvvv", "TG": "mask_reg", "TE": "tile_rm", "TB": "mask_vvvv"}
+_WORD_CHECKS = {"gather": "gather", "distinct": "distinct", "norip": "not_rip", "sib": "sib", "no16": "no_16",
+                "norsp": "not_rsp", "pair": "pair"}
+_NO_REX2 = {0: (0x4, 0x7, 0xA, 0xE), 1: (0x3, 0x8), 2: range(16), 3: range(16)}
+"""Rows of sixteen opcodes, by map, that REX2 makes invalid (APX specification, 3.1.2)."""
 
 
 def names_to_bits(names: Iterable[str], order: tuple[str, ...]) -> int:
@@ -40,6 +43,10 @@ def checks(form: forms.Form) -> set[str]:
     row = form.row
     found = {_KIND_CHECKS[operand.kind] for operand in row.operands if operand.kind in _KIND_CHECKS}
     found |= {check for word, check in _WORD_CHECKS.items() if word in row.attributes}
+    if {"TG", "TE", "TB"} <= {operand.kind for operand in row.operands}:
+        found |= {"tile"}
+    if row.space == "EVEX" and any(operand.kind in ("KE", "KR") for operand in row.operands):
+        found |= {"tile_rm"}
     for operand in row.operands:
         if operand.kind == "S":
             found |= {"segment", "segment_write"} if operand.writes else {"segment"}
@@ -56,9 +63,11 @@ def flags(form: forms.Form) -> set[str]:
         ("vvvv", "VVVV" in places), ("registers", kinds & {"C", "D", "TR"}), ("is4", "IS4" in places),
         ("vsib", "VM" in kinds), ("offset", "OFFSET" in places), ("ends_block", "ends" in row.attributes),
         ("ends_block", row.flow != "next"), ("stack", row.attributes & {"push", "pop"}), ("check", checks(form)),
-        ("no_rex2", "norex2" in row.attributes), ("vector_reg", "V" in kinds), ("vector_rm", kinds & {"W", "U"}),
-        ("short_reg", kinds & {"P", "S", "TR"}), ("short_rm", kinds & {"Q", "N", "KE", "KR", "STi"}),
-        ("lock_cr8", "C" in kinds),
+        ("no_rex2", "norex2" in row.attributes or row.space == "" and row.opcode >> 4 in _NO_REX2[row.map]),
+        ("vector_reg", "V" in kinds), ("vector_rm", kinds & {"W", "U", "TE"}), ("short_reg", kinds & {"P", "S", "TR"}),
+        ("short_rm", kinds & {"Q", "N", "STi"} or kinds & {"KE", "KR"} and row.space != "EVEX"),
+        ("lock_cr8", "C" in kinds), ("promoted", row.space == "EVEX" and "apx_f" in row.features),
+        ("source_condition", "SCC" in row.extras),
     ) if is_so}
     for operand in row.operands:
         if operand.mask:
@@ -88,7 +97,7 @@ def _shift(bits: int) -> int:
 def displacement_shifts(form: forms.Form) -> tuple[int, int]:
     """log2 of N of disp8*N, without and with broadcast."""
     operand = memory(form)
-    if form.row.space != "EVEX" or form.row.map == 4 or operand is None:
+    if form.row.space != "EVEX" or "apx_f" in form.row.features or operand is None:
         return 0, 0
     element = element_bits(operand)
     return _shift(element if operand.source.kind == "VM" else operand.memory_bits), _shift(element)

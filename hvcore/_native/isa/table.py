@@ -24,9 +24,14 @@ except ImportError:                     # setup.py loads this file by path, befo
 
 TABLE = Path(__file__).with_name("x64.txt")
 CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g")
+SOURCE_CONDITIONS = (*CONDITIONS[:10], "t", "f", *CONDITIONS[12:])
+"""Of CCMPscc and CTESTscc: always and never where the others have parity."""
+CONDITION_FLAGS = ("o", "c", "z", "cz", "s", "p", "os", "ozs")
+"""The flags that a condition and its opposite read."""
 MAPS = {"0F": 1, "0F38": 2, "0F3A": 3, **{f"MAP{number:X}": number for number in range(4, 11)}}
 LENGTHS = {"L0": (0,), "L1": (1,), "L2": (2,), "L01": (0, 1), "L12": (1, 2), "L012": (0, 1, 2), "LIG": None, "LZ": (0,)}
 SPACES = ("VEX", "EVEX", "XOP")
+CHOICES = ("ND", "NF", "SCC")
 SHAPES = re.compile(r"int|tail|f?[vr]{1,2}i?|fcmp|vi|-")
 IMPLICIT = ("in", "out", "inout", "mem")
 Operand = notation.Operand
@@ -56,7 +61,8 @@ class Row:
     size: int | None = None         # only at this operand size
     address: int | None = None      # only at this address size
     rex_b_clear: bool = False
-    extras: Mapping[str, int] = field(default_factory=dict)     # values of ND NF U SCC
+    extras: Mapping[str, int] = field(default_factory=dict)     # values of ND NF SCC
+    choices: frozenset[str] = frozenset()       # which of them are free: the line stands for a row of each value
     mnemonic: str = ""
     operands: tuple[Operand, ...] = ()
     semantic: str = "-"
@@ -101,8 +107,12 @@ def _encoding(row: Row, text: str) -> Row:
             row = replace(row, address=int(token[1:]))
         elif token == "B=0":
             row = replace(row, rex_b_clear=True)
-        elif match := re.fullmatch(r"(ND|NF|U|ZU|SCC)(\d+)", token):
+        elif token in CHOICES:
+            row = replace(row, choices=row.choices | {token})
+        elif match := re.fullmatch(r"(ND|NF)([01])", token):
             row = replace(row, extras={**row.extras, match[1]: int(match[2])})
+        elif token == "REX2" and before and not row.space:
+            row = replace(row, space="REX2")
         elif token == "0F0F" and before:
             row = replace(row, space="3DNOW", has_modrm=True)
         elif token in MAPS and before:
@@ -180,17 +190,49 @@ def _row(line: int, text: str) -> Row:
                    handled=tuple(_access((handled or access).strip(), len(names), where)))
 
 
+def _of_conditions(row: Row) -> list[Row]:
+    """A +cc line as sixteen rows."""
+    if row.condition is None:
+        return [row]
+    stem, _, tail = row.mnemonic.partition("cc")
+    return [replace(row, opcode=row.opcode + number, condition=number, mnemonic=stem + condition + tail)
+            for number, condition in enumerate(CONDITIONS)]
+
+
+def _of_source_conditions(row: Row) -> list[Row]:
+    """A line with SCC as sixteen rows. The flags that decide are the same as of the conditions."""
+    if "SCC" not in row.choices:
+        return [row]
+    return [replace(row, condition=number, mnemonic=row.mnemonic.replace("scc", condition),
+                    extras={**row.extras, "SCC": number},
+                    flags={**row.flags, "r": "" if condition in "tf" else CONDITION_FLAGS[number >> 1]})
+            for number, condition in enumerate(SOURCE_CONDITIONS)]
+
+
+def _of_choices(row: Row) -> list[Row]:
+    """A line with ND or NF as its rows: with ND the result goes to a register of its own, with NF flags stay."""
+    rows = [row]
+    if "ND" in row.choices:
+        first = row.operands[0]
+        new = Operand("B", first.width, "w")
+        rows = [replace(row, extras={**row.extras, "ND": 0}),
+                replace(row, extras={**row.extras, "ND": 1}, features=row.features | {"apx_nci_ndd_nf"},
+                        operands=(new, replace(first, access="r"), *row.operands[1:]), handled=("w", *row.handled))]
+    if "NF" in row.choices:
+        rows = [variant for one in rows for variant in (
+            replace(one, extras={**one.extras, "NF": 0}),
+            replace(one, extras={**one.extras, "NF": 1}, features=one.features | {"apx_nci_ndd_nf"}, flags={}))]
+    if row.space == "EVEX" and "apx_f" in row.features:
+        fixed = {"ND": 0} if "SCC" in row.choices else {"ND": 0, "NF": 0}
+        rows = [replace(one, extras={**fixed, **one.extras}) for one in rows]
+    return rows
+
+
 def load(path: Path = TABLE) -> list[Row]:
-    """All rows in table order, the +cc ones written out. Raises TableError."""
+    """All rows in table order, lines that stand for several written out. Raises TableError."""
     rows: list[Row] = []
     for line, text in enumerate(path.read_text().splitlines(), 1):
-        if not text.strip() or text.startswith("#"):
-            continue
-        row = _row(line, text)
-        if row.condition is None:
-            rows.append(row)
-            continue
-        for number, condition in enumerate(CONDITIONS):
-            stem, _, tail = row.mnemonic.partition("cc")
-            rows.append(replace(row, opcode=row.opcode + number, condition=number, mnemonic=stem + condition + tail))
+        if text.strip() and not text.startswith("#"):
+            rows += [row for one in _of_conditions(_row(line, text)) for two in _of_source_conditions(one)
+                     for row in _of_choices(two)]
     return rows
