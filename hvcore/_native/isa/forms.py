@@ -140,7 +140,10 @@ def cube(row: table.Row, size: int, address: int, lengths: tuple[int, ...] | Non
         prefixes = 3                    # APX: 66 is an operand size, as it was before EVEX
     addresses = 7 if not address else 1 << SIZES.index(address)
     allowed = 15 if lengths is None else sum(1 << length for length in lengths)
-    found = (rm, reg, mod, prefixes, allowed, _size_mask(row, size, root), addresses,
+    # 66 is there if pp says so, and for instructions that F2 and F3 may hide it from.
+    hides_66 = row.space in ("", "3DNOW", "REX2") and row.prefix in ("F2", "F3")
+    with_66 = 15 if hides_66 or prefixes & 3 == 3 else 12 if prefixes & 3 == 2 else 3
+    found = (rm, reg, mod, prefixes, allowed, _size_mask(row, size, root) & with_66, addresses,
              1 if row.rex_b_clear else 3, 3, *(1 << row.extras[name] if name in row.extras else (1 << (1 << bits)) - 1
                                                for name, bits in list(FIELDS.items())[9:]))
     return None if 0 in found else found
