@@ -96,7 +96,7 @@ def effective_size(row: table.Row, mode: int, vendor: str, has_w: bool, has_66: 
     if mode != 64:
         return 16 if has_66 == (mode == 32) else 32
     if "f64" in row.attributes:
-        return 16 if vendor == "amd" and has_66 and "amd16" in row.attributes else 64
+        return 16 if vendor == "amd" and has_66 and not has_w and "amd16" in row.attributes else 64
     if has_w and not (vendor == "amd" and "amd32" in row.attributes):
         return 64
     if has_66:
@@ -150,7 +150,7 @@ def cube(row: table.Row, size: int, address: int, lengths: tuple[int, ...] | Non
     addresses = 7 if not address else 1 << SIZES.index(address)
     allowed = 7 if lengths is None and row.space == "EVEX" else 15 if lengths is None else sum(1 << length for length in lengths)
     found = (rm, reg, mod, prefixes, allowed, _size_mask(row, size, root), addresses,
-             1 if row.rex_b_clear else 3, 3, *(1 << row.extras[name] if name in row.extras else (1 << (1 << bits)) - 1
+             3 if row.rex_b is None else 1 << row.rex_b, 3, *(1 << row.extras[name] if name in row.extras else (1 << (1 << bits)) - 1
                                                for name, bits in list(FIELDS.items())[9:]))
     return None if 0 in found else found
 
