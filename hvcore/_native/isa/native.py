@@ -16,20 +16,20 @@ except ImportError:                     # setup.py loads this file by path, befo
     import table  # type: ignore[import-not-found, no-redef]
 
 PLACES = ("NONE", "REG", "RM", "VVVV", "OPCODE", "IS4", "FIXED", "IMMEDIATE", "IMMEDIATE2", "ONE", "TARGET", "FAR",
-          "OFFSET", "SOURCE", "DESTINATION")
+          "OFFSET", "SOURCE", "DESTINATION", "TABLE")
 RECORD = struct.Struct("<II 8B HHI 2B 5B5B5B5B 2x")
-ACCESS = {"r": 1, "w": 2, "rw": 3, "a": 4, "-": 0, "cr": 9, "cw": 10, "crw": 11, "rcw": 11, "n": 16}
+ACCESS = {"r": 1, "w": 2, "rw": 3, "a": 4, "-": 0, "cr": 9, "cw": 10, "rcw": 11, "n": 16}
 FLAGS = ("lock", "vvvv", "registers", "signed", "check", "is4", "vsib", "mask", "mask_needed", "zeroing", "broadcast",
          "rounding", "suppress", "offset", "no_rex2", "vector_reg", "vector_rm", "ends_block", "stack", "short_reg",
-         "short_rm", "lock_cr8", "promoted", "source_condition")
-CHECKS = ("segment", "segment_write", "control", "debug", "bound_reg", "bound_rm", "mask_reg", "tile", "gather",
-          "distinct", "not_rip", "sib", "no_16", "mask_vvvv", "tile_rm", "test", "not_rsp", "pair")
+         "short_rm", "lock_cr8", "no_segment", "ignored_b", "promoted", "source_condition")
+CHECKS = ("segment", "segment_write", "control", "debug", "bound_reg", "bound_rm", "mask_reg", "", "distinct",
+          "distinct_target", "not_rip", "sib", "no_16", "mask_vvvv", "tile_rm", "test", "not_rsp", "pair")
 LEADS = ("opcode", "escape", "rex", "66", "67", "lock", "repne", "rep", "segment", "vex3", "vex2", "evex", "xop",
          "rex2")
 _KIND_CHECKS = {"C": "control", "D": "debug", "TR": "test", "BG": "bound_reg", "BE": "bound_rm", "KG": "mask_reg",
                 "KB": "mask_vvvv", "TG": "mask_reg", "TE": "tile_rm", "TB": "mask_vvvv"}
-_WORD_CHECKS = {"gather": "gather", "distinct": "distinct", "norip": "not_rip", "sib": "sib", "no16": "no_16",
-                "norsp": "not_rsp", "pair": "pair"}
+_WORD_CHECKS = {"distinct": "distinct", "distinct_target": "distinct_target", "norsp": "not_rsp", "pair": "pair",
+                "norexr": "mask_reg"}
 _NO_REX2 = {0: (0x4, 0x7, 0xA, 0xE), 1: (0x3, 0x8), 2: range(16), 3: range(16)}
 """Rows of sixteen opcodes, by map, that REX2 makes invalid (APX specification, 3.1.2)."""
 
@@ -43,11 +43,11 @@ def checks(form: forms.Form) -> set[str]:
     row = form.row
     found = {_KIND_CHECKS[operand.kind] for operand in row.operands if operand.kind in _KIND_CHECKS}
     found |= {check for word, check in _WORD_CHECKS.items() if word in row.attributes}
-    if {"TG", "TE", "TB"} <= {operand.kind for operand in row.operands}:
-        found |= {"tile"}
     if row.space == "EVEX" and any(operand.kind in ("KE", "KR") for operand in row.operands):
         found |= {"tile_rm"}
     for operand in row.operands:
+        if operand.width == "sib":
+            found |= {"sib", "no_16"}
         if operand.kind == "S":
             found |= {"segment", "segment_write"} if operand.writes else {"segment"}
     return found
@@ -62,12 +62,13 @@ def flags(form: forms.Form) -> set[str]:
     found |= {name for name, is_so in (
         ("vvvv", "VVVV" in places), ("registers", kinds & {"C", "D", "TR"}), ("is4", "IS4" in places),
         ("vsib", "VM" in kinds), ("offset", "OFFSET" in places), ("ends_block", "ends" in row.attributes),
-        ("ends_block", row.flow != "next"), ("stack", row.attributes & {"push", "pop"}), ("check", checks(form)),
+        ("ends_block", row.flow != "next"), ("stack", row.stack_accesses == 1), ("check", checks(form)),
         ("no_rex2", "norex2" in row.attributes or row.space == "" and row.opcode >> 4 in _NO_REX2[row.map]),
         ("vector_reg", "V" in kinds), ("vector_rm", kinds & {"W", "U", "TE"}), ("short_reg", kinds & {"P", "S", "TR"}),
         ("short_rm", kinds & {"Q", "N", "STi"} or kinds & {"KE", "KR"} and row.space != "EVEX"),
-        ("lock_cr8", "C" in kinds), ("promoted", row.space == "EVEX" and "apx_f" in row.features),
-        ("source_condition", "SCC" in row.extras),
+        ("promoted", row.space == "EVEX" and "apx_f" in row.features), ("source_condition", "SCC" in row.extras),
+        ("lock_cr8", "amd_lock" in row.attributes), ("no_segment", "nosegment" in row.attributes),
+        ("ignored_b", "norounding" in row.attributes),
     ) if is_so}
     for operand in row.operands:
         if operand.mask:
@@ -86,8 +87,7 @@ def memory(form: forms.Form) -> forms.Operand | None:
 
 def element_bits(operand: forms.Operand) -> int:
     """Bits of an element of memory; the whole of it where no element is named."""
-    digits = operand.source.element.lstrip("abcdefghijklmnopqrstuvwxyz")
-    return int(digits) if digits else operand.memory_bits
+    return notation.ELEMENT_BITS.get(operand.source.element, operand.memory_bits)
 
 
 def _shift(bits: int) -> int:
