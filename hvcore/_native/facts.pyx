@@ -11,7 +11,14 @@ from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from hvcore._native.base.types cimport u8, u16
-from hvcore._native.decode.spec cimport *
+from hvcore._native.decode.spec cimport (
+    ACCESS_ADDRESS, ACCESS_CONDITIONAL, ACCESS_NONE, ACCESS_READ, ACCESS_WRITE, FLOW_BRANCH, FLOW_CALL,
+    FLOW_CALL_INDIRECT, FLOW_EXCEPTION, FLOW_INTERRUPT, FLOW_JUMP, FLOW_JUMP_INDIRECT, FLOW_NEXT, FLOW_RETURN,
+    FLOW_TRANSACTION, PREFIX_ADDRESS, PREFIX_AMD, PREFIX_EVEX, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REP,
+    PREFIX_REPNE, PREFIX_REX, PREFIX_REX2, PREFIX_SEGMENT, PREFIX_VEX, PREFIX_W, PREFIX_XOP, REGISTER_BOUND,
+    REGISTER_CONTROL, REGISTER_DEBUG, REGISTER_ES, REGISTER_HIGH, REGISTER_MASK, REGISTER_MMX, REGISTER_NONE,
+    REGISTER_RIP, REGISTER_TEST, REGISTER_TILE, REGISTER_VECTOR, REGISTER_X87,
+)
 
 
 cdef object column(const void* data, Py_ssize_t count, str kind, int width):
@@ -79,27 +86,13 @@ class Prefix(IntFlag):
     AMD = PREFIX_AMD
 
 
-class Flags(IntFlag):
-    """Bits of RFLAGS, and from bit 24 on the condition codes C0 to C3 of the x87 unit and the user interrupt flag."""
-
-    CF = 1 << 0
-    PF = 1 << 2
-    AF = 1 << 4
-    ZF = 1 << 6
-    SF = 1 << 7
-    TF = 1 << 8
-    IF = 1 << 9
-    DF = 1 << 10
-    OF = 1 << 11
-    NT = 1 << 14
-    RF = 1 << 16
-    AC = 1 << 18
-    C0 = 1 << 24
-    C1 = 1 << 25
-    C2 = 1 << 26
-    C3 = 1 << 27
-    UIF = 1 << 28
-
+# Written as a call: Cython takes a name IF for a statement of its own.
+Flags = IntFlag("Flags", {
+    "CF": 1 << 0, "PF": 1 << 2, "AF": 1 << 4, "ZF": 1 << 6, "SF": 1 << 7, "TF": 1 << 8, "IF": 1 << 9, "DF": 1 << 10,
+    "OF": 1 << 11, "NT": 1 << 14, "RF": 1 << 16, "AC": 1 << 18, "C0": 1 << 24, "C1": 1 << 25, "C2": 1 << 26,
+    "C3": 1 << 27, "UIF": 1 << 28,
+}, module=__name__)
+Flags.__doc__ = "Bits of RFLAGS, and from bit 24 on C0 to C3 of the x87 unit's status and the user interrupt flag."
 
 Element = IntEnum("Element", {name.upper(): number for number, name in enumerate(elements)}, module=__name__)
 Element.__doc__ = "Types of the elements of memory operands: u8 .. u512, i8 .. i64, f16, bf16, f32, f64, f80, bcd and so on."

@@ -9,17 +9,17 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.unicode cimport PyUnicode_DecodeASCII
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.decode.spec cimport *
-from hvcore._native.decoder cimport decode_one, decode_options
+from hvcore._native.decoder cimport decode_one
 from hvcore._native.text.line cimport put_line
 from hvcore._native.text.spec cimport *
 from hvcore._native.text.write cimport put_character, put_text
 
-cdef extern from "isa/generated/text.h":
-    const u32[] ISA_WORDS
-    const u32[] ISA_REGISTERS
-    const u32[] ISA_CONDITIONS
-    const u32[] ISA_LAYOUTS
-    const u32[] ISA_TEXTS
+cdef extern from "isa/generated/text.h" nogil:
+    const u32[1] ISA_WORDS
+    const u32[1] ISA_REGISTERS
+    const u32[1] ISA_CONDITIONS
+    const u32[1] ISA_LAYOUTS
+    const u32[1] ISA_TEXTS
     const u32 ISA_TEXT_FORMS
 
 cdef text_tables_t tables
@@ -47,6 +47,18 @@ cdef int syntax_number(object name) except -1:
         if name == SYNTAXES[number]:
             return number
     raise ValueError(f"syntax must be one of {', '.join(map(repr, SYNTAXES))}, not {name!r}")
+
+
+cdef int decode_options(object bits, object vendor) except -1:
+    """The options of decode_one for a mode and a vendor."""
+    cdef int mode = DECODE_64 if bits == 64 else DECODE_32 if bits == 32 else DECODE_16 if bits == 16 else -1
+    if mode < 0:
+        raise ValueError(f"bits must be 16, 32 or 64, not {bits!r}")
+    if vendor == "intel":
+        return mode
+    if vendor == "amd":
+        return mode | DECODE_AMD
+    raise ValueError(f"vendor must be 'intel' or 'amd', not {vendor!r}")
 
 
 cdef inline char* put_bytes_column(const u8* code, u8 length, char* out) noexcept nogil:

@@ -11,7 +11,7 @@ from hvcore._native.facts cimport (
     broadcast_width, element_number, index_width, memory_width, operand_width, register_text,
 )
 
-from hvcore._native.facts import Access, Element, OperandKind
+from hvcore._native import facts
 
 ACCESS_NAMES = {1: "r", 2: "w", 3: "rw", 4: "a", 9: "cr", 10: "cw", 11: "crw"}
 
@@ -32,7 +32,7 @@ cdef class Operand:
 
     @property
     def access(self):
-        return Access(self.how)
+        return facts.Access(self.how)
 
     @property
     def is_read(self):
@@ -49,7 +49,7 @@ cdef class RegisterOperand(Operand):
     """A register: `register` is its hv.Register number, `bits` its width, `name` both in one word."""
     cdef readonly int register
     cdef readonly int bits
-    kind = OperandKind.REGISTER
+    kind = facts.OperandKind.REGISTER
 
     @property
     def name(self):
@@ -68,7 +68,7 @@ cdef class MemoryOperand(Operand):
     cdef insn_t insn
     cdef u64 ip
     cdef u8 place
-    kind = OperandKind.MEMORY
+    kind = facts.OperandKind.MEMORY
 
     cdef u8 base_number(self) noexcept:
         if self.place == PLACE_SOURCE:
@@ -137,7 +137,7 @@ cdef class MemoryOperand(Operand):
     @property
     def element(self):
         """hv.Element: the type of what is accessed, of one element where there are several."""
-        return Element(element_number(self.insn.form))
+        return facts.Element(element_number(self.insn.form))
 
     @property
     def is_broadcast(self):
@@ -156,7 +156,7 @@ cdef class ImmediateOperand(Operand):
     """A constant: `value` as the instruction uses it, sign-extended where it is; `bits` of it are in the instruction."""
     cdef readonly object value
     cdef readonly int bits
-    kind = OperandKind.IMMEDIATE
+    kind = facts.OperandKind.IMMEDIATE
 
     def __repr__(self):
         return f"<ImmediateOperand {self.value:#x}>"
@@ -165,7 +165,7 @@ cdef class ImmediateOperand(Operand):
 cdef class TargetOperand(Operand):
     """Where a relative branch goes."""
     cdef readonly u64 address
-    kind = OperandKind.TARGET
+    kind = facts.OperandKind.TARGET
 
     def __repr__(self):
         return f"<TargetOperand {self.address:#x}>"
@@ -175,7 +175,7 @@ cdef class FarOperand(Operand):
     """A far pointer in the instruction."""
     cdef readonly int selector
     cdef readonly u64 offset
-    kind = OperandKind.FAR
+    kind = facts.OperandKind.FAR
 
     def __repr__(self):
         return f"<FarOperand {self.selector:#x}:{self.offset:#x}>"

@@ -1,5 +1,5 @@
 """Operands as text: registers, memory, immediates, targets. Who calls it knows the form's layout; see text/line.pxd."""
-from hvcore._native.base.types cimport i64, u8, u32, u64
+from hvcore._native.base.types cimport i64, u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.text.spec cimport *
 from hvcore._native.text.write cimport (
@@ -42,9 +42,9 @@ cdef inline u64 absolute_address(const insn_t* insn, u64 ip) noexcept nogil:
     if insn.base == REGISTER_RIP:
         address += ip + insn.length
     if insn.address_size == 32:
-        address &= 0xFFFFFFFF
+        address = <u32>address
     elif insn.address_size == 16:
-        address &= 0xFFFF
+        address = <u16>address
     return address
 
 
@@ -148,10 +148,10 @@ cdef inline u64 branch_target(const insn_t* insn, u64 ip, bint transaction) noex
     """Where a relative branch goes: addresses are as wide as the operand size says."""
     cdef u64 target = ip + insn.length + <u64>insn.immediate
     if transaction:
-        return target if insn.mode == 64 else target & 0xFFFFFFFF
+        return target if insn.mode == 64 else <u32>target
     if insn.operand_size == 16:
-        return target & 0xFFFF
-    return target & 0xFFFFFFFF if insn.operand_size == 32 else target
+        return <u16>target
+    return <u32>target if insn.operand_size == 32 else target
 
 
 cdef inline char* put_target(u8 syntax, u64 target, u8 bits, char* out) noexcept nogil:
