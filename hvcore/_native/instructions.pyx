@@ -10,6 +10,7 @@ from hvcore._native.decode.spec cimport *
 from hvcore._native.decoder cimport decode_one as decode, isa
 from hvcore._native.facts cimport broadcast_width, element_number, memory_width
 from hvcore._native.formatter cimport decode_options, format_line, syntax_number
+from hvcore._native.implicit cimport implicit_memory, implicit_registers, register_uses
 from hvcore._native.operands cimport make_operand, operand_total, register_name
 from hvcore._native.text.operand cimport branch_target
 from hvcore._native.text.spec cimport LINE_MAXIMUM, SYNTAX_INTEL
@@ -17,7 +18,6 @@ from hvcore._native.text.spec cimport LINE_MAXIMUM, SYNTAX_INTEL
 cimport cython
 
 from hvcore._native import facts
-from hvcore._native.implicit import memory_uses, register_uses
 
 MNEMONICS = facts.mnemonics
 STATUS = ("ok", "invalid", "truncated", "too long")
@@ -266,17 +266,24 @@ cdef class Instruction:
         return facts.Flags(int(facts.flags_undefined[self.form_number()]))
 
     @property
+    def implicit_registers(self):
+        """Registers that are used and that no operand names: a tuple of (name, hv.Access)."""
+        if self.insn.status != DECODE_OK:
+            return ()
+        return tuple([(name, facts.Access(how)) for name, how in implicit_registers(&self.insn)])
+
+    @property
+    def implicit_memory(self):
+        """Memory that is accessed and that no operand names: a tuple of (name of the register with its address, hv.Access)."""
+        return tuple(implicit_memory(&self.insn)) if self.insn.status == DECODE_OK else ()
+
+    @property
     def used_registers(self):
         """All registers with what is done to them, implicit ones and those of addresses too.
 
         A dict: name of the register at the width that is used, to hv.Access.
         """
-        return register_uses(self)
-
-    @property
-    def used_memory(self):
-        """All memory that is accessed: a list of (MemoryOperand or the text of an implicit access, hv.Access)."""
-        return memory_uses(self)
+        return register_uses(&self.insn) if self.insn.status == DECODE_OK else {}
 
     def __repr__(self):
         return f"<Instruction {self.ip:#x}: {self.text}>"

@@ -86,8 +86,8 @@ class Names:
         return self.features.setdefault(tuple(sorted(form.row.features)), len(self.features))
 
     def implicit_set(self, form: forms.Form) -> int:
-        words = tuple((kind, word) for kind in IMPLICIT for word in form.row.implicit.get(kind, ()))
-        return self.implicit.setdefault(words, len(self.implicit))
+        words = [(kind, word) for kind in IMPLICIT for word in form.row.implicit.get(kind, ())]
+        return self.implicit.setdefault(tuple(words), len(self.implicit))
 
 
 def columns(rows: list[table.Row], names: Names) -> list[tuple[str, str, int, Values]]:

@@ -102,6 +102,11 @@ def needs_size(line: Line) -> bool:
         name in ("call", "jmp") and line.form.row.flow != "next")
 
 
+def is_string(line: Line) -> bool:
+    """One of the string instructions; MOVSD and CMPSD are names of SSE2 as well."""
+    return line.form.row.mnemonic in STRING and line.form.row.map == 0 and line.form.row.space == ""
+
+
 def is_far(line: Line) -> bool:
     return any(o.source.width == "p" for o in line.form.operands) and line.form.row.mnemonic in ("call", "jmp")
 
@@ -117,8 +122,8 @@ def common(line: Line) -> None:
     line.flags |= {flag for word, flag in (("lock", "LOCK"), ("bnd", "BOUND"), ("notrack", "NOTRACK"),
                    ("xacquire", "ACQUIRE"), ("xrelease", "RELEASE"), ("repne", "REPNE")) if word in row.attributes}
     if "rep" in row.attributes:
-        line.flags |= {"REPE", "REPNE"} if name[:4] in ("cmps", "scas") else {"REP", "REPNE"} \
-            if name in STRING else {"REP"}
+        line.flags |= {"REPE", "REPNE"} if is_string(line) and name[:4] in ("cmps", "scas") else {"REP", "REPNE"} \
+            if is_string(line) else {"REP"}
     if name in ("xchg", "mov"):
         line.flags.add("ELIDE_LOCK")
     if row.flow == "branch" and name.startswith("j") and "cxz" not in name:

@@ -15,7 +15,6 @@ try:
         NARROWING,
         NASM_SIZES,
         SIZES,
-        STRING,
         SUFFIX,
         SVM_ADDRESS,
         VECTOR_SUFFIX,
@@ -31,6 +30,7 @@ try:
         is_float,
         narrow,
         needs_size,
+        is_string,
         rounding,
     )
 except ImportError:                     # setup.py loads this file by path, before the package can be imported
@@ -43,7 +43,6 @@ except ImportError:                     # setup.py loads this file by path, befo
         NARROWING,
         NASM_SIZES,
         SIZES,
-        STRING,
         SUFFIX,
         SVM_ADDRESS,
         VECTOR_SUFFIX,
@@ -59,6 +58,7 @@ except ImportError:                     # setup.py loads this file by path, befo
         is_float,
         narrow,
         needs_size,
+        is_string,
         rounding,
     )
 
@@ -77,16 +77,14 @@ def intel(line: Line) -> None:
     if name.lstrip("v") in ("movmskps", "movmskpd", "pmovmskb", "pextrb", "pextrw", "pinsrb", "pinsrw", "extractps",
                             "movw"):
         narrow(line, "32")
-    if name == "pushf" or name == "popf" or name == "iret":
-        pass
-    elif name in ("push", "pop") and first and (first.place == "IMMEDIATE" or first.names == "SEGMENT"):
+    if name in ("push", "pop") and first and (first.place == "IMMEDIATE" or first.names == "SEGMENT"):
         line.flags.add("DATA")
-    elif name in ("enter", "leave", "ret", "retf", *LOOPS) or row.flow in ("jump", "branch", "call"):
-        line.flags.add("DATA")
+    elif name in ("enter", "leave", "ret", "retf") or any(o.place in ("TARGET", "FAR") for o in line.operands):
+        line.flags |= {"DATA"} if row.flow != "transaction" else set()
     line.own_size = line.own_size if line.own_size != "NONE" else "DATA" if name in X87_STATE | {"retf"} else "STACK"
     if name in LOOPS or first and any(o.place == "OFFSET" for o in line.operands):
         line.flags.add("ADDRESS")
-    if name in STRING and name[:4] in ("stos", "lods", "scas"):
+    if is_string(line) and name[:4] in ("stos", "lods", "scas"):
         line.operands = [o for o in line.operands if o.is_memory]
     if name == "xlatb":
         line.operands = [Operand("TABLE")]
@@ -125,7 +123,7 @@ def _att_name(line: Line) -> None:
                "fstpnce": "fstp", "xlatb": "xlat", "pcmpestrm64": "pcmpestrmq", "pcmpestri64": "pcmpestriq",
                "vpcmpestrm64": "vpcmpestrmq", "vpcmpestri64": "vpcmpestriq", "getsecq": "rex.w getsec"}
     line.name = renamed.get(name, line.name)
-    if name in STRING:
+    if is_string(line):
         line.name = name[:-1] if name[:4] in ("stos", "lods", "scas") else name[:-1] + {"d": "l"}.get(name[-1], name[-1])
     elif name in ("movzx", "movsx") or name == "movsxd" and size == 64:
         source = bits
@@ -179,7 +177,7 @@ def att(line: Line) -> None:
         line.flags |= {"DATA", "RAW_DATA", "NAME_BY_ADDRESS"}
     elif "cxz" in name:
         line.flags |= {"DATA", "RAW_DATA"}
-    elif row.flow in ("jump", "branch") and not is_far(line):
+    elif row.flow in ("jump", "branch") and first and first.place == "TARGET":
         line.flags.add("DATA")
     if name in BY_SELECTOR:
         narrow(line, "16")
@@ -211,7 +209,7 @@ def nasm(line: Line) -> None:
     line.own_size = line.own_size if line.own_size != "NONE" else "STACK"
     renamed = {"pmulhrw": "pmulhrwa", "sysretq": "o64 sysret", "sysexitq": "o64 sysexit", "getsecq": "o64 getsec"}
     line.name = renamed.get(name, line.name)
-    if name in STRING | {"xlatb"}:
+    if is_string(line) or name == "xlatb":
         line.flags |= {"ADDRESS"} | ({"SEGMENT"} if name[:4] not in ("stos", "scas") and name[:3] != "ins" else set())
         line.operands = []
     if name == "xchg" and first and first.place == "RM":
