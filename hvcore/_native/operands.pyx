@@ -75,6 +75,8 @@ cdef class MemoryOperand(Operand):
             return 6
         if self.place == PLACE_DESTINATION:
             return 7
+        if self.place == PLACE_TABLE:
+            return 3
         return REGISTER_NONE if self.place == PLACE_OFFSET else self.insn.base
 
     @property
@@ -208,7 +210,8 @@ cdef object make_operand(const insn_t* insn, int number, u64 ip):
     cdef ImmediateOperand immediate
     cdef TargetOperand target
     cdef FarOperand far
-    if place == PLACE_RM and insn.is_memory or place in (PLACE_OFFSET, PLACE_SOURCE, PLACE_DESTINATION):
+    if place == PLACE_RM and insn.is_memory or place in (
+            PLACE_OFFSET, PLACE_SOURCE, PLACE_DESTINATION, PLACE_TABLE):
         return make_memory(insn, number, ip, place, access)
     if place in (PLACE_IMMEDIATE, PLACE_IMMEDIATE2, PLACE_ONE):
         immediate = ImmediateOperand.__new__(ImmediateOperand)

@@ -5,6 +5,7 @@ instruction, is 0 in every column.
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 try:
@@ -17,10 +18,12 @@ except ImportError:                     # setup.py loads this file by path, befo
     import text  # type: ignore[import-not-found, no-redef]
 
 OPERANDS = 5
-KINDS = {"IMMEDIATE": 3, "IMMEDIATE2": 3, "ONE": 3, "TARGET": 4, "FAR": 5, "OFFSET": 2, "SOURCE": 2, "DESTINATION": 2}
+KINDS = {"IMMEDIATE": 3, "IMMEDIATE2": 3, "ONE": 3, "TARGET": 4, "FAR": 5, "OFFSET": 2, "SOURCE": 2, "DESTINATION": 2, "TABLE": 2}
 REGISTER, MEMORY, REGISTER_OR_MEMORY = 1, 2, 6
 SPACES = ("", "3DNOW", "VEX", "EVEX", "XOP")
 IMPLICIT = ("in", "out", "inout", "cin", "cout", "cinout", "mem")
+ORDER = ("intel8086", "intel186", "intel286", "intel386", "intel486", "x64")
+PROCESSORS = frozenset(ORDER)
 Values = Callable[[forms.Form], list[int]]
 
 
@@ -35,17 +38,31 @@ def operand_kind(form: forms.Form, operand: forms.Operand) -> int:
     return REGISTER_OR_MEMORY
 
 
-def element(operand: forms.Operand) -> int:
-    """Number of hv.Element; an unsigned integer of the whole width where the table has no type."""
+def element_name(operand: forms.Operand) -> str:
+    """A name of notation.ELEMENTS; an integer of the whole width where the table has no type, or only says `i`."""
     name = operand.source.element
-    if not name and operand.memory_bits in (8, 16, 32, 64, 128, 256, 512):
-        name = f"u{operand.memory_bits}"
-    return notation.ELEMENTS.index(name)
+    if name in ("", "i"):
+        whole = f"{name or 'u'}{operand.memory_bits}"
+        return whole if whole in notation.ELEMENT_BITS else ""
+    return name
 
 
-def element_bits(operand: forms.Operand) -> int:
-    digits = "".join(letter for letter in operand.source.element if letter.isdigit())
-    return int({"bf16": "16", "bf8": "8", "hf8": "8", "tf32": "32"}.get(operand.source.element, digits) or 0)
+def processor(form: forms.Form) -> str:
+    """The first that had this operand and address size, of instructions that came with a processor."""
+    size = max(form.operand_size, form.address_size)
+    return {64: "x64", 32: "intel386"}.get(size, "")
+
+
+def features_of(form: forms.Form) -> tuple[str, ...]:
+    """CPUID features, or the first processor, that bring a form."""
+    row = form.row
+    sizes = (form.operand_size, 0 if form.length is None else 128 << form.length)
+    found = {name for name in row.features if row.conditional.get(name, 0) in (0, *sizes)}
+    if "avx512vl" in found and row.lengths is not None and 2 in row.lengths and form.length == 2:
+        found.discard("avx512vl")
+    if found <= PROCESSORS and 0 not in row.conditional.values():
+        found = {max(found | {processor(form)} - {""}, key=ORDER.index, default="intel8086")}
+    return tuple(sorted(found))
 
 
 def _memory(form: forms.Form) -> forms.Operand | None:
@@ -53,7 +70,7 @@ def _memory(form: forms.Form) -> forms.Operand | None:
 
 
 def _broadcast(form: forms.Form) -> int:
-    return next((element_bits(operand) for operand in form.operands if operand.source.broadcast), 0)
+    return next((notation.ELEMENT_BITS[operand.source.element] for operand in form.operands if operand.source.broadcast), 0)
 
 
 def _index_bits(form: forms.Form) -> int:
@@ -83,10 +100,12 @@ class Names:
         self.implicit: dict[tuple[tuple[str, str], ...], int] = {(): 0}
 
     def feature_set(self, form: forms.Form) -> int:
-        return self.features.setdefault(tuple(sorted(form.row.features)), len(self.features))
+        return self.features.setdefault(features_of(form), len(self.features))
 
     def implicit_set(self, form: forms.Form) -> int:
-        words = [(kind, word) for kind in IMPLICIT for word in form.row.implicit.get(kind, ())]
+        words = [(kind, word) for kind in IMPLICIT for words in form.row.implicit.get(kind, ())
+                 for word in re.split("[.+]", words)]
+        words += [(kind, str(form.row.stack_accesses)) for kind in ("push", "pop") if kind in form.row.attributes]
         return self.implicit.setdefault(tuple(words), len(self.implicit))
 
 
@@ -114,7 +133,7 @@ def columns(rows: list[table.Row], names: Names) -> list[tuple[str, str, int, Va
         ("operand_access", "uint8_t", OPERANDS, lambda f: _padded(native.ACCESS[o.source.access] for o in f.operands)),
         ("operand_group", "uint8_t", OPERANDS, lambda f: _padded(o.source.group for o in f.operands)),
         ("memory_bits", "uint16_t", 1, lambda f: [m.memory_bits if (m := _memory(f)) else 0]),
-        ("element", "uint8_t", 1, lambda f: [element(m) if (m := _memory(f)) else 0]),
+        ("element", "uint8_t", 1, lambda f: [notation.ELEMENTS.index(element_name(m)) if (m := _memory(f)) else 0]),
         ("broadcast_bits", "uint8_t", 1, lambda f: [_broadcast(f)]),
         ("index_bits", "uint16_t", 1, lambda f: [_index_bits(f)]),
         ("modes", "uint8_t", 1, lambda f: [_modes(f)]),

@@ -138,8 +138,8 @@ def _att_name(line: Line) -> None:
         line.name = "rex.w " + line.name if size == 64 else line.name
     elif name in X87_STATE:
         line.own_size, line.name_other = "DATA", name + {16: "s", 32: "l"}.get(size, "")
-    elif memory is not None and name in X87_LOAD | X87_STORE and not name.startswith("fb"):
-        line.name_memory = name + (FLOAT_SUFFIX if is_float(line) else X87_INTEGER_SUFFIX)[bits]
+    elif memory is not None and name in X87_LOAD | X87_STORE:
+        line.name_memory = name if name[:2] == "fb" else name + (FLOAT_SUFFIX if is_float(line) else X87_INTEGER_SUFFIX)[bits]
     elif name in ("nop", "reservednop") and memory is not None and len(line.operands) == 1:
         line.name_memory = "nop" + SUFFIX[bits]
     elif name in NARROWING | CLASSIFY and needs_size(line):

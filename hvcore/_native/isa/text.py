@@ -19,7 +19,7 @@ except ImportError:                     # setup.py loads this file by path, befo
 
 NAMES = ("NONE", "8", "8_LEGACY", "16", "32", "64", "XMM", "YMM", "ZMM", "MASK", "MMX", "X87", "X87_TOP", "SEGMENT",
          "CONTROL", "DEBUG", "TEST", "TILE", "BOUND")
-TEXT_PLACES = ("MASK", "ACCUMULATOR", "TABLE", "ROUNDING", "COUNTER")
+TEXT_PLACES = ("MASK", "ACCUMULATOR", "ROUNDING", "COUNTER")
 FIRST_TEXT_PLACE = 32
 MARKS = ("MASK", "ROUNDING", "BROADCAST", "STAR")
 FLAGS = ("DATA", "DATA_MEMORY", "ADDRESS", "REP", "REPE", "REPNE", "BOUND", "NOTRACK", "HINT", "ACQUIRE", "RELEASE",
@@ -92,7 +92,7 @@ def base_line(form: forms.Form) -> Line:
     operands = []
     for operand in form.operands:
         names, number = names_of(operand) if operand.place not in (
-            "IMMEDIATE", "IMMEDIATE2", "ONE", "TARGET", "FAR", "OFFSET", "SOURCE", "DESTINATION") else ("NONE", 0)
+            "IMMEDIATE", "IMMEDIATE2", "ONE", "TARGET", "FAR", "OFFSET", "SOURCE", "DESTINATION", "TABLE") else ("NONE", 0)
         if operand.place != "FIXED":
             number = 0
         if operand.place in ("IMMEDIATE", "IMMEDIATE2"):
@@ -127,8 +127,10 @@ def pseudo(form: forms.Form) -> tuple[str, int]:
 
 def index_bits(form: forms.Form, operand: notation.Operand) -> int:
     """Width of the index register of a VSIB operand."""
-    fraction = {"x": 1, "h": 2, "f": 4, "e": 8}[operand.index_length]
-    return max(128, (128 << (form.length or 0)) // fraction)
+    fixed = {"dq": 128, "qq": 256, "oq": 512}
+    if operand.index_length in fixed:
+        return fixed[operand.index_length]
+    return max(128, (128 << (form.length or 0)) // {"x": 1, "h": 2, "f": 4, "e": 8}[operand.index_length])
 
 
 class Tables:
@@ -153,7 +155,7 @@ class Tables:
     def layout(self, line: Line) -> int:
         form = line.form
         kind, at = pseudo(form)
-        broadcast = next((o.memory_bits // int(o.source.element.strip("ubfhi")) for o in form.operands
+        broadcast = next((o.memory_bits // notation.ELEMENT_BITS[o.source.element] for o in form.operands
                           if o.source.broadcast), 0)
         index = next((o.source for o in form.operands if o.source.kind == "VM"), None)
         index_names = 0 if index is None else NAMES.index(_VECTORS[index_bits(form, index)])

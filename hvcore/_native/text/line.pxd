@@ -201,7 +201,7 @@ cdef inline char* put_operand(const text_tables_t* tables, u8 syntax, const layo
                           insn.mode != 64 else 64 if operand.number else insn.operand_size, out)
     if place == PLACE_FAR:
         return put_far(syntax, insn, out)
-    if place == PLACE_SOURCE or place == TEXT_TABLE:
+    if place == PLACE_SOURCE or place == PLACE_TABLE:
         return put_string_memory(tables, syntax, insn, 6 if place == PLACE_SOURCE else 3, insn.segment, out)
     if place == PLACE_DESTINATION:
         return put_string_memory(tables, syntax, insn, 7, REGISTER_ES, out)

@@ -13,7 +13,6 @@ cdef enum:
 cdef enum TextPlace:            # where an operand is: the Place of the form, or one of these
     TEXT_MASK = 32              # EVEX.aaa as an operand of its own
     TEXT_ACCUMULATOR            # AX, EAX or RAX by address size
-    TEXT_TABLE                  # memory at segment:[rBX], of XLAT
     TEXT_ROUNDING               # {rn-sae}, as an operand of its own
     TEXT_COUNTER                # CX, ECX or RCX by address size, if that is not the mode's own
 
