@@ -135,8 +135,7 @@ def common(line: Line) -> None:
     if name == "nop" and row.opcode == 0x90:
         line.flags.add("NOP")
         line.own_size, line.name_other = "DATA", "xchg"
-        names = str(line.form.operand_size or 32)
-        line.operands = [Operand("FIXED", names), Operand("FIXED", names)]
+        line.operands = [Operand("NOP_REGISTER"), Operand("NOP_REGISTER")]
     if name == "imul" and len(line.operands) == 3:
         line.flags.add("REPEATED")
     if name in PADLOCK:

@@ -129,15 +129,16 @@ def _att_name(line: Line) -> None:
         source = bits
         target = {"16": 16, "32": 32, "64": 64}[line.operands[0].names]
         line.name = name + "w" if source == target else name[:4] + SUFFIX[source] + SUFFIX[target]
-    elif name == "mov" and (memory is not None and memory.place == "OFFSET" and line.form.address_size in (0, 64)
-                            or line.form.operands[-1].immediate_bytes == 8):
+    elif name == "mov" and any(operand.place == "OFFSET" for operand in line.operands):
+        line.own_size, line.name_other = "SHORT_ADDRESS", "movabs"
+    elif name == "mov" and line.form.operands[-1].immediate_bytes == 8:
         line.name = "movabs"
     elif is_far(line):
         line.name = "l" + name
         line.name_other = line.name + {16: "w", 32: "l"}.get(size, "")
         line.name = "rex.w " + line.name if size == 64 else line.name
     elif name in X87_STATE:
-        line.own_size, line.name_other = "DATA", name + {16: "s", 32: "l"}.get(size, "")
+        line.own_size, line.name_other = "DATA", name + {16: "s"}.get(size, "l")
     elif memory is not None and name in X87_LOAD | X87_STORE:
         line.name_memory = name if name[:2] == "fb" else name + (FLOAT_SUFFIX if is_float(line) else X87_INTEGER_SUFFIX)[bits]
     elif name in ("nop", "reservednop") and memory is not None and len(line.operands) == 1:
@@ -197,7 +198,7 @@ def att(line: Line) -> None:
     if name in ("fcom", "fcomp", "fucom", "fucomp", "fxch") and len(line.operands) == 2:
         line.operands = line.operands[1:]
     rounding(line)
-    if name != "enter":
+    if name not in ("enter", "bound"):
         line.operands.reverse()
 
 
@@ -218,7 +219,7 @@ def nasm(line: Line) -> None:
     if selectors or name in X87_STATE | {"lgdt", "lidt", "sgdt", "sidt"} and size != 64:
         line.own_size = "DATA"
         line.flags.add("DATA")
-    if selectors:
+    if name in BY_SELECTOR:
         narrow(line, "16")
     if name in ("sldt", "str", "smsw") or name == "mov" and any(o.names == "SEGMENT" for o in line.operands):
         line.own_size = "DATA"

@@ -19,13 +19,13 @@ except ImportError:                     # setup.py loads this file by path, befo
 
 NAMES = ("NONE", "8", "8_LEGACY", "16", "32", "64", "XMM", "YMM", "ZMM", "MASK", "MMX", "X87", "X87_TOP", "SEGMENT",
          "CONTROL", "DEBUG", "TEST", "TILE", "BOUND")
-TEXT_PLACES = ("MASK", "ACCUMULATOR", "ROUNDING", "COUNTER")
+TEXT_PLACES = ("MASK", "ACCUMULATOR", "ROUNDING", "COUNTER", "NOP_REGISTER")
 FIRST_TEXT_PLACE = 32
 MARKS = ("MASK", "ROUNDING", "BROADCAST", "STAR")
 FLAGS = ("DATA", "DATA_MEMORY", "ADDRESS", "REP", "REPE", "REPNE", "BOUND", "NOTRACK", "HINT", "ACQUIRE", "RELEASE",
          "ELIDE_LOCK", "ALWAYS_REP", "NOP", "REPEATED", "SEGMENT", "LOCK", "RAW_DATA", "NAME_BY_ADDRESS",
          "ADDRESS_IN_64", "NO_SEGMENT")
-OWN_SIZES = ("NONE", "STACK", "DATA", "OUTSIDE_64")
+OWN_SIZES = ("NONE", "STACK", "DATA", "OUTSIDE_64", "SHORT_ADDRESS")
 WORD = struct.Struct("<B23s")
 LAYOUT = struct.Struct("<I6B" + "6B" * 6 + "2x")
 TEXT = struct.Struct("<4H")

@@ -5,7 +5,8 @@ The syntaxes are those of iced-x86's formatters with their default options; what
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.text.operand cimport (
-    address_names, branch_target, byte_names, put_immediate, put_memory, put_register, put_string_memory, put_target,
+    branch_target, byte_names, effective_size, general_names, put_immediate, put_memory, put_register, put_string_memory, put_target,
+    target_bits,
 )
 from hvcore._native.text.spec cimport *
 from hvcore._native.text.write cimport put_character, put_number, put_text, put_word
@@ -13,13 +14,17 @@ from hvcore._native.text.write cimport put_character, put_number, put_text, put_
 
 cdef inline bint is_other_size(const layout_t* layout, const insn_t* insn) noexcept nogil:
     """The operand size is not the one that the mode has by itself."""
-    if layout.own_size == OWN_NONE or insn.operand_size == 0:
+    if layout.own_size == OWN_NONE:
         return False
     if layout.own_size == OWN_OUTSIDE_64:
         return insn.mode == 64
-    if layout.own_size == OWN_DATA and insn.mode == 64:
-        return insn.operand_size != 32
-    return insn.operand_size != insn.mode
+    if layout.own_size == OWN_SHORT_ADDRESS:
+        return insn.address_size == 64
+    if layout.own_size == OWN_DATA:
+        return effective_size(insn) != (32 if insn.mode == 64 else insn.mode)
+    if insn.operand_size == 0 and insn.mode == 64:
+        return False
+    return effective_size(insn) != insn.mode
 
 
 cdef inline u8 last_segment_prefix(const insn_t* insn, const u8* code) noexcept nogil:
@@ -89,7 +94,7 @@ cdef inline char* put_prefixes(const text_tables_t* tables, u8 syntax, const lay
     cdef u8 segment
     if layout.flags & (TEXT_DATA | TEXT_DATA_MEMORY) and other and (layout.flags & TEXT_DATA or insn.is_memory):
         out = put_text(out, b".byte 0x66; ", 12) if layout.flags & TEXT_RAW_DATA else \
-            put_size_prefix(syntax, False, insn.operand_size, out)
+            put_size_prefix(syntax, False, effective_size(insn), out)
     if insn.address_size != insn.mode and (layout.flags & TEXT_ADDRESS or
                                            layout.flags & TEXT_ADDRESS_IN_64 and insn.mode == 64):
         out = put_size_prefix(syntax, True, insn.address_size, out)
@@ -197,8 +202,7 @@ cdef inline char* put_operand(const text_tables_t* tables, u8 syntax, const layo
     if place == PLACE_ONE:
         return put_immediate(syntax, 1, 8, out)
     if place == PLACE_TARGET:
-        return put_target(syntax, branch_target(insn, ip, operand.number), operand.number if operand.number and
-                          insn.mode != 64 else 64 if operand.number else insn.operand_size, out)
+        return put_target(syntax, branch_target(insn, ip, operand.number), target_bits(insn, operand.number), out)
     if place == PLACE_FAR:
         return put_far(syntax, insn, out)
     if place == PLACE_SOURCE or place == PLACE_TABLE:
@@ -210,7 +214,9 @@ cdef inline char* put_operand(const text_tables_t* tables, u8 syntax, const layo
     if place == TEXT_ROUNDING:
         return put_rounding(syntax, insn, out)
     if place == TEXT_ACCUMULATOR or place == TEXT_COUNTER:
-        return put_register(tables, syntax, address_names(insn.address_size), operand.number, out)
+        return put_register(tables, syntax, general_names(insn.address_size), operand.number, out)
+    if place == TEXT_NOP_REGISTER:
+        return put_register(tables, syntax, general_names(effective_size(insn)), operand.number, out)
     if names == NAMES_8:
         names = byte_names(insn)
     return put_register(tables, syntax, names, register_number(operand, insn), out)

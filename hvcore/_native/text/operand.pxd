@@ -13,11 +13,11 @@ cdef inline char* put_register(const text_tables_t* tables, u8 syntax, u8 names,
     return put_word(out, &tables.registers[syntax * NAMES_COUNT * 32 + names * 32 + (number & 31)])
 
 
-cdef inline u8 address_names(u8 address_size) noexcept nogil:
+cdef inline u8 general_names(u8 bits) noexcept nogil:
     """Names of general registers of this many bits."""
-    if address_size == 64:
+    if bits == 64:
         return NAMES_64
-    return NAMES_32 if address_size == 32 else NAMES_16
+    return NAMES_32 if bits == 32 else NAMES_16
 
 
 cdef inline u8 byte_names(const insn_t* insn) noexcept nogil:
@@ -74,7 +74,7 @@ cdef inline char* put_absolute(const text_tables_t* tables, u8 syntax, const ins
 cdef inline char* put_brackets(const text_tables_t* tables, u8 syntax, const insn_t* insn, u8 index_names,
                                char* out) noexcept nogil:
     """base+index*scale+displacement, of Intel's and NASM's syntax."""
-    cdef u8 names = address_names(insn.address_size)
+    cdef u8 names = general_names(insn.address_size)
     cdef bint first = True
     if insn.base != REGISTER_NONE:
         out = put_register(tables, syntax, names, insn.base, out)
@@ -97,7 +97,7 @@ cdef inline char* put_brackets(const text_tables_t* tables, u8 syntax, const ins
 cdef inline char* put_parentheses(const text_tables_t* tables, const insn_t* insn, u8 index_names,
                                   char* out) noexcept nogil:
     """displacement(base,index,scale), of AT&T's syntax."""
-    cdef u8 names = address_names(insn.address_size)
+    cdef u8 names = general_names(insn.address_size)
     if insn.displacement:
         out = put_signed(out, insn.displacement, True)
     out = put_character(out, c"(")
@@ -140,18 +140,35 @@ cdef inline char* put_string_memory(const text_tables_t* tables, u8 syntax, cons
     if insn.segment != REGISTER_NONE and insn.segment != REGISTER_DS:
         out = put_segment(tables, syntax, segment, out)
     out = put_character(out, c"(" if syntax == SYNTAX_ATT else c"[")
-    out = put_register(tables, syntax, address_names(insn.address_size), register, out)
+    out = put_register(tables, syntax, general_names(insn.address_size), register, out)
     return put_character(out, c")" if syntax == SYNTAX_ATT else c"]")
 
 
+cdef inline u8 effective_size(const insn_t* insn) noexcept nogil:
+    """The operand size, for forms that have none what prefixes would make it."""
+    if insn.operand_size:
+        return insn.operand_size
+    if insn.prefixes & PREFIX_W and insn.mode == 64:
+        return 64
+    if insn.mode == 16:
+        return 32 if insn.prefixes & PREFIX_OPERAND else 16
+    return 16 if insn.prefixes & PREFIX_OPERAND else 32
+
+
+cdef inline u8 target_bits(const insn_t* insn, bint transaction) noexcept nogil:
+    """How wide the address is that a relative branch makes."""
+    if insn.mode == 64 and (transaction or insn.operand_size == 0):
+        return 64
+    return 32 if transaction else effective_size(insn)
+
+
 cdef inline u64 branch_target(const insn_t* insn, u64 ip, bint transaction) noexcept nogil:
-    """Where a relative branch goes: addresses are as wide as the operand size says."""
+    """Where a relative branch goes."""
     cdef u64 target = ip + insn.length + <u64>insn.immediate
-    if transaction:
-        return target if insn.mode == 64 else <u32>target
-    if insn.operand_size == 16:
+    cdef u8 bits = target_bits(insn, transaction)
+    if bits == 16:
         return <u16>target
-    return <u32>target if insn.operand_size == 32 else target
+    return <u32>target if bits == 32 else target
 
 
 cdef inline char* put_target(u8 syntax, u64 target, u8 bits, char* out) noexcept nogil:

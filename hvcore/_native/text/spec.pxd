@@ -15,6 +15,7 @@ cdef enum TextPlace:            # where an operand is: the Place of the form, or
     TEXT_ACCUMULATOR            # AX, EAX or RAX by address size
     TEXT_ROUNDING               # {rn-sae}, as an operand of its own
     TEXT_COUNTER                # CX, ECX or RCX by address size, if that is not the mode's own
+    TEXT_NOP_REGISTER           # AX, EAX or RAX by the operand size that prefixes would make
 
 cdef enum Names:                # which registers' names
     NAMES_NONE
@@ -72,6 +73,7 @@ cdef enum OwnSize:              # which operand size is the mode's own
     OWN_STACK                   # 16, 32, 64
     OWN_DATA                    # 16, 32, 32
     OWN_OUTSIDE_64              # all, but none in 64-bit mode
+    OWN_SHORT_ADDRESS           # all, unless addresses have 64 bits
 
 cdef enum Pseudo:               # names for values of the last immediate
     PSEUDO_NONE
