@@ -69,10 +69,6 @@ def _memory(form: forms.Form) -> forms.Operand | None:
     return next((operand for operand in form.operands if operand.can_be_memory), None)
 
 
-def _broadcast(form: forms.Form) -> int:
-    return next((notation.ELEMENT_BITS[operand.source.element] for operand in form.operands if operand.source.broadcast), 0)
-
-
 def _index_bits(form: forms.Form) -> int:
     """Width of a VSIB operand's index register."""
     for operand in form.operands:
@@ -134,7 +130,7 @@ def columns(rows: list[table.Row], names: Names) -> list[tuple[str, str, int, Va
         ("operand_group", "uint8_t", OPERANDS, lambda f: _padded(o.source.group for o in f.operands)),
         ("memory_bits", "uint16_t", 1, lambda f: [m.memory_bits if (m := _memory(f)) else 0]),
         ("element", "uint8_t", 1, lambda f: [notation.ELEMENTS.index(element_name(m)) if (m := _memory(f)) else 0]),
-        ("broadcast_bits", "uint8_t", 1, lambda f: [_broadcast(f)]),
+        ("broadcast_bits", "uint8_t", 1, lambda f: [text.broadcast_bits(f)]),
         ("index_bits", "uint16_t", 1, lambda f: [_index_bits(f)]),
         ("modes", "uint8_t", 1, lambda f: [_modes(f)]),
         ("space", "uint8_t", 1, lambda f: [SPACES.index(f.row.space)]),

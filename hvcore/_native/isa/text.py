@@ -19,12 +19,12 @@ except ImportError:                     # setup.py loads this file by path, befo
 
 NAMES = ("NONE", "8", "8_LEGACY", "16", "32", "64", "XMM", "YMM", "ZMM", "MASK", "MMX", "X87", "X87_TOP", "SEGMENT",
          "CONTROL", "DEBUG", "TEST", "TILE", "BOUND")
-TEXT_PLACES = ("MASK", "ACCUMULATOR", "ROUNDING", "COUNTER", "NOP_REGISTER")
+TEXT_PLACES = ("MASK", "ACCUMULATOR", "ROUNDING", "COUNTER", "OVERRIDE", "NOP_REGISTER")
 FIRST_TEXT_PLACE = 32
 MARKS = ("MASK", "ROUNDING", "BROADCAST", "STAR")
 FLAGS = ("DATA", "DATA_MEMORY", "ADDRESS", "REP", "REPE", "REPNE", "BOUND", "NOTRACK", "HINT", "ACQUIRE", "RELEASE",
          "ELIDE_LOCK", "ALWAYS_REP", "NOP", "REPEATED", "SEGMENT", "LOCK", "RAW_DATA", "NAME_BY_ADDRESS",
-         "ADDRESS_IN_64", "NO_SEGMENT")
+         "ADDRESS_IN_64", "NO_SEGMENT", "SECOND")
 OWN_SIZES = ("NONE", "STACK", "DATA", "OUTSIDE_64", "SHORT_ADDRESS")
 WORD = struct.Struct("<B23s")
 LAYOUT = struct.Struct("<I6B" + "6B" * 6 + "2x")
@@ -109,6 +109,16 @@ def base_line(form: forms.Form) -> Line:
     return line
 
 
+def broadcast_bits(form: forms.Form) -> int:
+    """What EVEX.b reads: an element, but never less than 32 bits outside of the maps of FP16; 0 if it means nothing."""
+    for operand in form.operands:
+        if operand.source.broadcast:
+            if form.row.map in (5, 6):
+                return notation.ELEMENT_BITS[operand.source.element]
+            return 64 if form.row.w == 1 else 32
+    return 0
+
+
 def pseudo(form: forms.Form) -> tuple[str, int]:
     """Which values of the last immediate have names, and where in the mnemonic those go."""
     name = form.row.mnemonic
@@ -155,8 +165,7 @@ class Tables:
     def layout(self, line: Line) -> int:
         form = line.form
         kind, at = pseudo(form)
-        broadcast = next((o.memory_bits // notation.ELEMENT_BITS[o.source.element] for o in form.operands
-                          if o.source.broadcast), 0)
+        broadcast = next((o.memory_bits // broadcast_bits(form) for o in form.operands if o.source.broadcast), 0)
         index = next((o.source for o in form.operands if o.source.kind == "VM"), None)
         index_names = 0 if index is None else NAMES.index(_VECTORS[index_bits(form, index)])
         operands = [value for operand in line.operands for value in self.operand(operand)]
