@@ -20,7 +20,7 @@ except ImportError:                     # setup.py loads this file by path, befo
 OPERANDS = 5
 KINDS = {"IMMEDIATE": 3, "IMMEDIATE2": 3, "ONE": 3, "TARGET": 4, "FAR": 5, "OFFSET": 2, "SOURCE": 2, "DESTINATION": 2, "TABLE": 2}
 REGISTER, MEMORY, REGISTER_OR_MEMORY = 1, 2, 6
-SPACES = ("", "3DNOW", "VEX", "EVEX", "XOP")
+SPACES = ("", "3DNOW", "VEX", "EVEX", "XOP", "REX2")
 IMPLICIT = ("in", "out", "inout", "cin", "cout", "cinout", "mem")
 ORDER = ("intel8086", "intel186", "intel286", "intel386", "intel486", "x64")
 PROCESSORS = frozenset(ORDER)
@@ -67,10 +67,6 @@ def features_of(form: forms.Form) -> tuple[str, ...]:
 
 def _memory(form: forms.Form) -> forms.Operand | None:
     return next((operand for operand in form.operands if operand.can_be_memory), None)
-
-
-def _broadcast(form: forms.Form) -> int:
-    return next((notation.ELEMENT_BITS[operand.source.element] for operand in form.operands if operand.source.broadcast), 0)
 
 
 def _index_bits(form: forms.Form) -> int:
@@ -134,7 +130,7 @@ def columns(rows: list[table.Row], names: Names) -> list[tuple[str, str, int, Va
         ("operand_group", "uint8_t", OPERANDS, lambda f: _padded(o.source.group for o in f.operands)),
         ("memory_bits", "uint16_t", 1, lambda f: [m.memory_bits if (m := _memory(f)) else 0]),
         ("element", "uint8_t", 1, lambda f: [notation.ELEMENTS.index(element_name(m)) if (m := _memory(f)) else 0]),
-        ("broadcast_bits", "uint8_t", 1, lambda f: [_broadcast(f)]),
+        ("broadcast_bits", "uint8_t", 1, lambda f: [text.broadcast_bits(f)]),
         ("index_bits", "uint16_t", 1, lambda f: [_index_bits(f)]),
         ("modes", "uint8_t", 1, lambda f: [_modes(f)]),
         ("space", "uint8_t", 1, lambda f: [SPACES.index(f.row.space)]),

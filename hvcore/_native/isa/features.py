@@ -22,7 +22,7 @@ xsaveopt xsaves
 
 WORDS = frozenset("""
 lock xacquire xrelease rep repne bnd hint notrack no66 norep norex2 nosegment norounding wig32 amd16 amd32 amd_lock
-only64 not64 intel amd cpl0 d64 f64 aligned distinct distinct_target norsp pair norexr load io push pop ends
+only64 not64 intel amd cpl0 d64 f64 aligned distinct distinct_target tuple1 norsp pair norexr load io push pop ends
 """.split())
 COUNTED = frozenset(("push", "pop"))
 """Words that may have a number: push=2."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 try:
-    from . import forms
+    from . import forms, table
 except ImportError:                     # setup.py loads this file by path, before the package can be imported
     import forms  # type: ignore[import-not-found, no-redef]
+    import table  # type: ignore[import-not-found, no-redef]
 
 INTEGER = frozenset("add or adc sbb and sub xor cmp test mov rol ror rcl rcr shl shr sal sar bt bts btr btc not neg mul "
-                    "imul div idiv inc dec push pop crc32 movzx movsx ptwrite".split())
+                    "imul div idiv inc dec push pop crc32 movzx movsx ptwrite".split()) | {
+                        f"{name}{condition}" for name in ("ccmp", "ctest") for condition in table.SOURCE_CONDITIONS}
 """Integer instructions whose memory operand needs a size, unless a register operand tells it."""
 OWN_REGISTER = frozenset("crc32 movzx movsx ptwrite".split())
 """Those whose register operand says nothing about the memory."""
@@ -28,11 +30,14 @@ X87_STATE = frozenset("fldenv fnstenv frstor fnsave".split())
 X87_SWAPPED = {"fsub": "fsubr", "fsubr": "fsub", "fdiv": "fdivr", "fdivr": "fdiv", "fsubp": "fsubrp",
                "fsubrp": "fsubp", "fdivp": "fdivrp", "fdivrp": "fdivp"}
 """With st(i) as target AT&T's assemblers swapped the names, and nobody dared to put it right."""
+X87_WITH_SECOND = frozenset("fcom fcomp fucom fucomp fxch faddp fmulp fsubp fsubrp fdivp fdivrp".split())
+"""Those that mean st(1) where nothing else is said."""
 BY_SELECTOR = frozenset("lldt ltr verr verw lmsw arpl lkgs".split())
 """Only the low 16 bits of the register are used, and Intel and AT&T name just those."""
 STRING = frozenset(name + size for name in ("ins", "outs", "movs", "cmps", "stos", "lods", "scas") for size in "bwdq")
 SVM_ADDRESS = frozenset("vmrun vmload vmsave clzero pvalidate invlpgb invlpga".split())
 MONITORS = frozenset(("monitor", "monitorx"))
+MASKED_STORES = frozenset(("maskmovq", "maskmovdqu", "vmaskmovdqu"))
 LOOPS = frozenset(("loop", "loope", "loopne"))
 BLENDS = frozenset(("pblendvb", "blendvps", "blendvpd", "sha256rnds2"))
 PADLOCK = frozenset("montmul xsha1 xsha256 xsha512 xcryptecb xcryptcbc xcryptctr xcryptcfb xcryptofb ccs_hash ccs_encrypt "
@@ -126,7 +131,7 @@ def common(line: Line) -> None:
             if is_string(line) else {"REP"}
     if name in ("xchg", "mov"):
         line.flags.add("ELIDE_LOCK")
-    if row.flow == "branch" and name.startswith("j") and "cxz" not in name:
+    if "hint" in row.attributes:
         line.flags.add("HINT")
     if name.startswith("cmp") and name.endswith("xadd"):
         line.name = f"cmp{CONDITION_NAMES.get(name[3:-4], name[3:-4])}xadd"
@@ -136,16 +141,28 @@ def common(line: Line) -> None:
         line.flags.add("NOP")
         line.own_size, line.name_other = "DATA", "xchg"
         line.operands = [Operand("NOP_REGISTER"), Operand("NOP_REGISTER")]
-    if name == "imul" and len(line.operands) == 3:
+    if row.space == "EVEX" and "apx_f" in row.features and not any(row.extras.values()):
+        line.flags.add("EVEX")
+    if "SCC" in row.extras:
+        line.flags.add("DEFAULT_FLAGS")
+    if name == "imul" and len(line.operands) == 3 and row.space == "":
         line.flags.add("REPEATED")
+    if name in X87_WITH_SECOND and line.memory is None:
+        line.flags.add("SECOND")
+    if name == "ret" and not line.operands:
+        line.flags.add("REP")
     if name in PADLOCK:
         line.flags.add("ALWAYS_REP")
-    if name in PADLOCK | MONITORS | {"xstore"}:
+    if name in PADLOCK | MONITORS | MASKED_STORES | {"xstore"}:
         line.flags.add("ADDRESS")
+    if name in MONITORS | {"umonitor", "clzero"}:
+        line.flags.add("SEGMENT")
+    if name == "xstore":
+        line.flags |= {"REP", "REPNE"}
     if name in ("tpause", "umwait"):
         for operand in line.operands:
             operand.names = "32"
-    if name in ("maskmovq", "maskmovdqu", "vmaskmovdqu"):
+    if name in MASKED_STORES:
         line.operands = [o for o in line.operands if not o.is_memory]
 
 

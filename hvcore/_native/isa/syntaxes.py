@@ -12,6 +12,7 @@ try:
         CLASSIFY,
         FLOAT_SUFFIX,
         LOOPS,
+        MASKED_STORES,
         NARROWING,
         NASM_SIZES,
         SIZES,
@@ -40,6 +41,7 @@ except ImportError:                     # setup.py loads this file by path, befo
         CLASSIFY,
         FLOAT_SUFFIX,
         LOOPS,
+        MASKED_STORES,
         NARROWING,
         NASM_SIZES,
         SIZES,
@@ -86,6 +88,8 @@ def intel(line: Line) -> None:
         line.flags.add("ADDRESS")
     if is_string(line) and name[:4] in ("stos", "lods", "scas"):
         line.operands = [o for o in line.operands if o.is_memory]
+    if name in MASKED_STORES:
+        line.operands.append(Operand("OVERRIDE"))
     if name == "xlatb":
         line.operands = [Operand("TABLE")]
     if name in SVM_ADDRESS or name == "skinit":
@@ -193,6 +197,8 @@ def att(line: Line) -> None:
         line.operands = [Operand("TABLE")]
     if row.flow in ("jump_indirect", "call_indirect"):
         line.operands[0].marks.add("STAR")
+    if name in MASKED_STORES:
+        line.flags.add("SEGMENT")
     if name in BLENDS and len(line.operands) == 2:
         line.operands.append(Operand("FIXED", "XMM"))
     if name in ("fcom", "fcomp", "fucom", "fucomp", "fxch") and len(line.operands) == 2:
@@ -250,6 +256,8 @@ def nasm(line: Line) -> None:
     bare = name.lstrip("v")
     if bare in ("pinsrb", "movw", "pmovmskb") or bare == "pinsrw" and (mmx or name != bare) or bare == "pextrw" and mmx:
         narrow(line, "32") if not (bare == "pmovmskb" and name != bare) else None
+    if name in MASKED_STORES:
+        line.flags.add("SEGMENT")
     if name in BLENDS and len(line.operands) == 2:
         line.operands.append(Operand("FIXED", "XMM"))
     if name.startswith("f") and memory is None and len(line.operands) == 2 and line.operands[0].names[:3] == "X87":

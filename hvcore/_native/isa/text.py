@@ -18,13 +18,14 @@ except ImportError:                     # setup.py loads this file by path, befo
     from syntax import Line, Operand  # type: ignore[import-not-found, no-redef]
 
 NAMES = ("NONE", "8", "8_LEGACY", "16", "32", "64", "XMM", "YMM", "ZMM", "MASK", "MMX", "X87", "X87_TOP", "SEGMENT",
-         "CONTROL", "DEBUG", "TEST", "TILE", "BOUND")
-TEXT_PLACES = ("MASK", "ACCUMULATOR", "ROUNDING", "COUNTER", "NOP_REGISTER")
+         "CONTROL", "DEBUG", "TEST", "TILE", "BOUND", "SCALE")
+TEXT_PLACES = ("MASK", "ACCUMULATOR", "ROUNDING", "COUNTER", "OVERRIDE", "NOP_REGISTER")
 FIRST_TEXT_PLACE = 32
 MARKS = ("MASK", "ROUNDING", "BROADCAST", "STAR")
 FLAGS = ("DATA", "DATA_MEMORY", "ADDRESS", "REP", "REPE", "REPNE", "BOUND", "NOTRACK", "HINT", "ACQUIRE", "RELEASE",
          "ELIDE_LOCK", "ALWAYS_REP", "NOP", "REPEATED", "SEGMENT", "LOCK", "RAW_DATA", "NAME_BY_ADDRESS",
-         "ADDRESS_IN_64", "NO_SEGMENT")
+         "ADDRESS_IN_64", "NO_SEGMENT", "SECOND", "EVEX",
+         "DEFAULT_FLAGS")
 OWN_SIZES = ("NONE", "STACK", "DATA", "OUTSIDE_64", "SHORT_ADDRESS")
 WORD = struct.Struct("<B23s")
 LAYOUT = struct.Struct("<I6B" + "6B" * 6 + "2x")
@@ -45,7 +46,7 @@ REGISTERS = {
     "X87": tuple(f"st({i})" for i in range(8)), "X87_TOP": ("st",), "SEGMENT": ("es", "cs", "ss", "ds", "fs", "gs"),
     "CONTROL": tuple(f"cr{i}" for i in range(16)), "DEBUG": tuple(f"dr{i}" for i in range(16)),
     "TEST": tuple(f"tr{i}" for i in range(8)), "TILE": tuple(f"tmm{i}" for i in range(8)),
-    "BOUND": tuple(f"bnd{i}" for i in range(4)),
+    "BOUND": tuple(f"bnd{i}" for i in range(4)), "SCALE": ("bsr0",),
 }
 _ORDERED = ("eq", "lt", "le", "unord", "neq", "nlt", "nle", "ord")
 _EXTENDED = ("eq_uq", "nge", "ngt", "false", "neq_oq", "ge", "gt", "true", "eq_os", "lt_oq", "le_oq", "unord_s", "neq_us",
@@ -58,14 +59,14 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
 }
 """What the values of an immediate are called within a mnemonic."""
 _CLASSES = {32: "", 64: "MASK", 72: "X87", 80: "MMX", 88: "SEGMENT", 96: "CONTROL", 112: "DEBUG", 128: "TEST", 136: "TILE",
-            144: "BOUND"}
+            144: "BOUND", 153: "SCALE"}
 _VECTORS = {128: "XMM", 256: "YMM", 512: "ZMM"}
 
 
 def names_of(operand: forms.Operand) -> tuple[str, int]:
     """Which names a register operand has, and the number of a fixed register."""
     base = operand.register_base
-    if operand.place == "FIXED" and base >= 148:
+    if operand.place == "FIXED" and 148 <= base < 152:
         return "8_LEGACY", base - 144
     first = max((start for start in _CLASSES if start <= base), default=0)
     if not first:
@@ -109,6 +110,16 @@ def base_line(form: forms.Form) -> Line:
     return line
 
 
+def broadcast_bits(form: forms.Form) -> int:
+    """What EVEX.b reads: an element, but never less than 32 bits outside of the maps of FP16; 0 if it means nothing."""
+    for operand in form.operands:
+        if operand.source.broadcast:
+            if form.row.map in (5, 6):
+                return notation.ELEMENT_BITS[operand.source.element]
+            return 64 if form.row.w == 1 else 32
+    return 0
+
+
 def pseudo(form: forms.Form) -> tuple[str, int]:
     """Which values of the last immediate have names, and where in the mnemonic those go."""
     name = form.row.mnemonic
@@ -116,7 +127,7 @@ def pseudo(form: forms.Form) -> tuple[str, int]:
         return "NONE", 0
     bare = name.removeprefix("v")
     at = len(name) - len(bare)
-    if bare in ("cmpps", "cmppd", "cmpss", "cmpsd", "cmpph", "cmpsh"):
+    if bare in ("cmpps", "cmppd", "cmpss", "cmpsd", "cmpph", "cmpsh", "cmpbf16"):
         return "COMPARE_32" if at else "COMPARE_8", at + 3
     if bare == "pclmulqdq":
         return "MULTIPLY", at + 5
@@ -155,8 +166,7 @@ class Tables:
     def layout(self, line: Line) -> int:
         form = line.form
         kind, at = pseudo(form)
-        broadcast = next((o.memory_bits // notation.ELEMENT_BITS[o.source.element] for o in form.operands
-                          if o.source.broadcast), 0)
+        broadcast = next((o.memory_bits // broadcast_bits(form) for o in form.operands if o.source.broadcast), 0)
         index = next((o.source for o in form.operands if o.source.kind == "VM"), None)
         index_names = 0 if index is None else NAMES.index(_VECTORS[index_bits(form, index)])
         operands = [value for operand in line.operands for value in self.operand(operand)]

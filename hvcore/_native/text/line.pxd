@@ -5,7 +5,7 @@ The syntaxes are those of iced-x86's formatters with their default options; what
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.text.operand cimport (
-    branch_target, byte_names, effective_size, general_names, put_immediate, put_memory, put_register, put_string_memory, put_target,
+    branch_target, byte_names, effective_size, general_names, has_override, put_immediate, put_memory, put_register, put_string_memory, put_target,
     target_bits,
 )
 from hvcore._native.text.spec cimport *
@@ -28,10 +28,10 @@ cdef inline bint is_other_size(const layout_t* layout, const insn_t* insn) noexc
 
 
 cdef inline u8 last_segment_prefix(const insn_t* insn, const u8* code) noexcept nogil:
-    """The byte, or 0: an override that does not count can still be a hint."""
+    """The byte, or 0: an override that does not count can still be a hint, unless FS or GS is there in 64-bit mode."""
     cdef u8 found = 0
     cdef u8 at
-    if insn.prefixes & PREFIX_SEGMENT:
+    if insn.prefixes & PREFIX_SEGMENT and (insn.mode != 64 or insn.segment == REGISTER_NONE):
         for at in range(insn.prefix_length):
             if code[at] in (0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65):
                 found = code[at]
@@ -92,13 +92,17 @@ cdef inline char* put_prefixes(const text_tables_t* tables, u8 syntax, const lay
                                const u8* code, bint other, char* out) noexcept nogil:
     """Everything in front of the mnemonic. Prefixes without effect are not shown."""
     cdef u8 segment
+    if insn.evex & EVEX_NF:
+        out = put_text(out, b"{nf} ", 5)
+    elif layout.flags & TEXT_EVEX:
+        out = put_text(out, b"{evex} ", 7)
     if layout.flags & (TEXT_DATA | TEXT_DATA_MEMORY) and other and (layout.flags & TEXT_DATA or insn.is_memory):
         out = put_text(out, b".byte 0x66; ", 12) if layout.flags & TEXT_RAW_DATA else \
             put_size_prefix(syntax, False, effective_size(insn), out)
     if insn.address_size != insn.mode and (layout.flags & TEXT_ADDRESS or
                                            layout.flags & TEXT_ADDRESS_IN_64 and insn.mode == 64):
         out = put_size_prefix(syntax, True, insn.address_size, out)
-    if layout.flags & TEXT_SEGMENT and insn.segment != REGISTER_NONE and insn.segment != REGISTER_DS:
+    if layout.flags & TEXT_SEGMENT and has_override(insn):
         out = put_word(out, &tables.registers[(syntax * NAMES_COUNT + NAMES_SEGMENT) * 32 + insn.segment - REGISTER_ES])
         out = put_character(out, c" ")
     if layout.flags & (TEXT_HINT | TEXT_NOTRACK):
@@ -168,6 +172,20 @@ cdef inline char* put_far(u8 syntax, const insn_t* insn, char* out) noexcept nog
     return put_number(out, <u64>insn.immediate, prefixed)
 
 
+cdef inline char* put_default_flags(const insn_t* insn, char* out) noexcept nogil:
+    """What CCMPscc and CTESTscc leave in the flags if their condition does not hold."""
+    cdef const char* names = b"ofsfzfcf"
+    cdef u8 left = insn.vvvv, bit
+    out = put_text(out, b" {dfv=", 6)
+    for bit in range(4):
+        if left & 8 >> bit:
+            out = put_text(out, names + 2 * bit, 2)
+            left &= ~(8 >> bit)
+            if left:
+                out = put_character(out, c",")
+    return put_character(out, c"}")
+
+
 cdef inline u8 register_number(const text_operand_t* operand, const insn_t* insn) noexcept nogil:
     """Which register a register operand names."""
     cdef u8 place = operand.place
@@ -215,6 +233,8 @@ cdef inline char* put_operand(const text_tables_t* tables, u8 syntax, const layo
         return put_rounding(syntax, insn, out)
     if place == TEXT_ACCUMULATOR or place == TEXT_COUNTER:
         return put_register(tables, syntax, general_names(insn.address_size), operand.number, out)
+    if place == TEXT_OVERRIDE:
+        return put_register(tables, syntax, NAMES_SEGMENT, insn.segment - REGISTER_ES, out)
     if place == TEXT_NOP_REGISTER:
         return put_register(tables, syntax, general_names(effective_size(insn)), operand.number, out)
     if names == NAMES_8:
@@ -241,6 +261,8 @@ cdef inline bint is_shown(const layout_t* layout, u8 number, const insn_t* insn)
     cdef const text_operand_t* operand = &layout.operands[number]
     if operand.place == TEXT_ROUNDING:
         return insn.evex & (EVEX_ROUNDING | EVEX_SUPPRESS) != 0
+    if operand.place == TEXT_OVERRIDE:
+        return has_override(insn)
     if operand.place == TEXT_COUNTER:
         return insn.address_size != insn.mode
     return not (layout.flags & TEXT_REPEATED and number == 1 and not insn.is_memory and insn.reg == insn.rm)
@@ -260,7 +282,9 @@ cdef inline int put_line(const text_tables_t* tables, u8 syntax, const insn_t* i
     condition = pseudo_condition(layout, insn)
     out = put_prefixes(tables, syntax, layout, insn, code, other, out)
     out = put_mnemonic(tables, syntax, text, layout, insn, code, other, condition, out)
-    if layout.flags & TEXT_NOP and not other:
+    if layout.flags & TEXT_DEFAULT_FLAGS:
+        out = put_default_flags(insn, out)
+    if layout.flags & TEXT_NOP and not other or layout.flags & TEXT_SECOND and not insn.is_memory and insn.rm & 7 == 1:
         return <int>(out - start)
     for number in range(layout.operand_count):
         if condition >= 0 and layout.operands[number].place == PLACE_IMMEDIATE or not is_shown(layout, number, insn):

@@ -31,6 +31,11 @@ cdef inline u8 default_segment(const insn_t* insn) noexcept nogil:
     return REGISTER_SS if insn.base == 4 or insn.base == 5 else REGISTER_DS
 
 
+cdef inline bint has_override(const insn_t* insn) noexcept nogil:
+    """A segment override that counts, and is not DS, where DS would be used anyway."""
+    return insn.segment != REGISTER_NONE and insn.segment != REGISTER_DS
+
+
 cdef inline char* put_segment(const text_tables_t* tables, u8 syntax, u8 segment, char* out) noexcept nogil:
     out = put_register(tables, syntax, NAMES_SEGMENT, segment - REGISTER_SEGMENT, out)
     return put_character(out, c":")
@@ -84,7 +89,7 @@ cdef inline char* put_brackets(const text_tables_t* tables, u8 syntax, const ins
             out = put_character(out, c"+")
         out = put_register(tables, syntax, index_names if index_names else names, insn.index, out)
         first = False
-        if insn.scale:
+        if insn.scale or insn.base == REGISTER_NONE and insn.address_size != 16:
             out[0], out[1] = c"*", <char>(48 + (1 << insn.scale))
             out += 2
     if insn.displacement:
@@ -106,7 +111,7 @@ cdef inline char* put_parentheses(const text_tables_t* tables, const insn_t* ins
     if insn.index != REGISTER_NONE:
         out = put_character(out, c",")
         out = put_register(tables, SYNTAX_ATT, index_names if index_names else names, insn.index, out)
-        if insn.scale or insn.base == REGISTER_NONE and insn.address_size != 16:
+        if insn.scale:
             out[0], out[1] = c",", <char>(48 + (1 << insn.scale))
             out += 2
     return put_character(out, c")")
@@ -137,7 +142,7 @@ cdef inline char* put_memory(const text_tables_t* tables, u8 syntax, const insn_
 cdef inline char* put_string_memory(const text_tables_t* tables, u8 syntax, const insn_t* insn, u8 register, u8 segment,
                                     char* out) noexcept nogil:
     """Memory at a register that the instruction implies; a segment override makes both segments show."""
-    if insn.segment != REGISTER_NONE and insn.segment != REGISTER_DS:
+    if has_override(insn):
         out = put_segment(tables, syntax, segment, out)
     out = put_character(out, c"(" if syntax == SYNTAX_ATT else c"[")
     out = put_register(tables, syntax, general_names(insn.address_size), register, out)

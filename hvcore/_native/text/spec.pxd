@@ -15,6 +15,7 @@ cdef enum TextPlace:            # where an operand is: the Place of the form, or
     TEXT_ACCUMULATOR            # AX, EAX or RAX by address size
     TEXT_ROUNDING               # {rn-sae}, as an operand of its own
     TEXT_COUNTER                # CX, ECX or RCX by address size, if that is not the mode's own
+    TEXT_OVERRIDE               # the segment register of an override, as an operand
     TEXT_NOP_REGISTER           # AX, EAX or RAX by the operand size that prefixes would make
 
 cdef enum Names:                # which registers' names
@@ -37,6 +38,7 @@ cdef enum Names:                # which registers' names
     NAMES_TEST
     NAMES_TILE
     NAMES_BOUND
+    NAMES_SCALE                 # bsr0
     NAMES_COUNT
 
 cdef enum Mark:                 # what is printed with an operand
@@ -66,6 +68,9 @@ cdef enum TextFlag:
     TEXT_RAW_DATA = 131072      # the word for the operand size is a byte of its own
     TEXT_NAME_BY_ADDRESS = 262144   # a suffix for the address size, where it is not the mode's own
     TEXT_ADDRESS_IN_64 = 524288     # as TEXT_ADDRESS, in 64-bit mode only
+    TEXT_SECOND = 2097152       # no operands if the register is st(1)
+    TEXT_EVEX = 4194304         # {evex} in front: there is a shorter encoding that would read the same
+    TEXT_DEFAULT_FLAGS = 8388608    # {dfv=of,sf,zf,cf} behind the mnemonic
     TEXT_NO_SEGMENT = 1048576   # an address that is not accessed has no segment
 
 cdef enum OwnSize:              # which operand size is the mode's own
