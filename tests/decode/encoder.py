@@ -77,7 +77,7 @@ def _vex(form: forms.Form, field: dict[str, int], rng: random.Random) -> bytes:
 def encode(form: forms.Form, rng: random.Random) -> bytes:
     """One encoding. Registers are random, so rules about them (forms' checks) may still make it invalid."""
     row, field = form.row, _fields(form, rng)
-    lead = b"\x67" if field["address"] == 1 else b""
+    lead = b"\x67" if field["address"] == 1 and (field["mod"] != 3 or not row.has_modrm) else b""
     if row.space in ("EVEX", "VEX", "XOP"):
         lead += _evex(form, field, rng) if row.space == "EVEX" else _vex(form, field, rng)
     else:

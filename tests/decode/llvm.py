@@ -13,8 +13,10 @@ from functools import cache
 
 OLDEST = 20             # older ones lack parts of APX and all of AVX10.2
 _END = "movabs rax, 0x5ca1ab1e0ddba11"
-_END_BYTES = bytes.fromhex("48b811badd0d1eab5c0a")[:2] + (0x5CA1AB1E0DDBA11).to_bytes(8, "little")
+_END_BYTES = b"\x48\xB8" + (0x5CA1AB1E0DDBA11).to_bytes(8, "little")
 PADDING = b"\xCC"
+PREFIXES = frozenset("addr32 data16 rep repe repne lock rex64 bnd notrack xacquire xrelease".split())
+"""Words in front of a mnemonic; LLVM prints them where they have no effect too."""
 
 
 @dataclass(frozen=True)
@@ -87,43 +89,74 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?(0x[0-9a-f]+|[0-9][0-9a-f]*h|[0-9]+)", text) is not None
 
 
-def _memory(text: str) -> tuple[object, ...]:
-    """`dword ptr fs:[rax + 8*rcx - 16]`: size word, segment, sum of registers and displacement."""
+def _memory(text: str, following: int) -> tuple[object, ...]:
+    """`dword ptr fs:[rax + 8*rcx - 16]`: size word, segment, sum of registers and displacement.
+
+    What is relative to RIP becomes an address; `following` is the one behind the instruction."""
     outer, _, rest = text.partition("[")
     inner = rest.rpartition("]")[0]
-    words = outer.replace("ptr", " ").split()
-    segment = next((word.rstrip(":") for word in words if word.endswith(":")), "")
-    size = next((word for word in words if not word.endswith(":") and word not in ("bcst", "short", "near")), "")
-    registers, displacement = [], 0
+    words = outer.replace("ptr", " ").replace(":", ": ").split()
+    segment = next((word for word in words if word in ("cs:", "ss:", "ds:", "es:", "fs:", "gs:")), "")
+    size = next((word for word in words if not word.endswith(":")), "")
+    registers, total = [], 0
     for term in re.sub(r"\s*([+-])\s*", r" \1", inner).split():
         sign, term = (-1, term[1:]) if term[0] == "-" else (1, term.lstrip("+"))
         if _is_number(term):
-            displacement += sign * _number(term)
+            total += sign * _number(term)
             continue
         left, star, right = term.partition("*")
         scale, name = (1, left) if not star else (int(left), right) if left.isdigit() else (int(right), left)
-        registers.append((name, scale))
-    return "memory", size, segment, tuple(sorted(registers)), displacement & (1 << 64) - 1
+        if name in ("rip", "eip"):
+            total = total + following
+        elif name not in ("riz", "eiz"):
+            registers.append((name, scale))
+    width = 32 if re.search(r"\b(e[a-z]{2}|r\d+d)\b", inner) else 64
+    return "memory", size, segment, tuple(sorted(registers)), total & (1 << width) - 1
 
 
-def read(text: str) -> Reading:
+def read(text: str, following: int = 0) -> Reading:
     """The facts of a line of Intel syntax, of LLVM's or ours."""
     notes = set()
-    text = text.lower()
+    text = text.lower().partition("#")[0]
     for word in re.findall(r"\{([^}]*)\}", text):
         if word.startswith("dfv"):
             notes |= {f"dfv {flag.strip()}" for flag in word[4:].split(",") if flag.strip()} | {"dfv"}
         elif not word.startswith("1to") and word != "evex":
-            notes.add(word.strip())
-    text = re.sub(r"\{[^}]*\}", " ", text).strip()
-    mnemonic, _, rest = text.partition(" ")
+            notes.add(word.strip().replace("rne", "rn"))
+    words = re.sub(r"\{[^}]*\}", " ", text).split(maxsplit=1)
+    while len(words) > 1 and words[0] in PREFIXES:
+        words = words[1].split(maxsplit=1)
     operands: list[tuple[object, ...]] = []
-    for part in re.split(r",(?![^\[]*\])", rest) if rest.strip() else []:
+    for part in re.split(r",(?![^\[]*\])", words[1]) if len(words) > 1 else []:
         part = part.strip()
         if "[" in part:
-            operands.append(_memory(part))
+            operands.append(_memory(part, following))
         elif part and _is_number(part):
-            operands.append(("number", _number(part) & (1 << 64) - 1))
+            operands.append(("number", _number(part)))
         elif part:
             operands.append(("register", part.split()[-1]))
-    return Reading(mnemonic, frozenset(notes), tuple(operands))
+    return Reading(words[0], frozenset(notes), tuple(operands))
+
+
+def _is_same(ours: tuple[object, ...], theirs: tuple[object, ...]) -> bool:
+    """LLVM shows immediates signed and always says how large memory is."""
+    if ours[0] == theirs[0] == "number":
+        mine, other = ours[1], theirs[1]
+        assert isinstance(mine, int) and isinstance(other, int)
+        return mine == other or (other < 0 and any(mine - other == 1 << bits for bits in (8, 16, 32, 64)))
+    if ours[0] == theirs[0] == "memory":
+        return ours[2:] == theirs[2:] and ours[1] in ("", theirs[1])
+    return ours == theirs
+
+
+def differences(ours: Reading, theirs: Reading) -> list[str]:
+    """What two readings of one instruction differ in."""
+    found = [f"{name}: {mine} and {other}" for name, mine, other in (
+        ("mnemonic", ours.mnemonic, theirs.mnemonic), ("notes", sorted(ours.notes), sorted(theirs.notes)))
+        if mine != other]
+    mine = list(ours.operands)
+    if len(mine) == len(theirs.operands) + 1 and mine[-1] == ("number", 1):
+        mine.pop()                      # a shift by 1
+    if len(mine) != len(theirs.operands) or not all(map(_is_same, mine, theirs.operands)):
+        found.append(f"operands: {mine} and {list(theirs.operands)}")
+    return found

@@ -114,7 +114,7 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
     insn.address_size = 16 << address
     key = ((<u32>lead.pp << KEY_PP) | (<u32>lead.length << KEY_L) | (<u32>(lead.rex & 8) << KEY_W - 3)
            | (<u32>(insn.prefixes & PREFIX_OPERAND) << KEY_66) | (<u32>address << KEY_ADDRESS)
-           | (<u32>(lead.rex & 1 or lead.high_base) << KEY_B) | (<u32>lead.has_b << KEY_EVEX_B) | lead.key)
+           | (<u32>(lead.rex & 1 | lead.high_base >> 4) << KEY_B) | (<u32>lead.has_b << KEY_EVEX_B) | lead.key)
     if lead.rex & 8:
         insn.prefixes |= PREFIX_W
 

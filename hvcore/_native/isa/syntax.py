@@ -141,10 +141,10 @@ def common(line: Line) -> None:
         line.flags.add("NOP")
         line.own_size, line.name_other = "DATA", "xchg"
         line.operands = [Operand("NOP_REGISTER"), Operand("NOP_REGISTER")]
-    if row.space == "EVEX" and "apx_f" in row.features and not any(row.extras.values()):
-        line.flags.add("EVEX")
     if "SCC" in row.extras:
         line.flags.add("DEFAULT_FLAGS")
+    elif row.extras and not name.startswith("cfcmov"):
+        line.flags |= {"NO_FLAGS"} if row.extras["NF"] else set() if row.extras["ND"] else {"EVEX"}
     if name == "imul" and len(line.operands) == 3 and row.space == "":
         line.flags.add("REPEATED")
     if name in X87_WITH_SECOND and line.memory is None:

@@ -92,7 +92,7 @@ cdef inline char* put_prefixes(const text_tables_t* tables, u8 syntax, const lay
                                const u8* code, bint other, char* out) noexcept nogil:
     """Everything in front of the mnemonic. Prefixes without effect are not shown."""
     cdef u8 segment
-    if insn.evex & EVEX_NF:
+    if layout.flags & TEXT_NO_FLAGS:
         out = put_text(out, b"{nf} ", 5)
     elif layout.flags & TEXT_EVEX:
         out = put_text(out, b"{evex} ", 7)

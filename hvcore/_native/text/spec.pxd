@@ -70,7 +70,8 @@ cdef enum TextFlag:
     TEXT_ADDRESS_IN_64 = 524288     # as TEXT_ADDRESS, in 64-bit mode only
     TEXT_SECOND = 2097152       # no operands if the register is st(1)
     TEXT_EVEX = 4194304         # {evex} in front: there is a shorter encoding that would read the same
-    TEXT_DEFAULT_FLAGS = 8388608    # {dfv=of,sf,zf,cf} behind the mnemonic
+    TEXT_NO_FLAGS = 8388608     # {nf} in front
+    TEXT_DEFAULT_FLAGS = 16777216   # {dfv=of,sf,zf,cf} behind the mnemonic
     TEXT_NO_SEGMENT = 1048576   # an address that is not accessed has no segment
 
 cdef enum OwnSize:              # which operand size is the mode's own
