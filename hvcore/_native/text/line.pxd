@@ -125,7 +125,8 @@ cdef inline char* put_mnemonic(const text_tables_t* tables, u8 syntax, const tex
                                const insn_t* insn, const u8* code, bint other, int condition,
                                char* out) noexcept nogil:
     cdef const word_t* word = &tables.words[text.name_other if other and text.name_other else
-                                            text.name_memory if insn.is_memory else text.name]
+                                            text.name_memory if insn.is_memory and not insn.evex & EVEX_BROADCAST else
+                                            text.name]
     cdef u8 segment
     if condition < 0:
         out = put_word(out, word)
