@@ -156,17 +156,24 @@ cdef inline char* put_rounding(u8 syntax, const insn_t* insn, char* out) noexcep
     return out
 
 
+cdef inline char* put_far_part(u8 syntax, u64 value, u8 bits, char* out) noexcept nogil:
+    """With all its digits, unless one is enough."""
+    if value < 10:
+        return put_number(out, value, syntax == SYNTAX_ATT)
+    return put_target(syntax, value, bits, out)
+
+
 cdef inline char* put_far(u8 syntax, const insn_t* insn, char* out) noexcept nogil:
-    cdef bint prefixed = syntax == SYNTAX_ATT
+    cdef u8 bits = 16 if insn.operand_size == 16 else 32
     if syntax == SYNTAX_INTEL:
-        out = put_character(put_number(out, <u64>insn.immediate, prefixed), c",")
-        return put_number(out, insn.immediate2, prefixed)
-    if prefixed:
-        out = put_number(put_character(out, c"$"), insn.immediate2, prefixed)
+        out = put_character(put_far_part(syntax, <u64>insn.immediate, bits, out), c",")
+        return put_far_part(syntax, insn.immediate2, 16, out)
+    if syntax == SYNTAX_ATT:
+        out = put_far_part(syntax, insn.immediate2, 16, put_character(out, c"$"))
         out = put_character(put_character(out, c","), c"$")
     else:
-        out = put_character(put_number(out, insn.immediate2, prefixed), c":")
-    return put_number(out, <u64>insn.immediate, prefixed)
+        out = put_character(put_far_part(syntax, insn.immediate2, 16, out), c":")
+    return put_far_part(syntax, <u64>insn.immediate, bits, out)
 
 
 cdef inline u8 register_number(const text_operand_t* operand, const insn_t* insn) noexcept nogil:
