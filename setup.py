@@ -39,6 +39,7 @@ def module(name: str) -> Extension:
     inline = [("CYTHON_INLINE", "inline __attribute__((always_inline))")] if name.startswith("engine_") else []
     twins = HANDLERS if name.startswith("engine_") else []
     return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE + twins,
+                     include_dirs=["hvcore/_native"],
                      extra_link_args=LINK, define_macros=inline)
 
 
