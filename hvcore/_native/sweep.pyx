@@ -10,6 +10,15 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from hvcore._native.base.types cimport i32, i64, u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.decoder cimport decode_one, isa
+from libc.string cimport memset
+
+cdef enum:
+    OPERAND_REGISTER = 1
+    OPERAND_MEMORY = 2
+    OPERAND_IMMEDIATE = 3
+    BATCH_INVALID = 1
+    BATCH_CUT_OFF = 2
+    ANY_REX = PREFIX_REX | PREFIX_REX2 | PREFIX_VEX | PREFIX_EVEX | PREFIX_XOP
 
 cdef extern from *:
     """
@@ -73,68 +82,73 @@ cdef extern from "batch/sweep.h" nogil:
     u64 sweep(batch_sweep_t* s, u64 at, int more)
 
 
-cdef u8 class_base(u8 kind) noexcept nogil:
-    if kind == KIND_V or kind == KIND_W: return 32
-    if kind == KIND_S: return 88
-    if kind == KIND_C: return 96
-    if kind == KIND_D: return 112
-    return 0
-
-
 cdef void describe(const u8* code, u32 available, u32 options, batch_row_t* row) noexcept nogil:
+    """The row of the instruction at `code`: what decode_one says, as columns have it."""
     cdef insn_t insn
     cdef const form_t* form
-    cdef u8 i, kind, number, wide
-    decode_one(code, available, &insn)
-    row.immediate = row.displacement = row.form = row.kinds = row.scale = row.target_bits = 0
-    row.segment = row.reg = row.base = row.index = 255
-    for i in range(5):
-        row.registers[i] = 255
-    row.operand_size = row.address_size = row.mask = row.evex = row.prefixes = 0
+    cdef u8 i, place, number
+    decode_one(code, available, <u8>options, &insn)
+    memset(row, 0, sizeof(batch_row_t))
+    memset(row.registers, REGISTER_NONE, sizeof(row.registers))
+    row.reg = row.base = row.index = row.segment = REGISTER_NONE
     row.length = 1
-    row.status = 1
     if insn.status != DECODE_OK:
-        if insn.status == DECODE_TRUNCATED: row.status = 2
+        row.status = BATCH_CUT_OFF if insn.status == DECODE_TRUNCATED else BATCH_INVALID
         return
-    row.status = 0
+    form = &isa().forms[insn.form]
     row.length = insn.length
     row.form = insn.form
-    form = &isa().forms[insn.form]
-    row.immediate = insn.immediate
     row.prefixes = insn.prefixes
-    row.operand_size = insn.width
+    row.operand_size = insn.operand_size
+    row.address_size = insn.address_size
+    row.segment = insn.segment
+    row.mask = insn.mask
+    row.evex = insn.evex
+    row.immediate = insn.immediate
     if insn.is_memory:
-        row.displacement = <i32>insn.displacement
-        row.base = 152 if insn.base == REGISTER_RIP else insn.base
+        row.base = insn.base
         row.index = insn.index
         row.scale = 1 << insn.scale
+        row.displacement = <i32>insn.displacement
+        if form.flags & FORM_OFFSET and insn.address_size == 64:
+            row.immediate = insn.displacement
+            row.displacement = 0
     for i in range(form.operand_count):
-        kind = form.kinds[i]
-        number = 255
-        if kind == KIND_E and not insn.is_memory: number = insn.rm
-        elif kind == KIND_G: number = insn.reg
-        elif kind == KIND_Z: number = insn.rm
-        elif kind == KIND_B: number = insn.vvvv
-        elif kind == KIND_V: number = insn.reg + 32
-        elif kind == KIND_W and not insn.is_memory: number = insn.rm + 32
-        elif kind == KIND_S: number = insn.reg + 88
-        elif kind == KIND_C: number = insn.reg + 96
-        elif kind == KIND_D: number = insn.reg + 112
-        elif kind == KIND_A: number = 0
-        elif kind == KIND_CL: number = 1
-        elif kind == KIND_DX: number = 2
-        elif kind == KIND_FS: number = 92
-        elif kind == KIND_GS: number = 93
-        if number != 255:
-            if form.widths[i] == WIDTH_B and not insn.prefixes & PREFIX_REX and 4 <= number < 8: number += 144
-            row.kinds |= 1 << 2 * i
-            row.registers[i] = number
-            if row.reg == 255: row.reg = number
-        elif kind == KIND_I or kind == KIND_J:
-            row.kinds |= 3 << 2 * i
-            if kind == KIND_J: row.target_bits = 64
-        elif kind != KIND_ONE and kind != KIND_NONE:
-            row.kinds |= 2 << 2 * i
+        place = form.places[i]
+        number = REGISTER_NONE
+        if place == PLACE_REG:
+            number = form.register_bases[i] + insn.reg
+        elif place == PLACE_RM:
+            if insn.is_memory:
+                row.kinds |= OPERAND_MEMORY << 2 * i
+                continue
+            number = form.register_bases[i] + insn.rm
+        elif place == PLACE_VVVV:
+            number = form.register_bases[i] + insn.vvvv
+        elif place == PLACE_OPCODE:
+            number = form.register_bases[i] + insn.rm
+        elif place == PLACE_IS4:
+            number = form.register_bases[i] + insn.is4
+        elif place == PLACE_FIXED:
+            number = form.register_bases[i]
+        elif place >= PLACE_OFFSET:
+            row.kinds |= OPERAND_MEMORY << 2 * i
+            continue
+        else:
+            row.kinds |= OPERAND_IMMEDIATE << 2 * i
+            if place == PLACE_ONE:
+                row.immediate = 1
+            elif place == PLACE_TARGET:
+                row.target_bits = insn.operand_size
+                if form.flow == FLOW_TRANSACTION:
+                    row.target_bits = 64 if insn.mode == 64 else 32
+            continue
+        if form.sizes[i] == 0 and 4 <= number < 8 and place != PLACE_FIXED and not insn.prefixes & ANY_REX:
+            number += REGISTER_HIGH - 4
+        row.kinds |= OPERAND_REGISTER << 2 * i
+        row.registers[i] = number
+        if row.reg == REGISTER_NONE:
+            row.reg = number
 
 
 cdef batch_tables_t* tables = NULL
@@ -148,7 +162,7 @@ def build():
     for i in range(isa().form_count + 1):
         mnemonics[i] = isa().forms[i].mnemonic
         flows[i] = isa().forms[i].flow
-    tables = build_tables(describe, 0)
+    tables = build_tables(describe, DECODE_64)
     tables.mnemonics = mnemonics
     tables.flows = flows
     return tables.fast_count, tables.row_count
@@ -187,3 +201,11 @@ def run(code, arrays, u64 capacity, bint fast=True, u64 ip=0):
     PyMem_RawFree(s.scratch)
     PyBuffer_Release(&source)
     return s.row, at
+
+cdef extern from *:
+    """
+    #define TSIZE sizeof(batch_tables_t)
+    """
+    size_t TSIZE
+def dump():
+    return (<u8*>tables)[:TSIZE]

@@ -18,7 +18,7 @@ typedef struct {
 } batch_place_t;
 
 enum { SPACE_LEGACY, SPACE_VEX, SPACE_C5, SPACE_C4 };
-enum { PROBES = 512 };
+enum { PROBES = 512, IMMEDIATE_KINDS = 10 };
 
 typedef struct {
     uint8_t space[8], code[32], opcode_at, modrm, extensions, rex, vvvv;      /* extensions: R X B as in REX; rex: 1 present */
@@ -216,7 +216,7 @@ static uint64_t find_entry(const batch_tables_t *t, batch_probe_t *const *group,
     for (i = 0; i < 4; i++)
         *others |= (uint64_t)find_register(t, group, count, i) << 16 * i;
     f |= (uint64_t)find_register(t, group, count, 4) << FAST_REGISTER;
-    for (kind = fits = 0; kind < 9 && !fits; kind++) {
+    for (kind = fits = 0; kind < IMMEDIATE_KINDS && !fits; kind++) {
         uint64_t candidate = (f & ~(15ull << FAST_IMMEDIATE)) | (uint64_t)kind << FAST_IMMEDIATE;
         for (fits = 1, i = 0; i < count && fits; i++)
             if (!group[i]->extensions && !group[i]->vvvv)
@@ -366,11 +366,12 @@ static void build_maps(batch_tables_t *t) {
         t->index_map[i] = (uint8_t)(i & 16 && (i & 15) != 4 ? i & 15 : BATCH_NONE);
     for (i = 0; i < 16; i++)
         t->scale_map[i] = (uint8_t)(!(i & 8) ? 0 : i & 4 ? 1 << (i & 3) : 1);
-    for (i = 0; i < 9; i++) {       /* none; 1 2 4 8 bytes sign-extended; 1 2 4 8 zero-extended */
-        uint32_t bits = i ? 8u << ((i - 1) & 3) : 0;
+    for (i = 0; i < IMMEDIATE_KINDS; i++) { /* none; 1 2 4 8 bytes sign-extended; 1 2 4 8 zero-extended; the constant 1 */
+        uint32_t bits = i && i < 9 ? 8u << ((i - 1) & 3) : 0;
         t->immediate_shift[i] = (uint8_t)(63 - bits);
-        t->immediate_sign[i] = i >= 1 && i <= 4 ? 1ull << (bits - 1) : 0;
+        t->immediate_flip[i] = t->immediate_less[i] = i >= 1 && i <= 4 ? 1ull << (bits - 1) : 0;
     }
+    t->immediate_less[IMMEDIATE_KINDS - 1] = ~0ull;
     for (class = 1; class < SHAPES; class++)
         for (modrm = 0; modrm < 256; modrm++) {
             uint32_t mode = modrm >> 6, reg = modrm >> 3 & 7, rm = modrm & 7, length = 1, pick;

@@ -28,9 +28,8 @@ static inline uint64_t register_fields(uint64_t window, uint64_t info) {
 
 static inline int64_t immediate_of(const batch_tables_t *t, const uint8_t *end, uint64_t f) {
     uint32_t kind = f >> FAST_IMMEDIATE & 15;
-    uint64_t sign = t->immediate_sign[kind];
     uint64_t value = load_64(end - 8) >> 1 >> t->immediate_shift[kind];
-    return (int64_t)((value ^ sign) - sign);
+    return (int64_t)((value ^ t->immediate_flip[kind]) - t->immediate_less[kind]);
 }
 
 /* The rest of a row from its ModRM byte on: window starts at the opcode. */

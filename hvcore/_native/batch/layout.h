@@ -47,7 +47,7 @@ enum { STEP_COUNT = 8, STEP_REX = 12, STEP_EXTENSIONS = 13, STEP_VVVV = 16, STEP
        STEP_FAST = 32, STEP_ROW = 48 };
 
 /* Fast entries, a u64 each:
- *   0-15   form        16-23  operand kinds        24-27  immediate (`immediate_shift`, `immediate_sign`)
+ *   0-15   form        16-23  operand kinds        24-27  immediate (`immediate_shift` and others)
  *   28     memory is addressed by ModRM            29     the immediate is relative to the next instruction, 64 bits
  *   32-47  first register        55-63  bits 12-20 of a sum that must be
  *   clear; bit 63, which stands for SUSPECT, says that `slow` has to look
@@ -79,7 +79,7 @@ typedef struct {
     uint8_t index_map[32];                  /* SIB << 4 | X << 3 | index */
     uint8_t scale_map[16];                  /* memory << 3 | SIB << 2 | SIB.scale */
     uint8_t immediate_shift[16];
-    uint64_t immediate_sign[16];
+    uint64_t immediate_flip[16], immediate_less[16];    /* value = (bytes ^ flip) - less: sign extension, or 1 */
     uint32_t fast_count, row_count;
     uint32_t options;
     batch_slow_t slow;

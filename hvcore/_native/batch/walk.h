@@ -15,7 +15,8 @@ enum { STREAMS = 6, CHUNK = 1024, CHUNKS = 30, TILE = CHUNK * CHUNKS, CHUNK_ROOM
 
 typedef struct {
     uint64_t infos[(CHUNKS + 1) * CHUNK_ROOM];
-    uint32_t counts[CHUNKS], exits[CHUNKS];
+    uint32_t counts[CHUNKS], exits[CHUNKS];     /* of each chunk: infos, where the next chunk is entered */
+    uint32_t next, running;
 } batch_walk_t;
 
 /* One more look at what the fixed steps of `step` did not settle, then the decoder of single instructions. */
@@ -67,40 +68,54 @@ static inline __attribute__((always_inline)) uint64_t step(const batch_tables_t 
     return (uint64_t)fast << INFO_FAST | (sum & 0xFFFF00) << (INFO_SUM - 8) | length << INFO_LENGTH;
 }
 
+typedef struct {
+    const uint8_t *stop;
+    uint32_t chunk;
+} batch_stream_t;
+
+/* Stream k has come to the end of its chunk: note that, and give it the next one. Behind the last it follows the first
+ * again, into nowhere: a stream that does nothing would cost more than one that works in vain for a moment. */
+static __attribute__((noinline)) uint64_t *next_chunk(batch_walk_t *w, batch_stream_t *stream, const uint8_t *base,
+                                                      uint32_t size, const uint8_t **at, uint64_t *out) {
+    uint32_t count = (size + CHUNK - 1) / CHUNK, c;
+    if (stream->chunk < count) {
+        w->counts[stream->chunk] = (uint32_t)(out - (w->infos + stream->chunk * CHUNK_ROOM));
+        w->exits[stream->chunk] = (uint32_t)(*at - base);
+        w->running--;
+    }
+    c = stream->chunk = w->next < count ? w->next++ : count;
+    *at = base + (c < count ? c : 0) * CHUNK;
+    stream->stop = c + 1 < count ? *at + CHUNK : c < count ? base + size : base + (size < CHUNK ? size : CHUNK);
+    return w->infos + (c < count ? c : CHUNKS) * CHUNK_ROOM;
+}
+
 /* Walk the chunks of the tile at `base`. size + LOOK_AHEAD bytes can be read; end is the buffer's. */
 static void walk_tile(const batch_tables_t *t, const uint8_t *base, uint32_t size, const uint8_t *end, batch_walk_t *w) {
-    const uint8_t *at[STREAMS], *stop[STREAMS];
-    uint64_t *out[STREAMS];
-    uint32_t chunk[STREAMS], next = 0, count = (size + CHUNK - 1) / CHUNK, running = 0, k;
-#define START(k, c) do { \
-        chunk[k] = c; \
-        at[k] = base + ((c) < count ? (c) : 0) * CHUNK; \
-        stop[k] = (c) + 1 < count ? at[k] + CHUNK : (c) < count ? base + size : base + (size < CHUNK ? size : CHUNK); \
-        out[k] = w->infos + ((c) < count ? (c) : CHUNKS) * CHUNK_ROOM; \
-    } while (0)
-    for (k = 0; k < STREAMS; k++) {
-        START(k, next < count ? next : count);
-        running += next < count;
-        next += next < count;
+    batch_stream_t streams[STREAMS];
+#define EACH(do_) do_(0) do_(1) do_(2) do_(3) do_(4) do_(5)
+#define DECLARE(k) const uint8_t *at_##k; uint64_t *out_##k;
+#define START(k) streams[k].chunk = ~0u; out_##k = next_chunk(w, &streams[k], base, size, &at_##k, NULL);
+#define STEP(k) { \
+        uint64_t info = step(t, at_##k, end); \
+        *out_##k++ = info | (uint64_t)(at_##k - base); \
+        at_##k += info >> INFO_LENGTH; \
+        if (BATCH_UNLIKELY(at_##k >= streams[k].stop)) { \
+            const uint8_t *at = at_##k; \
+            out_##k = next_chunk(w, &streams[k], base, size, &at, out_##k); \
+            at_##k = at; \
+        } \
     }
-    while (running) {
-#pragma GCC unroll 8
-        for (k = 0; k < STREAMS; k++) {
-            uint64_t info = step(t, at[k], end);
-            *out[k]++ = info | (uint64_t)(at[k] - base);
-            at[k] += info >> INFO_LENGTH;
-            if (BATCH_UNLIKELY(at[k] >= stop[k])) {
-                if (chunk[k] < count) {
-                    w->counts[chunk[k]] = (uint32_t)(out[k] - (w->infos + chunk[k] * CHUNK_ROOM));
-                    w->exits[chunk[k]] = (uint32_t)(at[k] - base);
-                    running -= next >= count;
-                }
-                START(k, next);         /* behind the last chunk the first is followed again, into nowhere */
-                next += next < count;
-            }
-        }
+    w->next = 0;
+    w->running = (size + CHUNK - 1) / CHUNK;
+    EACH(DECLARE)
+    EACH(START)
+    while (w->running) {
+        EACH(STEP)
     }
+#undef EACH
+#undef DECLARE
 #undef START
+#undef STEP
 }
 
 #endif
