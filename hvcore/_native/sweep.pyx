@@ -3,27 +3,27 @@
 The passes are C (batch/*.h): pass 1 finds where instructions begin, pass 2 fills columns. This module owns the tables of
 their fast path, which are built when they are first used, and hands buffers over.
 """
-from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from hvcore._native.base.types cimport i32, i64, u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.decoder cimport decode_one, isa
+from libc.stdlib cimport calloc
 from libc.string cimport memset
 
+COLUMNS = ("offset", "offset64", "length", "form", "mnemonic", "flow", "operand_kinds", "register", "register0",
+           "register1", "register2", "register3", "register4", "base", "index", "scale", "displacement", "segment",
+           "immediate", "target", "prefixes", "operand_size", "address_size", "mask", "evex")
+PATHS = ("portable",)
+
 cdef enum:
+    COLUMN_COUNT = 25
     OPERAND_REGISTER = 1
     OPERAND_MEMORY = 2
     OPERAND_IMMEDIATE = 3
     BATCH_INVALID = 1
     BATCH_CUT_OFF = 2
     ANY_REX = PREFIX_REX | PREFIX_REX2 | PREFIX_VEX | PREFIX_EVEX | PREFIX_XOP
-
-cdef extern from *:
-    """
-    #define FILL_OPERANDS fill_operands
-    """
 
 cdef extern from "batch/build.h" nogil:
     ctypedef struct batch_row_t:
@@ -38,11 +38,12 @@ cdef extern from "batch/build.h" nogil:
     ctypedef void (*batch_slow_t)(const u8*, u32, u32, batch_row_t*) noexcept nogil
 
     ctypedef struct batch_tables_t:
+        u32 options
+        batch_slow_t slow
         const u16* mnemonics
         const u8* flows
-        u32 fast_count, row_count
 
-    batch_tables_t* build_tables(batch_slow_t slow, u32 options)
+    int build_tables(batch_tables_t* tables)
 
 cdef extern from "batch/sweep.h" nogil:
     ctypedef struct batch_columns_t:
@@ -79,6 +80,7 @@ cdef extern from "batch/sweep.h" nogil:
         u64 row, capacity
         batch_scratch_t* scratch
 
+    ctypedef u64 (*sweep_t)(batch_sweep_t*, u64, int) noexcept nogil
     u64 sweep(batch_sweep_t* s, u64 at, int more)
 
 
@@ -151,61 +153,93 @@ cdef void describe(const u8* code, u32 available, u32 options, batch_row_t* row)
             row.reg = number
 
 
-cdef batch_tables_t* tables = NULL
-cdef u16[8192] mnemonics
-cdef u8[8192] flows
+cdef enum:
+    OPTIONS = 8                 # DecodeOptions are less
+    WORTH_TABLES = 4096         # bytes; building the tables of the fast path takes as long as decoding a few hundred KB
+
+cdef batch_tables_t* tables[OPTIONS]
+cdef bint[OPTIONS] is_built
+cdef u16* mnemonics = <u16*>PyMem_RawMalloc((isa().form_count + 1) * sizeof(u16))
+cdef u8* flows = <u8*>PyMem_RawMalloc(isa().form_count + 1)
+cdef sweep_t avx512 = NULL
 
 
-def build():
-    global tables
-    cdef u32 i
-    for i in range(isa().form_count + 1):
-        mnemonics[i] = isa().forms[i].mnemonic
-        flows[i] = isa().forms[i].flow
-    tables = build_tables(describe, DECODE_64)
-    tables.mnemonics = mnemonics
-    tables.flows = flows
-    return tables.fast_count, tables.row_count
+def _fill_facts():
+    cdef u32 form
+    if mnemonics == NULL or flows == NULL:
+        raise MemoryError
+    for form in range(isa().form_count + 1):
+        mnemonics[form] = isa().forms[form].mnemonic
+        flows[form] = isa().forms[form].flow
 
 
-NAMES = ("offset", "wide_offset", "length", "form", "mnemonic", "flow", "kinds", "reg", "register0", "register1",
-         "register2", "register3", "register4", "base", "index", "scale", "displacement", "segment", "immediate", "target",
-         "prefixes", "operand_size", "address_size", "mask", "evex")
+_fill_facts()
 
 
-def run(code, arrays, u64 capacity, bint fast=True, u64 ip=0):
-    cdef Py_buffer source, column
-    cdef batch_columns_t columns
+cdef const batch_tables_t* tables_of(u32 options, bint fast) except NULL:
+    """The tables of a mode and vendor; `fast`: with those of the fast path. Made when first asked for, and kept."""
+    cdef batch_tables_t* found = tables[options]
+    if found == NULL:
+        found = tables[options] = <batch_tables_t*>calloc(1, sizeof(batch_tables_t))
+        if found == NULL:
+            raise MemoryError
+        found.slow, found.options, found.mnemonics, found.flows = describe, options, mnemonics, flows
+    if fast and not is_built[options]:
+        if not build_tables(found):
+            raise MemoryError
+        is_built[options] = True
+    return found
+
+
+def decode_into(code, columns, *, u8 options, u64 ip, u64 at, u64 row, u64 capacity, bint more, str path):
+    """Decode `code` from offset `at` into rows `row` up to `capacity` of arrays.
+
+    Parameters
+    ----------
+    code : buffer of bytes
+    columns : sequence
+        A writable array for each name in COLUMNS, or None for one that is not wanted. The caller has checked that
+        dtypes are right and that there is room for `capacity` rows.
+    more : bool
+        More bytes follow: stop in front of an instruction that is cut off.
+    path : str
+        One of PATHS, or "single": nothing but the decoder of single instructions.
+
+    Returns
+    -------
+    (int, int)
+        The row and the offset behind the last one written.
+    """
+    cdef Py_buffer source
+    cdef Py_buffer[COLUMN_COUNT] views
+    cdef batch_columns_t pointers
+    cdef void** pointer = <void**>&pointers
     cdef batch_sweep_t s
-    cdef void** pointers = <void**>&columns
-    cdef u64 at
-    for i, name in enumerate(NAMES):
-        pointers[i] = NULL
-        if name in arrays:
-            PyObject_GetBuffer(arrays[name], &column, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
-            pointers[i] = column.buf
-            PyBuffer_Release(&column)
+    cdef sweep_t run = avx512 if path == "avx512" else sweep
+    cdef int i, taken = 0
+    if path not in (*PATHS, "single"):
+        raise ValueError(f"path must be one of {', '.join(PATHS)} or single, not {path!r}")
     PyObject_GetBuffer(code, &source, PyBUF_SIMPLE)
-    s.tables = tables
-    s.code = <const u8*>source.buf
-    s.size = source.len
-    s.ip = ip
-    s.columns = &columns
-    s.row = 0
-    s.capacity = capacity
     s.scratch = NULL
-    if fast:
-        s.scratch = <batch_scratch_t*>PyMem_RawMalloc(sizeof(batch_scratch_t))
-    with nogil:
-        at = sweep(&s, 0, 0)
-    PyMem_RawFree(s.scratch)
-    PyBuffer_Release(&source)
+    try:
+        for i in range(COLUMN_COUNT):
+            pointer[i] = NULL
+            if columns[i] is not None:
+                PyObject_GetBuffer(columns[i], &views[taken], PyBUF_WRITABLE)
+                pointer[i] = views[taken].buf
+                taken += 1
+        fast = path != "single" and options & 3 == DECODE_64 and source.len - at >= WORTH_TABLES
+        s.tables = tables_of(options, fast)
+        s.code, s.size, s.ip, s.columns, s.row, s.capacity = <const u8*>source.buf, source.len, ip, &pointers, row, capacity
+        if fast:
+            s.scratch = <batch_scratch_t*>PyMem_RawMalloc(sizeof(batch_scratch_t))
+            if s.scratch == NULL:
+                raise MemoryError
+        with nogil:
+            at = run(&s, at, more)
+    finally:
+        PyMem_RawFree(s.scratch)
+        for i in range(taken):
+            PyBuffer_Release(&views[i])
+        PyBuffer_Release(&source)
     return s.row, at
-
-cdef extern from *:
-    """
-    #define TSIZE sizeof(batch_tables_t)
-    """
-    size_t TSIZE
-def dump():
-    return (<u8*>tables)[:TSIZE]

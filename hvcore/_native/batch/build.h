@@ -388,17 +388,11 @@ static void build_maps(batch_tables_t *t) {
         }
 }
 
-/* Tables for `options`, or NULL without memory. */
-static batch_tables_t *build_tables(batch_slow_t slow, uint32_t options) {
-    batch_tables_t *t = calloc(1, sizeof *t);
+/* Fill the tables of a mode; only 64-bit mode has a fast path. 0 without memory. */
+static int build_tables(batch_tables_t *t) {
     batch_builder_t *b = calloc(1, sizeof *b);
-    if (!t || !b) {
-        free(t);
-        free(b);
-        return NULL;
-    }
-    t->slow = slow;
-    t->options = options;
+    if (!b)
+        return 0;
     t->fast[0] = 1ull << 63;
     t->fast_count = 1;
     b->tables = t;
@@ -415,7 +409,7 @@ static batch_tables_t *build_tables(batch_slow_t slow, uint32_t options) {
             t->steps[row << 8 | byte] = e;
         }
     free(b);
-    return t;
+    return 1;
 }
 
 #endif

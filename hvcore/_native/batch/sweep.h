@@ -5,7 +5,11 @@
 #include "columns.h"
 #include "walk.h"
 
-/* Columns that are asked for; the others are NULL. */
+#ifndef FILL_OPERANDS
+#define FILL_OPERANDS fill_operands
+#endif
+
+/* Columns that are asked for; the others are NULL. In the order of COLUMNS in sweep.pyx. */
 typedef struct {
     uint32_t *offset;
     uint64_t *wide_offset;
@@ -36,12 +40,13 @@ typedef struct {
     const batch_tables_t *tables;
     const uint8_t *code;
     uint64_t size, ip;
-    uint32_t options, want;
-    batch_slow_t slow;
+    uint32_t want;
     const batch_columns_t *columns;
     uint64_t row, capacity;
     batch_scratch_t *scratch;
 } batch_sweep_t;
+
+typedef uint64_t (*sweep_t)(batch_sweep_t *s, uint64_t at, int more);
 
 static uint64_t target_of(uint64_t next, int64_t immediate, uint32_t bits) {
     return bits ? next + (uint64_t)immediate & ~0ull >> (64 - bits) : 0;
