@@ -171,28 +171,31 @@ static int reproduces(const batch_tables_t *t, const batch_probe_t *p, uint32_t 
     return 1;
 }
 
-/* How the column `which` (0 to 3: that operand's, 4: the first register's) of a group's probes comes about. */
-static uint32_t find_register(const batch_tables_t *t, batch_probe_t *const *group, uint32_t count, uint32_t which) {
+static uint32_t observed_register(const batch_probe_t *p, uint32_t which) {
+    return which == 4 ? p->row.reg : p->row.registers[which];
+}
+
+/* How the column `which` (0 to 3: that operand's, 4: the first register's) of a group's probes comes about: what fits
+ * all of them or, as some extension bits may not be allowed, all without and most with. */
+static uint32_t find_register(const batch_tables_t *t, batch_probe_t *const *group, const uint64_t *fields, uint32_t count,
+                              uint32_t which) {
     static const uint8_t LANE_ORDER[] = {LANE_REG, LANE_RM, LANE_VVVV, LANE_OPCODE};
-    uint32_t best = 0, best_score = 0, spec, i, score, observed;
-    observed = which == 4 ? group[0]->row.reg : group[0]->row.registers[which];
-    for (uint32_t candidate = 0; candidate <= 4 * REGISTER_CLASSES; candidate++) {
+    uint32_t best = REGISTER_FIXED + observed_register(group[0], which), best_score = 0, candidate, i, score;
+    for (i = 1; i < count && observed_register(group[i], which) == best - REGISTER_FIXED; i++) {
+    }
+    for (candidate = 0; i < count && candidate < 4 * REGISTER_CLASSES; candidate++) {
         uint32_t class = candidate & (REGISTER_CLASSES - 1);
-        spec = class * 32;
-        if (candidate == 4 * REGISTER_CLASSES)
-            spec = REGISTER_FIXED + observed;
-        else
-            spec |= (uint32_t)LANE_ORDER[candidate / REGISTER_CLASSES] << REGISTER_LANE
-                    | (uint32_t)(class == 1) << REGISTER_BYTE;
-        for (i = score = 0; i < count; i++) {
-            const batch_probe_t *p = group[i];
-            uint64_t fields = register_fields(load_64(p->code + p->opcode_at), probe_info(p, p->row.length));
-            score += (which == 4 ? p->row.reg : p->row.registers[which]) == register_of(t, spec, fields, p->rex);
+        uint32_t spec = class * 32 | (uint32_t)LANE_ORDER[candidate / REGISTER_CLASSES] << REGISTER_LANE
+                        | (uint32_t)(class == 1) << REGISTER_BYTE;
+        for (score = i = 0; i < count; i++) {
+            if (observed_register(group[i], which) == register_of(t, spec, fields[i], group[i]->rex))
+                score++;
+            else if (!group[i]->extensions && !group[i]->vvvv)
+                break;
         }
-        if (score > best_score)
+        if (i == count && score > best_score)
             best = spec, best_score = score;
-        if (score == count)
-            break;
+        i = score;                                          /* all fit: no need to look further */
     }
     return best;
 }
@@ -203,19 +206,22 @@ static uint64_t find_entry(const batch_tables_t *t, batch_probe_t *const *group,
     const batch_row_t *first = &group[0]->row;
     uint64_t f = first->form | (uint64_t)first->kinds << FAST_KINDS, forbidden = 0;
     uint32_t i, kind, lengths[PROBES];
+    uint64_t fields[PROBES];
     int fits;
     if (count == 0 || first->status)
         return 0;
-    for (i = 0; i < count; i++)
+    for (i = 0; i < count; i++) {
         lengths[i] = group[i]->opcode_at + 1 + size + shape_length(t, class, group[i]);
+        fields[i] = register_fields(load_64(group[i]->code + group[i]->opcode_at), probe_info(group[i], lengths[i]));
+    }
     if (first->target_bits)
         f |= 1 << FAST_RELATIVE;
     if (class != SHAPE_BARE && group[0]->modrm < 0xC0 && (first->scale || first->base != BATCH_NONE))
         f |= 1 << FAST_MEMORY;
     *others = 0;
     for (i = 0; i < 4; i++)
-        *others |= (uint64_t)find_register(t, group, count, i) << 16 * i;
-    f |= (uint64_t)find_register(t, group, count, 4) << FAST_REGISTER;
+        *others |= (uint64_t)find_register(t, group, fields, count, i) << 16 * i;
+    f |= (uint64_t)find_register(t, group, fields, count, 4) << FAST_REGISTER;
     for (kind = fits = 0; kind < IMMEDIATE_KINDS && !fits; kind++) {
         uint64_t candidate = (f & ~(15ull << FAST_IMMEDIATE)) | (uint64_t)kind << FAST_IMMEDIATE;
         for (fits = 1, i = 0; i < count && fits; i++)
