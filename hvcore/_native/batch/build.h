@@ -163,10 +163,10 @@ static int reproduces(const batch_tables_t *t, const batch_probe_t *p, uint32_t 
         return 0;
     if (r->immediate != immediate_of(t, p->code + length, f) || r->target_bits != (f >> FAST_RELATIVE & 1) * 64)
         return 0;
-    if (r->reg != register_of(t, f >> FAST_REGISTER & 0xFFFF, fields, p->rex) || r->registers[4] != BATCH_NONE)
+    if (r->reg != register_of(f >> FAST_REGISTER & 0xFFFF, fields, p->rex) || r->registers[4] != BATCH_NONE)
         return 0;
     for (uint32_t i = 0; i < 4; i++)
-        if (r->registers[i] != register_of(t, others >> 16 * i & 0xFFFF, fields, p->rex))
+        if (r->registers[i] != register_of(others >> 16 * i & 0xFFFF, fields, p->rex))
             return 0;
     return 1;
 }
@@ -180,15 +180,19 @@ static uint32_t observed_register(const batch_probe_t *p, uint32_t which) {
 static uint32_t find_register(const batch_tables_t *t, batch_probe_t *const *group, const uint64_t *fields, uint32_t count,
                               uint32_t which) {
     static const uint8_t LANE_ORDER[] = {LANE_REG, LANE_RM, LANE_VVVV, LANE_OPCODE};
-    uint32_t best = REGISTER_FIXED + observed_register(group[0], which), best_score = 0, candidate, i, score;
-    for (i = 1; i < count && observed_register(group[i], which) == best - REGISTER_FIXED; i++) {
+    static const uint8_t BASES[] = {0, 0, 32, 64, 72, 80, 88, 96, 112, 128, 136, 144, 0};
+    static const uint8_t NARROW[] = {0, 0, 0, 2, 2, 2, 2, 1, 1, 2, 2, 3, 2};
+    uint32_t first = observed_register(group[0], which), best = first | 7 << REGISTER_NARROW, best_score = 0;
+    uint32_t candidate, i, score;
+    for (i = 1; i < count && observed_register(group[i], which) == first; i++) {
     }
-    for (candidate = 0; i < count && candidate < 4 * REGISTER_CLASSES; candidate++) {
-        uint32_t class = candidate & (REGISTER_CLASSES - 1);
-        uint32_t spec = class * 32 | (uint32_t)LANE_ORDER[candidate / REGISTER_CLASSES] << REGISTER_LANE
+    for (candidate = 0; i < count && candidate < 4 * sizeof BASES; candidate++) {
+        uint32_t class = candidate % sizeof BASES;
+        uint32_t spec = BASES[class] | (uint32_t)NARROW[class] << REGISTER_NARROW
+                        | (uint32_t)LANE_ORDER[candidate / sizeof BASES] << REGISTER_LANE
                         | (uint32_t)(class == 1) << REGISTER_BYTE;
         for (score = i = 0; i < count; i++) {
-            if (observed_register(group[i], which) == register_of(t, spec, fields[i], group[i]->rex))
+            if (observed_register(group[i], which) == register_of(spec, fields[i], group[i]->rex))
                 score++;
             else if (!group[i]->extensions && !group[i]->vvvv)
                 break;
@@ -236,6 +240,16 @@ static uint64_t find_entry(const batch_tables_t *t, batch_probe_t *const *group,
         if (!reproduces(t, group[i], lengths[i], f, *others))
             forbidden |= group[i]->extensions || group[i]->vvvv ? group[i]->extensions << 1 | group[i]->vvvv << 4 : 1;
     return f | forbidden << FAST_FORBIDDEN;
+}
+
+/* Is there anything at this opcode? What hides from this look is left to `slow`. */
+static int opcode_exists(batch_builder_t *b, batch_place_t place, uint32_t opcode) {
+    for (uint32_t i = 0; i < 16; i++) {
+        b->probe_count = 0;
+        if (!probe(b, place, opcode, (i & 1 ? 0xC1 : 0x04) | i >> 1 << 3, 0x91, 0, 0, 0)->row.status)
+            return 1;
+    }
+    return 0;
 }
 
 /* Probes of an opcode: every ModRM that can differ, then extension bits and vvvv over the groups. */
@@ -313,6 +327,8 @@ static uint64_t build_cell(batch_builder_t *b, batch_place_t place, uint32_t opc
     batch_probe_t *group[PROBES];
     uint64_t f[72], others[72], best[72], best_others[72];
     uint32_t class, best_class = 0, size = 0, best_known = 0, i, at, known, valid = 0;
+    if (!opcode_exists(b, place, opcode))
+        return 0;
     probe_opcode(b, place, opcode);
     for (i = 0; i < b->probe_count; i++) {
         if (place.space == SPACE_LEGACY && !place.map && opcode == 0x8F && b->probes[i].modrm & 0x38)
@@ -355,15 +371,6 @@ static uint64_t build_cell(batch_builder_t *b, batch_place_t place, uint32_t opc
 
 static void build_maps(batch_tables_t *t) {
     uint32_t i, class, modrm;
-    for (i = 0; i < 32; i++) {
-        static const uint8_t BASES[REGISTER_CLASSES] = {0, 0, 32, 64, 72, 80, 88, 96, 112, 128, 136, 144, 0, 64, 136, 255};
-        static const uint8_t MASKS[REGISTER_CLASSES] = {31, 31, 31, 7, 7, 7, 7, 15, 15, 7, 7, 3, 7, 15, 15, 0};
-        for (class = 0; class < REGISTER_CLASSES; class++)
-            t->register_map[class * 32 + i] = (uint8_t)(BASES[class] + (i & MASKS[class]));
-        t->register_map[32 + i] = (uint8_t)(i >= 4 && i < 8 ? 144 + i : i);
-    }
-    for (i = 0; i < 256; i++)
-        t->register_map[REGISTER_FIXED + i] = (uint8_t)i;
     for (i = 0; i < 128; i++) {
         int special = (i & 16) && (i & 7) == 5;
         t->base_map[i] = (uint8_t)(!(i & 64) ? BATCH_NONE : special ? (i & 32 ? BATCH_NONE : BATCH_RIP) : i & 15);
@@ -394,6 +401,75 @@ static void build_maps(batch_tables_t *t) {
         }
 }
 
+/* What pass 1 of AVX-512 computes the length of an opcode from: 0-3 1 + bytes of immediate, 4 ModRM, 5 two bytes less of
+ * immediate with 66, 7 it does not know. */
+static uint8_t opcode_code(const batch_builder_t *b, uint32_t map, uint32_t opcode) {
+    const batch_tables_t *t = b->tables;
+    uint64_t e = 0, with_66 = 0;
+    for (uint32_t row = 0; row < t->row_count; row++) {
+        batch_place_t place = b->places[row];
+        uint64_t here = t->steps[row << 8 | opcode];
+        if (place.space != SPACE_LEGACY || place.map != map || place.rex || here & 63 || !(here >> STEP_FAST & 0xFFFF))
+            continue;
+        if (place.pp == 1)
+            with_66 = here;
+        if (!e)
+            e = here;
+    }
+    if (!e)
+        return 0x80;
+    uint32_t size = e >> STEP_SIZE & 15, class = e >> STEP_CLASS & 15;
+    return (uint8_t)(size | (class != SHAPE_BARE) << 4 | (with_66 && (with_66 >> STEP_SIZE & 15) + 2 == size) << 5);
+}
+
+/* Bytes from the opcode on without those of ModRM, as pass 1 of AVX-512 computes them; 99: it would be wrong. */
+static uint32_t computed_size(const batch_tables_t *t, batch_place_t place, uint32_t opcode, uint32_t class) {
+    uint32_t code = place.map > 1 ? 0x10u + place.map - 1 : t->opcodes[place.map][opcode];
+    uint32_t size = code & 15;
+    if (code & 0x80 || (class != SHAPE_BARE) != (code >> 4 & 1))
+        return 99;
+    if (class >= SHAPE_TEST_8 && (place.map || opcode != (class == SHAPE_TEST_8 ? 0xF6 : 0xF7) || class == SHAPE_TEST_16))
+        return 99;
+    if (class < SHAPE_TEST_8 && !place.map && (opcode & 0xFE) == 0xF6)
+        return 99;
+    if (place.pp == 1 && code & 0x20)
+        size -= 2;
+    if (place.rex == 2 && !place.map && (opcode & 0xF8) == 0xB8)
+        size += 4;
+    return size;
+}
+
+static void build_vectors(batch_builder_t *b) {
+    batch_tables_t *t = b->tables;
+    uint32_t i, row, code;
+    for (i = 0; i < 256; i++) {
+        t->modrm_lengths[i] = (uint8_t)t->shapes[SHAPE_MODE << 8 | i];
+        t->opcodes[0][i] = opcode_code(b, 0, i);
+        t->opcodes[1][i] = opcode_code(b, 1, i);
+        t->places[i] = 255u << 24;
+    }
+    for (i = 0; i < BATCH_CLASSES * 256; i++)
+        t->picks[i] = (uint8_t)(t->shapes[i] >> 8);
+    for (row = 0; row < t->row_count; row++) {
+        batch_place_t place = b->places[row];
+        if (place.space != SPACE_LEGACY)
+            continue;
+        for (i = 0; i < 256; i++) {
+            uint64_t e = t->steps[row << 8 | i];
+            uint32_t class = e >> STEP_CLASS & 15;
+            if (!(e & 63) && e >> STEP_FAST & 0xFFFF && computed_size(t, place, i, class) == (e >> STEP_SIZE & 15))
+                t->cells[row << 8 | i] = (uint32_t)(e >> STEP_FAST & 0xFFFF) | class << 24;
+        }
+        for (i = 0; i < 4; i++) {           /* with a segment prefix or without, with REX that changes nothing */
+            uint32_t segment = i & 1, rex = place.rex ? 1 : place.map ? i >> 1 : 0;
+            if (segment && place.pp)
+                continue;
+            code = place.map | segment << 2 | (place.rex == 2) << 3 | (uint32_t)place.pp << 4 | rex << 6;
+            t->places[code] = row << 24 | (place.map > 1 ? 2 : place.map) + segment + rex + (place.pp != 0);
+        }
+    }
+}
+
 /* Fill the tables of a mode; only 64-bit mode has a fast path. 0 without memory. */
 static int build_tables(batch_tables_t *t) {
     batch_builder_t *b = calloc(1, sizeof *b);
@@ -414,6 +490,7 @@ static int build_tables(batch_tables_t *t) {
             }
             t->steps[row << 8 | byte] = e;
         }
+    build_vectors(b);
     free(b);
     return 1;
 }

@@ -12,10 +12,10 @@ typedef struct {
     int64_t *immediate;
 } batch_operands_t;
 
-static inline uint32_t register_of(const batch_tables_t *t, uint32_t spec, uint64_t fields, uint32_t has_rex) {
-    uint32_t lane = spec >> (REGISTER_LANE - 3) & 0x38;
-    uint32_t map = (spec & 1023) - (spec >> REGISTER_BYTE & has_rex) * 32;
-    return t->register_map[map + (fields >> lane & 31)];
+static inline uint32_t register_of(uint32_t spec, uint64_t fields, uint32_t has_rex) {
+    uint32_t number = fields >> (spec >> (REGISTER_LANE - 3) & 0x38) & 31 >> (spec >> REGISTER_NARROW & 7);
+    uint32_t is_high = spec >> REGISTER_BYTE & ~has_rex & number >> 2;
+    return (spec & 255) + number + is_high * REGISTER_HIGH;
 }
 
 /* Lanes of a register's number: ModRM.reg, ModRM.rm, low opcode bits, vvvv, with their extension bits. */
@@ -60,7 +60,7 @@ static void fill_operands(const batch_tables_t *t, const uint8_t *tile, const ui
         o.length[i] = (uint8_t)length;
         o.form[i] = (uint16_t)f;
         o.kinds[i] = (uint8_t)(f >> FAST_KINDS);
-        o.reg[i] = (uint8_t)register_of(t, f >> FAST_REGISTER & 0xFFFF, register_fields(window, info),
+        o.reg[i] = (uint8_t)register_of(f >> FAST_REGISTER & 0xFFFF, register_fields(window, info),
                                         info >> (INFO_SUM + STEP_REX - 8) & 1);
         memory_of(t, window, tail, info, f, o.base + i, o.index + i, o.scale + i, o.displacement + i);
         o.immediate[i] = immediate_of(t, p + length, f);

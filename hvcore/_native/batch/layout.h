@@ -51,12 +51,13 @@ enum { STEP_COUNT = 8, STEP_REX = 12, STEP_EXTENSIONS = 13, STEP_VVVV = 16, STEP
  *   28     memory is addressed by ModRM            29     the immediate is relative to the next instruction, 64 bits
  *   32-47  first register        55-63  bits 12-20 of a sum that must be
  *   clear; bit 63, which stands for SUSPECT, says that `slow` has to look
- * A register: 0-9 offset into `register_map`, 10-12 the lane of the fields that is added, 13 a byte register.
+ * A register: 0-7 the number that is added, 8-10 how far 31 is shifted down to mask what is added to it: one lane of the
+ * fields (11-13), 14 a byte register: 4 to 7 are AH to BH without REX.
  */
 enum { FAST_KINDS = 16, FAST_IMMEDIATE = 24, FAST_MEMORY = 28, FAST_RELATIVE = 29, FAST_REGISTER = 32, FAST_FORBIDDEN = 55 };
 enum { SUSPECT = 1 << 20 };
 enum { LANE_FIXED, LANE_REG, LANE_RM, LANE_OPCODE, LANE_VVVV, LANES };
-enum { REGISTER_LANE = 10, REGISTER_BYTE = 13, REGISTER_FIXED = 512, REGISTER_CLASSES = 16 };
+enum { REGISTER_NARROW = 8, REGISTER_LANE = 11, REGISTER_BYTE = 14, REGISTER_HIGH = 144 };
 
 /* What pass 1 leaves of an instruction, a u64:
  *   0-15 offset in the tile   16-31 index into `fast`, 0: ask `slow`   32-47 bits 8-23 of the sum   48-55 length
@@ -74,13 +75,17 @@ typedef struct {
                                                8-15 entry within the opcode's */
     uint64_t fast[BATCH_FAST];
     uint64_t others[BATCH_FAST];            /* registers of operands 0 to 3, as in `fast` */
-    uint8_t register_map[1024];
     uint8_t base_map[128];                  /* memory << 6 | SIB << 5 | mod = 0 << 4 | B << 3 | low bits */
     uint8_t index_map[32];                  /* SIB << 4 | X << 3 | index */
     uint8_t scale_map[16];                  /* memory << 3 | SIB << 2 | SIB.scale */
     uint8_t immediate_shift[16];
     uint64_t immediate_flip[16], immediate_less[16];    /* value = (bytes ^ flip) - less: sign extension, or 1 */
     uint32_t fast_count, row_count;
+    /* The same for pass 1 of AVX-512, see walk_avx512.h. */
+    uint8_t modrm_lengths[256], opcodes[2][256];
+    uint32_t places[256];                   /* by its place code: 0-7 bytes before the opcode, 16-31 256 times the row */
+    uint32_t cells[256 * 256];              /* by row and opcode: 0-15 first entry, 24-31 class; 0: it does not know */
+    uint8_t picks[BATCH_CLASSES * 256];     /* by class and ModRM: entry within the opcode's */
     uint32_t options;
     batch_slow_t slow;
     const uint16_t *mnemonics;              /* by form */

@@ -109,7 +109,7 @@ static void fill_registers(const batch_tables_t *t, const uint8_t *tile, const u
         uint32_t has_rex = info >> (INFO_SUM + STEP_REX - 8) & 1;
         for (int k = 0; k < 4; k++)
             if (c->registers[k])
-                c->registers[k][row + i] = (uint8_t)register_of(t, others >> 16 * k & 0xFFFF, fields, has_rex);
+                c->registers[k][row + i] = (uint8_t)register_of(others >> 16 * k & 0xFFFF, fields, has_rex);
         if (c->registers[4])
             c->registers[4][row + i] = BATCH_NONE;
     }
