@@ -4,7 +4,8 @@ The passes are C (batch/*.h): pass 1 finds where instructions begin, pass 2 fill
 their fast path, which are built when they are first used, and hands buffers over.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.mem cimport PyMem_RawMalloc
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from hvcore._native.base.types cimport i32, i64, u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.decoder cimport decode_one, isa
@@ -14,7 +15,6 @@ from libc.string cimport memset
 COLUMNS = ("offset", "offset64", "length", "form", "mnemonic", "flow", "operand_kinds", "register", "register0",
            "register1", "register2", "register3", "register4", "base", "index", "scale", "displacement", "segment",
            "immediate", "target", "prefixes", "operand_size", "address_size", "mask", "evex")
-PATHS = ("portable",)
 
 cdef enum:
     COLUMN_COUNT = 25
@@ -24,6 +24,20 @@ cdef enum:
     BATCH_INVALID = 1
     BATCH_CUT_OFF = 2
     ANY_REX = PREFIX_REX | PREFIX_REX2 | PREFIX_VEX | PREFIX_EVEX | PREFIX_XOP
+
+cdef extern from *:
+    """
+    #if defined(__x86_64__) && defined(__GNUC__)
+    static int has_avx512(void) {
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+               && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")
+               && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("bmi2");
+    }
+    #else
+    static int has_avx512(void) { return 0; }
+    #endif
+    """
+    bint has_avx512()
 
 cdef extern from "batch/build.h" nogil:
     ctypedef struct batch_row_t:
@@ -69,16 +83,13 @@ cdef extern from "batch/sweep.h" nogil:
         u8* mask
         u8* evex
 
-    ctypedef struct batch_scratch_t:
-        pass
-
     ctypedef struct batch_sweep_t:
         const batch_tables_t* tables
         const u8* code
         u64 size, ip
         const batch_columns_t* columns
         u64 row, capacity
-        batch_scratch_t* scratch
+        int fast
 
     ctypedef u64 (*sweep_t)(batch_sweep_t*, u64, int) noexcept nogil
     u64 sweep(batch_sweep_t* s, u64 at, int more)
@@ -174,6 +185,15 @@ def _fill_facts():
 
 
 _fill_facts()
+PATHS = ("portable",)
+if has_avx512():
+    try:
+        from hvcore._native import sweep_avx512
+    except ImportError:         # the compiler could not build it
+        pass
+    else:
+        avx512 = <sweep_t>PyCapsule_GetPointer(sweep_avx512.kernel, sweep_avx512.NAME)
+        PATHS = ("portable", "avx512")
 
 
 cdef const batch_tables_t* tables_of(u32 options, bint fast) except NULL:
@@ -190,6 +210,14 @@ cdef const batch_tables_t* tables_of(u32 options, bint fast) except NULL:
         is_built[options] = True
     return found
 
+
+cdef extern from *:
+    """
+    #define TSIZE sizeof(batch_tables_t)
+    """
+    size_t TSIZE
+def dump():
+    return (<const u8*>tables_of(2, True))[:TSIZE]
 
 def decode_into(code, columns, *, u8 options, u64 ip, u64 at, u64 row, u64 capacity, bint more, str path):
     """Decode `code` from offset `at` into rows `row` up to `capacity` of arrays.
@@ -220,7 +248,6 @@ def decode_into(code, columns, *, u8 options, u64 ip, u64 at, u64 row, u64 capac
     if path not in (*PATHS, "single"):
         raise ValueError(f"path must be one of {', '.join(PATHS)} or single, not {path!r}")
     PyObject_GetBuffer(code, &source, PyBUF_SIMPLE)
-    s.scratch = NULL
     try:
         for i in range(COLUMN_COUNT):
             pointer[i] = NULL
@@ -228,17 +255,12 @@ def decode_into(code, columns, *, u8 options, u64 ip, u64 at, u64 row, u64 capac
                 PyObject_GetBuffer(columns[i], &views[taken], PyBUF_WRITABLE)
                 pointer[i] = views[taken].buf
                 taken += 1
-        fast = path != "single" and options & 3 == DECODE_64 and source.len - at >= WORTH_TABLES
-        s.tables = tables_of(options, fast)
+        s.fast = path != "single" and options & 3 == DECODE_64 and source.len - at >= WORTH_TABLES
+        s.tables = tables_of(options, s.fast)
         s.code, s.size, s.ip, s.columns, s.row, s.capacity = <const u8*>source.buf, source.len, ip, &pointers, row, capacity
-        if fast:
-            s.scratch = <batch_scratch_t*>PyMem_RawMalloc(sizeof(batch_scratch_t))
-            if s.scratch == NULL:
-                raise MemoryError
         with nogil:
             at = run(&s, at, more)
     finally:
-        PyMem_RawFree(s.scratch)
         for i in range(taken):
             PyBuffer_Release(&views[i])
         PyBuffer_Release(&source)

@@ -45,7 +45,7 @@ static inline void memory_of(const batch_tables_t *t, uint64_t window, uint64_t 
     *base = (uint8_t)base_number;
     *index = t->index_map[has_sib << 4 | (extensions & 2) << 2 | (sib >> 3 & 7)];
     *scale = t->scale_map[memory << 3 | has_sib << 2 | sib >> 6];
-    *displacement = (int32_t)((int64_t)(bytes << (56 - bits) << 8) >> (64 - bits & 63));
+    *displacement = (int32_t)((int64_t)(bytes << (56 - bits) << 8) >> ((64 - bits) & 63));
 }
 
 static void fill_operands(const batch_tables_t *t, const uint8_t *tile, const uint64_t *infos, size_t count,

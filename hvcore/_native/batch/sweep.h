@@ -4,9 +4,8 @@
 
 #include "columns.h"
 #include "walk.h"
-
-#ifndef FILL_OPERANDS
-#define FILL_OPERANDS fill_operands
+#ifdef HVCORE_AVX512
+#include "columns_avx512.h"
 #endif
 
 /* Columns that are asked for; the others are NULL. In the order of COLUMNS in sweep.pyx. */
@@ -26,15 +25,24 @@ typedef struct {
 
 enum { WANT_OPERANDS = 1, WANT_FORMS = 2, WANT_REGISTERS = 4, WANT_RARE = 8, WANT_TARGET = 16 };
 
+enum { EMIT_ROOM = 2112 };              /* rows that a chunk or tile can have */
+
+/* Memory of a sweep: what pass 1 leaves, and columns that are computed without being asked for. */
 typedef struct {
     batch_walk_t walk;
     uint64_t bridge[CHUNK_ROOM];
-    uint32_t open_rows[CHUNK_ROOM];
-    uint8_t bytes[6][CHUNK_ROOM];
-    uint16_t forms[CHUNK_ROOM];
-    int32_t displacements[CHUNK_ROOM];
-    int64_t immediates[CHUNK_ROOM];
+#ifdef HVCORE_AVX512
+    vector_walk_t vectors;
+#endif
+    uint32_t open_rows[EMIT_ROOM];
+    uint8_t bytes[6][EMIT_ROOM];
+    uint16_t forms[EMIT_ROOM];
+    int32_t displacements[EMIT_ROOM];
+    int64_t immediates[EMIT_ROOM];
 } batch_scratch_t;
+
+typedef void (*batch_fill_t)(const batch_tables_t *t, const uint8_t *tile, const uint64_t *infos, size_t count,
+                             const batch_operands_t *to);
 
 typedef struct {
     const batch_tables_t *tables;
@@ -43,13 +51,14 @@ typedef struct {
     uint32_t want;
     const batch_columns_t *columns;
     uint64_t row, capacity;
-    batch_scratch_t *scratch;
+    int fast;                           /* the tables have a fast path */
+    batch_scratch_t *scratch;           /* of one call of `sweep` */
 } batch_sweep_t;
 
 typedef uint64_t (*sweep_t)(batch_sweep_t *s, uint64_t at, int more);
 
 static uint64_t target_of(uint64_t next, int64_t immediate, uint32_t bits) {
-    return bits ? next + (uint64_t)immediate & ~0ull >> (64 - bits) : 0;
+    return bits ? (next + (uint64_t)immediate) & ~0ull >> (64 - bits) : 0;
 }
 
 static void put_row(batch_sweep_t *s, uint64_t row, uint64_t offset, const batch_row_t *r) {
@@ -116,7 +125,7 @@ static void fill_registers(const batch_tables_t *t, const uint8_t *tile, const u
 }
 
 /* Rows of `count` instructions of one chunk. `at`: offset of the tile. Returns how many there was room for. */
-static size_t emit(batch_sweep_t *s, const uint64_t *infos, size_t count, uint64_t at) {
+static size_t emit(batch_sweep_t *s, const uint64_t *infos, size_t count, uint64_t at, batch_fill_t fill) {
     const batch_tables_t *t = s->tables;
     const batch_columns_t *c = s->columns;
     const uint8_t *tile = s->code + at;
@@ -136,7 +145,7 @@ static size_t emit(batch_sweep_t *s, const uint64_t *infos, size_t count, uint64
             .scale = c->scale ? c->scale + row : x->bytes[5],
             .displacement = c->displacement ? c->displacement + row : x->displacements,
         };
-        FILL_OPERANDS(t, tile, infos, count, &o);
+        fill(t, tile, infos, count, &o);
     } else if (s->want & WANT_FORMS)
         fill_forms(t, infos, count, form, length);
     else if (c->length)
@@ -205,11 +214,11 @@ static uint64_t sweep_tile(batch_sweep_t *s, uint64_t at, uint32_t size) {
             s->scratch->bridge[bridged++] = info | position;
             position += info >> INFO_LENGTH;
         }
-        done = emit(s, s->scratch->bridge, bridged, at);
+        done = emit(s, s->scratch->bridge, bridged, at, fill_operands);
         if (done < bridged)
             return at + (s->scratch->bridge[done] & 0xFFFF);
         if (position < stop) {
-            done = emit(s, infos + i, total - i, at);
+            done = emit(s, infos + i, total - i, at, fill_operands);
             if (done < total - i)
                 return at + (infos[i + done] & 0xFFFF);
             position = w->exits[chunk];
@@ -218,12 +227,36 @@ static uint64_t sweep_tile(batch_sweep_t *s, uint64_t at, uint32_t size) {
     return at + position;
 }
 
+#ifdef HVCORE_AVX512
+/* The same with AVX-512, up to VECTOR_TILE bytes. */
+static uint64_t sweep_vectors(batch_sweep_t *s, uint64_t at, uint32_t size) {
+    vector_walk_t *w = &s->scratch->vectors;
+    const uint8_t *tile = s->code + at, *end = s->code + s->size;
+    uint32_t stop, count;
+    size_t done;
+    if (s->want & WANT_OPERANDS)
+        count = walk_vectors(s->tables, tile, size, end, w, &stop, 1);
+    else
+        count = walk_vectors(s->tables, tile, size, end, w, &stop, 0);
+    done = emit(s, w->infos, count, at, fill_vectors);
+    return at + (done < count ? w->infos[done] & 0xFFFF : stop);
+}
+#endif
+
 /* Sweep from `at` until the buffer ends, no row is left, or (`more`) an instruction is cut off. Returns where. */
 static uint64_t sweep(batch_sweep_t *s, uint64_t at, int more) {
     uint64_t head = at + 8;         /* the fast path reads eight bytes before the end of an instruction */
     uint32_t length;
     s->want = wanted(s->columns);
+    s->scratch = s->fast ? malloc(sizeof *s->scratch) : NULL;       /* without, everything goes one by one */
     while (at < s->size && s->row < s->capacity) {
+#ifdef HVCORE_AVX512
+        if (at >= head && s->size - at > VECTOR_AHEAD && s->scratch) {
+            uint64_t size = s->size - at - VECTOR_AHEAD;
+            at = sweep_vectors(s, at, size > VECTOR_TILE ? VECTOR_TILE : (uint32_t)size);
+            continue;
+        }
+#endif
         if (at >= head && s->size - at > LOOK_AHEAD + 64 && s->scratch) {
             uint64_t size = s->size - at - LOOK_AHEAD;
             at = sweep_tile(s, at, size > TILE ? TILE : (uint32_t)size);
@@ -234,6 +267,7 @@ static uint64_t sweep(batch_sweep_t *s, uint64_t at, int more) {
             break;
         at += length;
     }
+    free(s->scratch);
     return at;
 }
 

@@ -63,7 +63,7 @@ static inline __attribute__((always_inline)) uint64_t step(const batch_tables_t 
     f = t->fast[fast];
     length = (sum >> STEP_COUNT & 15) + (e >> STEP_SIZE & 15) + (shape & 127)
              + ((shape >> 5 & 4) & -(uint64_t)((window >> 16 & 7) == 5));
-    if (BATCH_UNLIKELY((sum & 0x0FF000 | SUSPECT) >> STEP_REX & f >> FAST_FORBIDDEN))
+    if (BATCH_UNLIKELY(((sum & 0x0FF000) | SUSPECT) >> STEP_REX & f >> FAST_FORBIDDEN))
         return step_slow(t, p, (uint64_t)(end - p));
     return (uint64_t)fast << INFO_FAST | (sum & 0xFFFF00) << (INFO_SUM - 8) | length << INFO_LENGTH;
 }
