@@ -4,11 +4,11 @@ Called at the end of decoding, and only by what needs it: most instructions have
 """
 from hvcore._native.base.types cimport u32, u8
 from hvcore._native.decode.spec cimport (
-    CHECK_BOUND_REG, CHECK_BOUND_RM, CHECK_CONTROL, CHECK_DEBUG, CHECK_DISTINCT, CHECK_GATHER, CHECK_MASK_REG,
+    CHECK_BOUND_REG, CHECK_BOUND_RM, CHECK_CONTROL, CHECK_DEBUG, CHECK_DISTINCT, CHECK_DISTINCT_TARGET, CHECK_MASK_REG,
     CHECK_MASK_VVVV, CHECK_NO_16, CHECK_NOT_RIP, CHECK_SEGMENT, CHECK_SEGMENT_WRITE, CHECK_SIB, CHECK_TEST, CHECK_TILE,
-    CHECK_TILE_RM, EVEX_BROADCAST, EVEX_ROUNDING, EVEX_SUPPRESS, EVEX_ZEROING, FORM_BROADCAST, FORM_MASK,
-    FORM_MASK_NEEDED, FORM_ROUNDING, FORM_SUPPRESS, FORM_VVVV, FORM_ZEROING, PLACE_RM, PREFIX_EVEX, REGISTER_CS,
-    REGISTER_NONE, REGISTER_RIP, REGISTER_SEGMENT, REGISTER_VECTOR, form_t, insn_t,
+    CHECK_TILE_RM, EVEX_BROADCAST, EVEX_ROUNDING, EVEX_SUPPRESS, EVEX_ZEROING, FORM_BROADCAST, FORM_IGNORED_B,
+    FORM_MASK, FORM_MASK_NEEDED, FORM_ROUNDING, FORM_SUPPRESS, FORM_VSIB, FORM_VVVV, FORM_ZEROING, PLACE_RM,
+    REGISTER_RIP, REGISTER_VECTOR, form_t, insn_t,
 )
 
 
@@ -26,6 +26,8 @@ cdef inline bint is_evex_valid(const form_t* form, insn_t* insn, bint has_b, u8 
         if insn.is_memory:
             insn.evex |= EVEX_BROADCAST
             return form.flags & FORM_BROADCAST != 0
+        if form.flags & FORM_IGNORED_B:
+            return True
         if form.flags & FORM_ROUNDING:
             insn.evex |= EVEX_ROUNDING
             insn.rounding = length
@@ -35,12 +37,13 @@ cdef inline bint is_evex_valid(const form_t* form, insn_t* insn, bint has_b, u8 
     return True
 
 
-cdef inline bint is_gather_valid(const form_t* form, const insn_t* insn) noexcept nogil:
-    """The registers of a gather differ: destination and index, and the mask of VEX."""
-    cdef u8 index = insn.index - REGISTER_VECTOR
-    if insn.prefixes & PREFIX_EVEX:
-        return form.places[0] == PLACE_RM or insn.reg != index
-    return insn.reg != index and insn.reg != insn.vvvv and insn.vvvv != index
+cdef inline bint are_distinct(const form_t* form, const insn_t* insn, bint only_target) noexcept nogil:
+    """No register of an operand, nor a VSIB index, is another's; with `only_target`, the first's is no other's."""
+    cdef u8 other = insn.index - REGISTER_VECTOR if form.flags & FORM_VSIB else insn.rm
+    cdef bint has_other = form.flags & FORM_VSIB or not insn.is_memory
+    if form.flags & FORM_VVVV and (insn.reg == insn.vvvv or (has_other and not only_target and insn.vvvv == other)):
+        return False
+    return not (has_other and insn.reg == other)
 
 
 cdef inline bint is_valid(const form_t* form, const insn_t* insn) noexcept nogil:
@@ -60,15 +63,12 @@ cdef inline bint is_valid(const form_t* form, const insn_t* insn) noexcept nogil
         return False
     if checks & CHECK_MASK_VVVV and insn.vvvv > 7:
         return False
-    if checks & CHECK_TILE_RM and not insn.is_memory:
-        if insn.rm > 7 or insn.vvvv > 7 or insn.reg == insn.rm or insn.reg == insn.vvvv or insn.rm == insn.vvvv:
-            return False
-    if checks & CHECK_GATHER and not is_gather_valid(form, insn):
+    if checks & CHECK_TILE_RM and not insn.is_memory and insn.rm > 7:
         return False
-    if checks & CHECK_DISTINCT:
-        if insn.reg == insn.vvvv and form.flags & FORM_VVVV:
-            return False
-        if insn.reg == insn.rm and not insn.is_memory:
+    if checks & CHECK_TILE and form.flags & FORM_VVVV and insn.vvvv > 7:
+        return False
+    if checks & (CHECK_DISTINCT | CHECK_DISTINCT_TARGET):
+        if not are_distinct(form, insn, checks & CHECK_DISTINCT_TARGET != 0):
             return False
     if checks & CHECK_NOT_RIP and insn.base == REGISTER_RIP:
         return False

@@ -9,7 +9,7 @@ from hvcore._native.decode.memory cimport decode_memory, decode_memory16, make_v
 from hvcore._native.decode.prefix cimport has_payload, lead_t, note_prefix, read_payload
 from hvcore._native.decode.spec cimport (
     DECODE_64, DECODE_AMD, DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, ENTRY_BASE, ENTRY_MODRM,
-    ENTRY_NODE, ENTRY_SHIFT, ENTRY_WIDTH, FORM_CHECK, FORM_IS4, FORM_LOCK, FORM_LOCK_CR8, FORM_OFFSET, FORM_REGISTERS,
+    ENTRY_NODE, ENTRY_SHIFT, ENTRY_WIDTH, FORM_CHECK, FORM_IS4, FORM_LOCK, FORM_LOCK_CR8, FORM_NO_SEGMENT, FORM_OFFSET, FORM_REGISTERS,
     FORM_SHORT_REG, FORM_SHORT_RM, FORM_SIGNED, FORM_VECTOR_REG, FORM_VECTOR_RM, FORM_VSIB, FORM_VVVV, KEY_66,
     KEY_ADDRESS, KEY_B, KEY_EVEX_B, KEY_L, KEY_PP, KEY_W, LEAD_ESCAPE, LEAD_OPCODE, LEAD_REX, LEAD_VEX2, LEAD_VEX3,
     MAXIMUM_LENGTH, PREFIX_ADDRESS, PREFIX_AMD, PREFIX_EVEX, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REX, PREFIX_VEX,
@@ -125,7 +125,7 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
     entry = walk(isa, entry & ~<u32>ENTRY_MODRM, key)
     form = &isa.forms[entry]
     insn.form = <u16>entry
-    if entry == 0 or lead.bad:
+    if entry == 0 or lead.bad or (lead.high_reg and not form.flags & FORM_VECTOR_REG):
         insn.status = DECODE_INVALID
         insn.length = <u8>at
         return
@@ -166,8 +166,8 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
 cdef inline u32 decode_modrm(const form_t* form, const u8* code, u32 at, u32 limit, const lead_t* lead,
                              insn_t* insn) noexcept nogil:
     """Registers and memory of a ModRM byte; the offset behind it, or 0 if cut off."""
-    cdef u32 flags = form.flags
-    cdef u32 sib = at
+    cdef u32 flags = form.flags, sib = at
+    cdef u8 shift
     insn.reg = ((insn.modrm >> 3) & 7) | (lead.rex & 4) << 1 | lead.high_reg
     if insn.modrm >= 0xC0 or flags & FORM_REGISTERS:
         insn.rm = (insn.modrm & 7) | (lead.rex & 1) << 3
@@ -176,11 +176,11 @@ cdef inline u32 decode_modrm(const form_t* form, const u8* code, u32 at, u32 lim
         return at
     insn.rm = insn.modrm & 7
     insn.is_memory = True
+    shift = form.broadcast_shift if lead.has_b else form.displacement_shift
     if insn.address_size == 16:
-        at = decode_memory16(code, at, limit, insn)
+        at = decode_memory16(code, at, limit, shift, insn)
     else:
-        at = decode_memory(code, at, limit, lead.rex, 0, 0, form.broadcast_shift if lead.has_b
-                           else form.displacement_shift, insn)
+        at = decode_memory(code, at, limit, lead.rex, 0, 0, shift, insn)
     if flags & FORM_VSIB and at != 0 and not make_vsib(code, sib, lead.rex, lead.high_index, insn):
         insn.index = REGISTER_NONE
     return at
@@ -189,7 +189,9 @@ cdef inline u32 decode_modrm(const form_t* form, const u8* code, u32 at, u32 lim
 cdef inline void finish(const form_t* form, const lead_t* lead, u8 options, insn_t* insn) noexcept nogil:
     """The checks that need the whole instruction, and what depends on them."""
     cdef u32 flags = form.flags
-    if flags & (FORM_SHORT_REG | FORM_SHORT_RM | FORM_IS4):
+    if flags & (FORM_SHORT_REG | FORM_SHORT_RM | FORM_IS4 | FORM_NO_SEGMENT):
+        if flags & FORM_NO_SEGMENT:
+            insn.segment = REGISTER_NONE
         if flags & FORM_SHORT_REG:
             insn.reg &= 7
         if flags & FORM_SHORT_RM and not insn.is_memory:

@@ -83,6 +83,7 @@ cdef enum Place:                # where an operand is
     PLACE_OFFSET                # memory at an absolute offset, no ModRM
     PLACE_SOURCE                # memory at segment:[rSI]
     PLACE_DESTINATION           # memory at ES:[rDI]
+    PLACE_TABLE                 # memory at segment:[rBX + AL]
 
 cdef enum Flow:
     FLOW_NEXT
@@ -148,13 +149,15 @@ cdef enum FormFlag:
     FORM_SUPPRESS = 4096
     FORM_OFFSET = 8192          # an absolute offset of the address size
     FORM_NO_REX2 = 16384
-    FORM_VECTOR_REG = 32768     # EVEX.R' extends ModRM.reg
+    FORM_VECTOR_REG = 32768     # EVEX.R' extends ModRM.reg, or nothing
     FORM_VECTOR_RM = 65536      # EVEX.X extends ModRM.rm
     FORM_ENDS_BLOCK = 131072    # decoded blocks of the processor end here
     FORM_STACK = 262144         # one stack access
     FORM_SHORT_REG = 524288     # ModRM.reg has three bits, extensions ignored
     FORM_SHORT_RM = 1048576     # so has ModRM.rm
     FORM_LOCK_CR8 = 2097152     # LOCK means CR8 (AMD)
+    FORM_NO_SEGMENT = 4194304   # a segment override has no effect
+    FORM_IGNORED_B = 8388608    # EVEX.b with registers has no effect
 
 cdef enum FormCheck:            # what neither the key nor a flag says
     CHECK_SEGMENT = 1           # ModRM.reg: a segment register
@@ -164,9 +167,9 @@ cdef enum FormCheck:            # what neither the key nor a flag says
     CHECK_BOUND_REG = 16        # below 4
     CHECK_BOUND_RM = 32
     CHECK_MASK_REG = 64         # below 8
-    CHECK_TILE = 128            # below 8, sibmem, and different from each other
-    CHECK_GATHER = 256          # destination, index (and mask) differ
-    CHECK_DISTINCT = 512        # destination is none of the sources
+    CHECK_TILE = 128            # below 8
+    CHECK_DISTINCT = 256        # all registers of operands, and an index, differ
+    CHECK_DISTINCT_TARGET = 512 # the first operand is none of the others
     CHECK_NOT_RIP = 1024        # memory is not RIP-relative
     CHECK_SIB = 2048            # memory needs a SIB byte
     CHECK_NO_16 = 4096          # no 16-bit addressing

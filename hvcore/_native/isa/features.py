@@ -20,11 +20,18 @@ xsaveopt xsaves
 """.split())
 
 WORDS = frozenset("""
-lock d64 f64 cpl0 aligned push pop rep repne load io ends only64 not64 intel amd xacquire xrelease bnd notrack
-gather distinct sib no16 norip norex2 sized
+lock xacquire xrelease rep repne bnd hint notrack no66 norep norex2 nosegment norounding wig32 amd16 amd32 amd_lock
+only64 not64 intel amd cpl0 d64 f64 aligned distinct distinct_target tuple1 load io push pop ends
 """.split())
+COUNTED = frozenset(("push", "pop"))
+"""Words that may have a number: push=2."""
+IMPLICIT = ("in", "out", "inout", "cin", "cout", "cinout", "mem")
 
 FLOWS = ("next", "jump", "jump_indirect", "branch", "call", "call_indirect", "return", "interrupt", "exception",
          "transaction")
-FLAG_BITS = {"c": 0, "p": 2, "a": 4, "z": 6, "s": 7, "t": 8, "i": 9, "d": 10, "o": 11, "n": 14, "r": 16, "v": 18}
+FLAG_BITS = {"c": 0, "p": 2, "a": 4, "z": 6, "s": 7, "i": 9, "d": 10, "o": 11, "k": 18, "e": 24, "f": 25, "g": 26,
+             "h": 27, "u": 28}
+"""RFLAGS bits; C0 to C3 of the x87 (e f g h) and UIF (u) have bits above them."""
 FLAG_EFFECTS = "rwu01"
+CONDITION_FLAGS = ("o", "c", "z", "cz", "s", "p", "so", "zso")
+"""What the conditions read, by the condition's number halved."""

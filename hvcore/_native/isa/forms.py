@@ -26,7 +26,7 @@ Cube = tuple[int, ...]
 _PLACES = {"REG": ("G", "V", "P", "KG", "TG", "BG", "S", "C", "D", "TR"), "OPCODE": ("Z",), "IS4": ("L",),
            "RM": ("E", "R", "W", "U", "Q", "N", "M", "VM", "KE", "KR", "TE", "BE", "STi"),
            "VVVV": ("B", "H", "KB", "TB"), "OFFSET": ("O",), "IMMEDIATE": ("I",), "TARGET": ("J",), "FAR": ("FAR",),
-           "ONE": ("ONE",), "SOURCE": ("X",), "DESTINATION": ("Y",)}
+           "ONE": ("ONE",), "SOURCE": ("X",), "DESTINATION": ("Y",), "TABLE": ("XB",)}
 PLACES = {kind: place for place, kinds in _PLACES.items() for kind in kinds}
 _CLASSES = {0: ("E", "G", "Z", "B", "R"), 32: ("V", "W", "U", "H", "L"), 64: ("KG", "KE", "KB", "KR"), 72: ("STi",),
             80: ("P", "Q", "N"), 88: ("S",), 96: ("C",), 112: ("D",), 128: ("TR",), 136: ("TG", "TE", "TB"),
@@ -54,7 +54,7 @@ class Operand:
 
     @property
     def can_be_memory(self) -> bool:
-        return self.source.kind in ("E", "W", "Q", "M", "VM", "KE", "BE", "O", "X", "Y")
+        return self.source.kind in ("E", "W", "Q", "M", "VM", "KE", "BE", "O", "X", "Y", "XB")
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,27 @@ def table_index(row: table.Row) -> int:
     return SPACES[row.space] + row.map
 
 
+def letters_of(row: table.Row) -> set[str]:
+    """The width letters of all operands."""
+    return {letter for operand in row.operands for letter in (operand.width, operand.register_width)}
+
+
 def is_sized(row: table.Row) -> bool:
     """Whether there is a form for each operand size."""
-    return bool(row.size is not None or row.attributes & {"d64", "f64", "sized"}
-                or {"v", "y", "z", "p"} & {operand.width for operand in row.operands})
+    return bool(row.size is not None or row.attributes & {"d64", "f64", "push", "pop"}
+                or {"v", "y", "z", "p"} & letters_of(row))
 
 
 def effective_size(row: table.Row, mode: int, vendor: str, has_w: bool, has_66: bool) -> int:
     """Operand size in bits under these prefixes."""
-    letters = {operand.width for operand in row.operands}
+    letters = letters_of(row)
     if "y" in letters and not letters & {"v", "z", "p"} and row.size is None:
         return 64 if mode == 64 and has_w else 32
     if mode != 64:
         return 16 if has_66 == (mode == 32) else 32
     if "f64" in row.attributes:
-        return 16 if vendor == "amd" and has_66 and row.flow != "next" else 64
-    if has_w and not (vendor == "amd" and "p" in letters):
+        return 16 if vendor == "amd" and has_66 and not has_w and "amd16" in row.attributes else 64
+    if has_w and not (vendor == "amd" and "amd32" in row.attributes):
         return 64
     if has_66:
         return 16
@@ -104,7 +109,9 @@ def _size_mask(row: table.Row, size: int, root: tuple[int, str]) -> int:
     mask = 0
     for value in range(4):
         has_w, has_66 = bool(value & 1), bool(value & 2)
-        if row.w is not None and has_w != row.w or row.space == "" and has_w and root[0] != 64:
+        if row.w is not None and has_w != row.w and not ("wig32" in row.attributes and root[0] != 64):
+            continue
+        if row.space == "" and has_w and root[0] != 64 or "no66" in row.attributes and has_66:
             continue
         if not size or effective_size(row, *root, has_w, has_66) == size:
             mask |= 1 << value
@@ -138,17 +145,18 @@ def cube(row: table.Row, size: int, address: int, lengths: tuple[int, ...] | Non
     prefixes = {"": 15, "NP": 1, "66": 2, "F3": 4, "F2": 8}[row.prefix]
     if row.space == "EVEX" and row.map == 4 and not row.prefix:
         prefixes = 3                    # APX: 66 is an operand size, as it was before EVEX
+    if "norep" in words:
+        prefixes &= 3
     addresses = 7 if not address else 1 << SIZES.index(address)
-    allowed = 15 if lengths is None else sum(1 << length for length in lengths)
+    allowed = 7 if lengths is None and row.space == "EVEX" else 15 if lengths is None else sum(1 << length for length in lengths)
     found = (rm, reg, mod, prefixes, allowed, _size_mask(row, size, root), addresses,
-             1 if row.rex_b_clear else 3, 3, *(1 << row.extras[name] if name in row.extras else (1 << (1 << bits)) - 1
+             3 if row.rex_b is None else 1 << row.rex_b, 3, *(1 << row.extras[name] if name in row.extras else (1 << (1 << bits)) - 1
                                                for name, bits in list(FIELDS.items())[9:]))
     return None if 0 in found else found
 
 
-def _bits(operand: table.Operand, size: int, address: int, length: int | None, row: table.Row) -> int:
+def _bits(operand: table.Operand, width: str, size: int, address: int, length: int | None, row: table.Row) -> int:
     """Width of an operand in bits, as its letters say."""
-    width = operand.width
     vector = 128 << (length or 0) if row.space in ("VEX", "EVEX", "XOP") else 128
     if operand.size_bytes:
         return operand.size_bytes * 8
@@ -170,10 +178,11 @@ def _bits(operand: table.Operand, size: int, address: int, length: int | None, r
 def _operands(row: table.Row, size: int, address: int, length: int | None) -> Iterator[Operand]:
     immediates = 0
     for source in row.operands:
-        bits = _bits(source, size, address, length, row)
+        bits = _bits(source, source.width, size, address, length, row)
+        own_bits = _bits(source, source.register_width, size, address, length, row) if source.register_width else bits
         place = PLACES.get(source.kind, "FIXED")
         base = CLASSES.get(source.kind, _FIXED.get(source.kind, 0))
-        register_bits = max(bits, 128) if base in range(32, 64) else _REGISTER_BITS.get(base & ~7, bits)
+        register_bits = max(bits, 128) if base in range(32, 64) else _REGISTER_BITS.get(base & ~7, own_bits)
         if place == "IMMEDIATE" and immediates:
             place = "IMMEDIATE2"
         immediates += place == "IMMEDIATE" and source.width != "4"

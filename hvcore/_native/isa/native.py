@@ -16,19 +16,18 @@ except ImportError:                     # setup.py loads this file by path, befo
     import table  # type: ignore[import-not-found, no-redef]
 
 PLACES = ("NONE", "REG", "RM", "VVVV", "OPCODE", "IS4", "FIXED", "IMMEDIATE", "IMMEDIATE2", "ONE", "TARGET", "FAR",
-          "OFFSET", "SOURCE", "DESTINATION")
+          "OFFSET", "SOURCE", "DESTINATION", "TABLE")
 RECORD = struct.Struct("<II 8B HHI 2B 5B5B5B5B 2x")
-ACCESS = {"r": 1, "w": 2, "rw": 3, "a": 4, "-": 0, "cr": 9, "cw": 10, "crw": 11, "rcw": 11, "n": 16}
+ACCESS = {"r": 1, "w": 2, "rw": 3, "a": 4, "-": 0, "cr": 9, "cw": 10, "rcw": 11, "n": 16}
 FLAGS = ("lock", "vvvv", "registers", "signed", "check", "is4", "vsib", "mask", "mask_needed", "zeroing", "broadcast",
          "rounding", "suppress", "offset", "no_rex2", "vector_reg", "vector_rm", "ends_block", "stack", "short_reg",
-         "short_rm", "lock_cr8")
-CHECKS = ("segment", "segment_write", "control", "debug", "bound_reg", "bound_rm", "mask_reg", "tile", "gather",
-          "distinct", "not_rip", "sib", "no_16", "mask_vvvv", "tile_rm", "test")
+         "short_rm", "lock_cr8", "no_segment", "ignored_b")
+CHECKS = ("segment", "segment_write", "control", "debug", "bound_reg", "bound_rm", "mask_reg", "tile", "distinct",
+          "distinct_target", "not_rip", "sib", "no_16", "mask_vvvv", "tile_rm", "test")
 LEADS = ("opcode", "escape", "rex", "66", "67", "lock", "repne", "rep", "segment", "vex3", "vex2", "evex", "xop",
          "rex2")
 _KIND_CHECKS = {"C": "control", "D": "debug", "TR": "test", "BG": "bound_reg", "BE": "bound_rm", "KG": "mask_reg",
                 "KB": "mask_vvvv", "TG": "tile", "TE": "tile_rm", "TB": "tile"}
-_WORD_CHECKS = {"gather": "gather", "distinct": "distinct", "norip": "not_rip", "sib": "sib", "no16": "no_16"}
 
 
 def names_to_bits(names: Iterable[str], order: tuple[str, ...]) -> int:
@@ -39,8 +38,10 @@ def checks(form: forms.Form) -> set[str]:
     """What only the decoder can check once the form is known (decode/spec.pxd, FormCheck)."""
     row = form.row
     found = {_KIND_CHECKS[operand.kind] for operand in row.operands if operand.kind in _KIND_CHECKS}
-    found |= {check for word, check in _WORD_CHECKS.items() if word in row.attributes}
+    found |= row.attributes & {"distinct", "distinct_target"}
     for operand in row.operands:
+        if operand.width == "sib":
+            found |= {"sib", "no_16"}
         if operand.kind == "S":
             found |= {"segment", "segment_write"} if operand.writes else {"segment"}
     return found
@@ -55,10 +56,11 @@ def flags(form: forms.Form) -> set[str]:
     found |= {name for name, is_so in (
         ("vvvv", "VVVV" in places), ("registers", kinds & {"C", "D", "TR"}), ("is4", "IS4" in places),
         ("vsib", "VM" in kinds), ("offset", "OFFSET" in places), ("ends_block", "ends" in row.attributes),
-        ("ends_block", row.flow != "next"), ("stack", row.attributes & {"push", "pop"}), ("check", checks(form)),
-        ("no_rex2", "norex2" in row.attributes), ("vector_reg", "V" in kinds), ("vector_rm", kinds & {"W", "U"}),
+        ("ends_block", row.flow != "next"), ("stack", row.stack_accesses == 1), ("check", checks(form)),
+        ("no_rex2", "norex2" in row.attributes), ("vector_reg", all(operand.register_base == 32 for operand in form.operands if operand.place == "REG")), ("vector_rm", kinds & {"W", "U"}),
         ("short_reg", kinds & {"P", "S", "TR"}), ("short_rm", kinds & {"Q", "N", "KE", "KR", "STi"}),
-        ("lock_cr8", "C" in kinds),
+        ("lock_cr8", "amd_lock" in row.attributes), ("no_segment", "nosegment" in row.attributes),
+        ("ignored_b", "norounding" in row.attributes),
     ) if is_so}
     for operand in row.operands:
         if operand.mask:
@@ -77,8 +79,7 @@ def memory(form: forms.Form) -> forms.Operand | None:
 
 def element_bits(operand: forms.Operand) -> int:
     """Bits of an element of memory; the whole of it where no element is named."""
-    digits = operand.source.element.lstrip("abcdefghijklmnopqrstuvwxyz")
-    return int(digits) if digits else operand.memory_bits
+    return notation.ELEMENT_BITS.get(operand.source.element, operand.memory_bits)
 
 
 def _shift(bits: int) -> int:
@@ -91,7 +92,8 @@ def displacement_shifts(form: forms.Form) -> tuple[int, int]:
     if form.row.space != "EVEX" or form.row.map == 4 or operand is None:
         return 0, 0
     element = element_bits(operand)
-    return _shift(element if operand.source.kind == "VM" else operand.memory_bits), _shift(element)
+    by_element = operand.source.kind == "VM" or "tuple1" in form.row.attributes
+    return _shift(element if by_element else operand.memory_bits), _shift(operand.source.broadcast_bits or element)
 
 
 def handled_memory(row: table.Row) -> int:
@@ -142,7 +144,7 @@ def leads() -> list[int]:
              0xC5: "vex2", 0x62: "evex", 0x8F: "xop"}
     named |= dict.fromkeys((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65), "segment")
     for mode in forms.SIZES:
-        here = named | ({**dict.fromkeys(range(0x40, 0x50), "rex"), 0xD5: "rex2"} if mode == 64 else {})
+        here = named | (dict.fromkeys(range(0x40, 0x50), "rex") if mode == 64 else {})
         found += [LEADS.index(here.get(byte, "opcode")) for byte in range(256)]
     return found
 

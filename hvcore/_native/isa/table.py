@@ -11,14 +11,17 @@ from pathlib import Path
 
 try:
     from . import notation
-    from .features import FEATURES, FLAG_BITS, FLAG_EFFECTS, FLOWS, WORDS
+    from .features import CONDITION_FLAGS, COUNTED, FEATURES, FLAG_BITS, FLAG_EFFECTS, FLOWS, IMPLICIT, WORDS
 except ImportError:                     # setup.py loads this file by path, before the package can be imported
     import notation  # type: ignore[import-not-found, no-redef]
     from features import (  # type: ignore[import-not-found, no-redef]
+        CONDITION_FLAGS,
+        COUNTED,
         FEATURES,
         FLAG_BITS,
         FLAG_EFFECTS,
         FLOWS,
+        IMPLICIT,
         WORDS,
     )
 
@@ -28,7 +31,6 @@ MAPS = {"0F": 1, "0F38": 2, "0F3A": 3, **{f"MAP{number:X}": number for number in
 LENGTHS = {"L0": (0,), "L1": (1,), "L2": (2,), "L01": (0, 1), "L12": (1, 2), "L012": (0, 1, 2), "LIG": None, "LZ": (0,)}
 SPACES = ("VEX", "EVEX", "XOP")
 SHAPES = re.compile(r"int|tail|f?[vr]{1,2}i?|fcmp|vi|-")
-IMPLICIT = ("in", "out", "inout", "mem")
 Operand = notation.Operand
 FIXED = notation.FIXED
 
@@ -55,7 +57,7 @@ class Row:
     w: int | None = None
     size: int | None = None         # only at this operand size
     address: int | None = None      # only at this address size
-    rex_b_clear: bool = False
+    rex_b: int | None = None        # only with this REX.B
     extras: Mapping[str, int] = field(default_factory=dict)     # values of ND NF U SCC
     mnemonic: str = ""
     operands: tuple[Operand, ...] = ()
@@ -65,6 +67,8 @@ class Row:
     flags: Mapping[str, str] = field(default_factory=dict)
     attributes: frozenset[str] = frozenset()
     features: frozenset[str] = frozenset()
+    conditional: Mapping[str, int] = field(default_factory=dict)    # features at this length or operand size only
+    stack_accesses: int = 0
     implicit: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     flow: str = "next"
     condition: int | None = None
@@ -77,7 +81,7 @@ class Row:
     def seen(self) -> tuple[Operand, ...]:
         """The operands that handlers care for, with the access that the semantic function is bound by."""
         return tuple(replace(operand, access=access)
-                     for operand, access in zip(self.operands, self.handled, strict=True) if operand.kind not in "XY")
+                     for operand, access in zip(self.operands, self.handled, strict=True) if operand.kind not in ("X", "Y", "XB"))
 
 
 def _encoding(row: Row, text: str) -> Row:
@@ -99,8 +103,8 @@ def _encoding(row: Row, text: str) -> Row:
             row = replace(row, size=int(token[1:]))
         elif token in ("a16", "a32", "a64"):
             row = replace(row, address=int(token[1:]))
-        elif token == "B=0":
-            row = replace(row, rex_b_clear=True)
+        elif token in ("B=0", "B=1"):
+            row = replace(row, rex_b=int(token[2]))
         elif match := re.fullmatch(r"(ND|NF|U|ZU|SCC)(\d+)", token):
             row = replace(row, extras={**row.extras, match[1]: int(match[2])})
         elif token == "0F0F" and before:
@@ -129,20 +133,33 @@ def _access(text: str, count: int, where: str) -> list[str]:
     return accesses
 
 
-def _attributes(row: Row, text: str) -> Row:
-    """`row` with what the attribute column says. Raises ValueError with the word that is not understood."""
-    words, implicit = set(), {}
+def _attributes(row: Row, text: str) -> tuple[Row, str]:
+    """`row` with what the attribute column says, and the access of its operands where that is an attribute.
+
+    Raises ValueError with the word that is not understood."""
+    words, features, implicit, conditional, access = set(), set(), {}, {}, ""
     for word in text.split(","):
-        name, _, value = word.partition("=")
+        name, equals, value = word.partition("=")
+        feature, _, at = word.removeprefix("=").partition("@")
         if name == "flow" and value in FLOWS:
             row = replace(row, flow=value)
         elif name in IMPLICIT and value:
-            implicit[name] = tuple(value.split("+" if name == "mem" else "."))
-        elif word in WORDS or word in FEATURES:
+            implicit[name] = tuple(value.split("." if name != "mem" else "+"))
+        elif name == "access" and value:
+            access = value.replace(".", ",")
+        elif name in COUNTED and (not equals or value.isdigit()):
+            words.add(name)
+            row = replace(row, stack_accesses=int(value or 1))
+        elif word in WORDS:
             words.add(word)
+        elif feature in FEATURES and (not at or at.isdigit()):
+            features.add(feature)
+            if at or word.startswith("="):
+                conditional[feature] = int(at or 0)
         elif word != "-":
             raise ValueError(word)
-    return replace(row, attributes=frozenset(words & WORDS), features=frozenset(words & FEATURES), implicit=implicit)
+    return replace(row, attributes=frozenset(words), features=frozenset(features), conditional=conditional,
+                   implicit=implicit), access
 
 
 def _row(line: int, text: str) -> Row:
@@ -159,25 +176,27 @@ def _row(line: int, text: str) -> Row:
         raise TableError(f"{where}: encoding token {str(error)!r} is not understood") from None
     if row.opcode < 0:
         raise TableError(f"{where}: no opcode")
-    shape, _, handled = shape.partition(" ")
     if not SHAPES.fullmatch(shape):
         raise TableError(f"{where}: shape {shape!r} is not understood")
-    mnemonic, _, operands = name.partition(" ")
-    names = notation.split(operands)
-    try:
-        parsed = tuple(notation.operand(word, how)
-                       for word, how in zip(names, _access(access, len(names), where), strict=True))
-    except notation.NotationError as error:
-        raise TableError(f"{where}: {error}") from None
     effects = dict(item.partition("=")[::2] for item in flags.split()) if flags != "-" else {}
+    if effects.get("r") == "cc":
+        effects["r"] = "" if row.condition is None else "cc"
     if not set("".join(effects.values())) <= set(FLAG_BITS) or not set(effects) <= set(FLAG_EFFECTS):
         raise TableError(f"{where}: flags {flags!r} are not understood")
     try:
-        row = _attributes(row, attributes)
+        row, real_access = _attributes(row, attributes)
     except ValueError as error:
         raise TableError(f"{where}: attribute {str(error)!r} is not understood") from None
+    mnemonic, _, operands = name.partition(" ")
+    names = notation.split(operands)
+    handled = _access(access, len(names), where)
+    try:
+        parsed = tuple(notation.operand(word, how)
+                       for word, how in zip(names, _access(real_access or access, len(names), where), strict=True))
+    except notation.NotationError as error:
+        raise TableError(f"{where}: {error}") from None
     return replace(row, mnemonic=mnemonic, operands=parsed, semantic=semantic, shape=shape, flags=effects,
-                   handled=tuple(_access((handled or access).strip(), len(names), where)))
+                   handled=tuple(handled))
 
 
 def load(path: Path = TABLE) -> list[Row]:
@@ -191,6 +210,7 @@ def load(path: Path = TABLE) -> list[Row]:
             rows.append(row)
             continue
         for number, condition in enumerate(CONDITIONS):
-            stem, _, tail = row.mnemonic.partition("cc")
-            rows.append(replace(row, opcode=row.opcode + number, condition=number, mnemonic=stem + condition + tail))
+            flags = {**row.flags, "r": CONDITION_FLAGS[number >> 1]} if "r" in row.flags else row.flags
+            rows.append(replace(row, opcode=row.opcode + number, condition=number, flags=flags,
+                                mnemonic=row.mnemonic.replace("cc", condition, 1)))
     return rows
