@@ -95,6 +95,14 @@ cdef extern from "batch/sweep.h" nogil:
     u64 sweep(batch_sweep_t* s, u64 at, int more)
 
 
+cdef bint has_immediate(const form_t* form) noexcept nogil:
+    cdef u8 i
+    for i in range(form.operand_count):
+        if form.places[i] == PLACE_IMMEDIATE:
+            return True
+    return False
+
+
 cdef void describe(const u8* code, u32 available, u32 options, batch_row_t* row) noexcept nogil:
     """The row of the instruction at `code`: what decode_one says, as columns have it."""
     cdef insn_t insn
@@ -117,7 +125,7 @@ cdef void describe(const u8* code, u32 available, u32 options, batch_row_t* row)
     row.segment = insn.segment
     row.mask = insn.mask
     row.evex = insn.evex
-    row.immediate = insn.immediate
+    row.immediate = 0 if form.flags & FORM_IS4 and not has_immediate(form) else insn.immediate
     if insn.is_memory:
         row.base = insn.base
         row.index = insn.index

@@ -98,10 +98,12 @@ static uint64_t passing_step(batch_builder_t *b, batch_place_t place, uint32_t b
     return 0;
 }
 
-/* Describe one instruction. Bytes behind ModRM have their sign bits set and differ. */
+/* Describe one instruction. Bytes behind ModRM and SIB differ within an instruction and from probe to probe; most have
+ * their sign bits set. */
 static batch_probe_t *probe(batch_builder_t *b, batch_place_t place, uint32_t opcode, uint32_t modrm, uint32_t sib,
                             uint32_t extensions, uint32_t rex, uint32_t vvvv) {
-    static const uint8_t FILLER[] = {0x91, 0xA2, 0xB3, 0xC4, 0xD5, 0xE6, 0xF7, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD};
+    static const uint8_t FILLER[] = {0x91, 0xA2, 0xB3, 0xC4, 0xD5, 0xE6, 0xF7, 0x88, 0x99, 0xAA, 0x3B, 0xCC, 0xDD, 0x7E,
+                                     0xEF, 0x80};
     batch_probe_t *p = &b->probes[b->probe_count++];
     uint8_t *at = p->code;
     if (place.space == SPACE_VEX) {
@@ -129,7 +131,8 @@ static batch_probe_t *probe(batch_builder_t *b, batch_place_t place, uint32_t op
     *at++ = (uint8_t)opcode;
     *at++ = (uint8_t)modrm;
     *at++ = (uint8_t)sib;
-    memcpy(at, FILLER, sizeof FILLER);
+    for (uint32_t i = 0; i < 12; i++)
+        *at++ = FILLER[(i + 5 * b->probe_count) % sizeof FILLER];
     b->tables->slow(p->code, 24, b->tables->options, &p->row);
     return p;
 }
@@ -153,7 +156,7 @@ static uint32_t shape_pick(const batch_tables_t *t, uint32_t class, const batch_
 static int reproduces(const batch_tables_t *t, const batch_probe_t *p, uint32_t length, uint64_t f, uint64_t others) {
     const batch_row_t *r = &p->row;
     uint64_t info = probe_info(p, length), window = load_64(p->code + p->opcode_at);
-    uint64_t fields = register_fields(window, info);
+    uint64_t fields = register_fields(window, info) | is4_field(p->code + length);
     uint8_t base, index, scale;
     int32_t displacement;
     if (r->status || r->form != (uint16_t)f || r->length != length || r->kinds != (uint8_t)(f >> FAST_KINDS))
@@ -179,14 +182,14 @@ static uint32_t observed_register(const batch_probe_t *p, uint32_t which) {
  * all of them or, as some extension bits may not be allowed, all without and most with. */
 static uint32_t find_register(const batch_tables_t *t, batch_probe_t *const *group, const uint64_t *fields, uint32_t count,
                               uint32_t which) {
-    static const uint8_t LANE_ORDER[] = {LANE_REG, LANE_RM, LANE_VVVV, LANE_OPCODE};
+    static const uint8_t LANE_ORDER[] = {LANE_REG, LANE_RM, LANE_VVVV, LANE_OPCODE, LANE_IS4};
     static const uint8_t BASES[] = {0, 0, 32, 64, 72, 80, 88, 96, 112, 128, 136, 144, 0};
     static const uint8_t NARROW[] = {0, 0, 0, 2, 2, 2, 2, 1, 1, 2, 2, 3, 2};
     uint32_t first = observed_register(group[0], which), best = first | 7 << REGISTER_NARROW, best_score = 0;
     uint32_t candidate, i, score;
     for (i = 1; i < count && observed_register(group[i], which) == first; i++) {
     }
-    for (candidate = 0; i < count && candidate < 4 * sizeof BASES; candidate++) {
+    for (candidate = 0; i < count && candidate < sizeof LANE_ORDER * sizeof BASES; candidate++) {
         uint32_t class = candidate % sizeof BASES;
         uint32_t spec = BASES[class] | (uint32_t)NARROW[class] << REGISTER_NARROW
                         | (uint32_t)LANE_ORDER[candidate / sizeof BASES] << REGISTER_LANE
@@ -216,7 +219,8 @@ static uint64_t find_entry(const batch_tables_t *t, batch_probe_t *const *group,
         return 0;
     for (i = 0; i < count; i++) {
         lengths[i] = group[i]->opcode_at + 1 + size + shape_length(t, class, group[i]);
-        fields[i] = register_fields(load_64(group[i]->code + group[i]->opcode_at), probe_info(group[i], lengths[i]));
+        fields[i] = register_fields(load_64(group[i]->code + group[i]->opcode_at), probe_info(group[i], lengths[i]))
+                    | is4_field(group[i]->code + lengths[i]);
     }
     if (first->target_bits)
         f |= 1 << FAST_RELATIVE;
@@ -262,7 +266,7 @@ static void probe_opcode(batch_builder_t *b, batch_place_t place, uint32_t opcod
             for (i = 0; RM[mode][i] != 9; i++)
                 probe(b, place, opcode, mode << 6 | reg << 3 | RM[mode][i], 0x8D + 0x11 * (reg & 1), 0, 0, 0);
         for (i = 0; i < 8; i++)
-            probe(b, place, opcode, 0xC0 | reg << 3 | i, 0x91, 0, 0, 0);
+            probe(b, place, opcode, 0xC0 | reg << 3 | i, 0x91 + 0x23 * (i & 1), 0, 0, 0);
     }
     for (reg = 0; reg < 8; reg++)
         for (mode = 0; mode < 3; mode++) {

@@ -26,6 +26,11 @@ static inline uint64_t register_fields(uint64_t window, uint64_t info) {
            | (info >> (INFO_SUM + STEP_VVVV - 8) & 15) << (8 * LANE_VVVV);
 }
 
+/* The lane of a register in the upper half of the last byte; it is never an instruction's first register. */
+static inline uint64_t is4_field(const uint8_t *end) {
+    return (uint64_t)(end[-1] >> 4) << (8 * LANE_IS4);
+}
+
 static inline int64_t immediate_of(const batch_tables_t *t, const uint8_t *end, uint64_t f) {
     uint32_t kind = f >> FAST_IMMEDIATE & 15;
     uint64_t value = load_64(end - 8) >> 1 >> t->immediate_shift[kind];

@@ -114,7 +114,8 @@ static void fill_registers(const batch_tables_t *t, const uint8_t *tile, const u
                            const batch_columns_t *c, uint64_t row) {
     for (size_t i = 0; i < count; i++) {
         uint64_t info = infos[i], others = t->others[info >> INFO_FAST & 0xFFFF];
-        uint64_t fields = register_fields(load_64(tile + (info & 0xFFFF) + (info >> INFO_SUM & 15)), info);
+        const uint8_t *p = tile + (info & 0xFFFF);
+        uint64_t fields = register_fields(load_64(p + (info >> INFO_SUM & 15)), info) | is4_field(p + (info >> INFO_LENGTH));
         uint32_t has_rex = info >> (INFO_SUM + STEP_REX - 8) & 1;
         for (int k = 0; k < 4; k++)
             if (c->registers[k])
