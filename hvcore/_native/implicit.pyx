@@ -18,8 +18,8 @@ from hvcore._native import facts
 HOW = {"in": 1, "out": 2, "inout": 3, "cin": 9, "cout": 10, "cinout": 11}
 ACCESS = {"r": 1, "w": 2, "rw": 3, "cr": 9, "cw": 10, "rcw": 11, "crw": 11}
 GENERAL = {name.upper(): number for number, name in enumerate(facts.GENERAL)}
+ONLY_64 = re.compile(r"R(8|9|1\d)D?")
 MEMORY = re.compile(r"(c?[rw]+|rcw):\[(\w+)\](\w*)")
-REPEATED = ("ins", "outs", "movs", "cmps", "stos", "lods", "scas")
 
 
 cdef object general_name(str letters, int bits):
@@ -35,7 +35,8 @@ cdef object word_names(str word, const insn_t* insn):
     first, dash, last = word.partition("-")
     if dash:
         stem = first.rstrip("0123456789")
-        return [f"{stem}{number}".lower() for number in range(int(first[len(stem):]), int(last) + 1)]
+        return [f"{stem}{number}".lower() for number in range(int(first[len(stem):]), int(last) + 1)
+                if insn.mode == 64 or number < 8]
     if word[0] == "r" and word[1:] in GENERAL:
         return [general_name(word[1:], insn.operand_size)]
     if word[0] == "e" and word[1:] in GENERAL:
@@ -44,15 +45,14 @@ cdef object word_names(str word, const insn_t* insn):
         return [general_name(word[1:], insn.address_size)]
     if word[0] == "s" and word[1:] in GENERAL:
         return [general_name(word[1:], stack_bits(insn))]
-    return [word.lower()]
+    return [word.lower()] if insn.mode == 64 or not ONLY_64.fullmatch(word) else []
 
 
-cdef bint is_repeated(const insn_t* insn) except -1:
+cdef bint is_repeated(const insn_t* insn) noexcept:
     """REP in front of a string instruction: everything may happen, or not."""
-    if not insn.prefixes & (PREFIX_REP | PREFIX_REPNE):
-        return False
-    name = facts.mnemonics[isa().forms[insn.form].mnemonic]
-    return name[:-1] in REPEATED and isa().forms[insn.form].places[0] != PLACE_REG
+    cdef const form_t* form = &isa().forms[insn.form]
+    return insn.prefixes & (PREFIX_REP | PREFIX_REPNE) and (
+        form.places[0] in (PLACE_SOURCE, PLACE_DESTINATION) or form.places[1] in (PLACE_SOURCE, PLACE_DESTINATION))
 
 
 cdef object whole(const insn_t* insn, str name, int how):
@@ -74,17 +74,22 @@ cdef object implicit_registers(const insn_t* insn):
     found = []
     form = insn.form
     stack = general_name("SP", stack_bits(insn))
-    for kind, word in facts.implicit_sets[facts.implicit[form]]:
+    words = facts.implicit_sets[facts.implicit[form]]
+    named = any(kind in HOW and word == "sSP" for kind, word in words)
+    for kind, word in words:
         if kind in HOW:
             found += [(name, HOW[kind]) for name in word_names(word, insn)]
         elif kind in ("push", "pop"):
-            found.append((stack, ACCESS_READ | ACCESS_WRITE))
+            if not named:
+                found.append((stack, ACCESS_READ | ACCESS_WRITE))
             if insn.mode != 64:
                 found.append(("ss", ACCESS_READ))
     if is_repeated(insn):
         found.append((general_name("CX", insn.address_size), ACCESS_READ | ACCESS_WRITE | ACCESS_CONDITIONAL))
     if insn.mask:
-        found.append((f"k{insn.mask}", ACCESS_READ))
+        # Gathers and scatters clear the bits of what they have done, those that only prefetch do not.
+        cleared = isa().forms[form].flags & FORM_MASK_NEEDED and not (isa().forms[form].access[0] & ACCESS_NONE)
+        found.append((f"k{insn.mask}", ACCESS_READ | (ACCESS_WRITE if cleared else 0)))
     return found
 
 
@@ -92,16 +97,11 @@ cdef object address_registers(object memory, const insn_t* insn):
     """Base, index and segment of a memory operand."""
     found = [(name, ACCESS_READ) for name in (memory.base_name, memory.index_name) if name and name not in ("rip", "eip")]
     segment = memory.segment
+    if isa().forms[insn.form].flags & FORM_NO_SEGMENT:
+        return found
     if insn.mode != 64 or segment in (REGISTER_FS, REGISTER_GS):
         found.append((memory.segment_name, ACCESS_READ))
     return found
-
-
-cdef int merged(const insn_t* insn, int number, int how) noexcept:
-    """A mask that merges leaves some of the destination, one over memory writes some of it."""
-    if insn.mask and number == 0 and how == ACCESS_WRITE and not insn.evex & EVEX_ZEROING:
-        return how | ACCESS_CONDITIONAL | ACCESS_READ
-    return how
 
 
 cdef object register_uses(const insn_t* insn):
@@ -115,11 +115,9 @@ cdef object register_uses(const insn_t* insn):
             group = group_size(insn.form, number)
             for following in range(group + 1):
                 name = register_text(operand.register & ~group | following if group else operand.register, operand.bits)
-                uses.append((name, merged(insn, number, how)))
-        elif operand.kind == facts.OperandKind.MEMORY and how & (
-                ACCESS_READ | ACCESS_WRITE | ACCESS_ADDRESS | ACCESS_NONE):
-            if not how & ACCESS_NONE:
-                uses += address_registers(operand, insn)
+                uses.append((name, how))
+        elif operand.kind == facts.OperandKind.MEMORY and how:
+            uses += address_registers(operand, insn)
     uses += implicit_registers(insn)
     found = {}
     for name, how in uses:

@@ -13,6 +13,7 @@ from hvcore._native.facts cimport (
 
 from hvcore._native import facts
 
+DESCRIPTORS = frozenset(("lgdt", "lidt", "sgdt", "sidt"))
 ACCESS_NAMES = {1: "r", 2: "w", 3: "rw", 4: "a", 9: "cr", 10: "cw", 11: "crw"}
 
 
@@ -134,7 +135,11 @@ cdef class MemoryOperand(Operand):
 
     @property
     def bits(self):
-        return broadcast_width(self.insn.form) if self.is_broadcast else memory_width(self.insn.form)
+        if self.is_broadcast:
+            return broadcast_width(self.insn.form)
+        if self.insn.mode != 64 and mnemonic_of(&self.insn) in DESCRIPTORS:
+            return 48
+        return memory_width(self.insn.form)
 
     @property
     def element(self):
@@ -196,6 +201,37 @@ cdef u8 register_of(const insn_t* insn, const form_t* form, int number, int bits
     return base + low
 
 
+cdef u8 masked_access(const insn_t* insn, u8 access, bint is_memory, int bits) except 255:
+    """What an EVEX mask that merges makes of a write: the other elements stay, and the rest of the register is cleared."""
+    if not insn.mask or insn.evex & EVEX_ZEROING or not access & ACCESS_WRITE or "blendm" in mnemonic_of(insn):
+        return access
+    if is_memory:
+        return access | ACCESS_CONDITIONAL
+    return ACCESS_READ | ACCESS_WRITE | (ACCESS_CONDITIONAL if bits == 512 else 0)
+
+
+cdef u8 whole_access(const insn_t* insn, const form_t* form, int number, u8 access, int bits) except 255:
+    """A conditional write that clears the upper part of its register in any case is none."""
+    cdef u8 base = form.register_bases[number]
+    if access & ACCESS_CONDITIONAL and access & ACCESS_WRITE and (
+            base < REGISTER_VECTOR and bits == 32 and insn.mode == 64 and mnemonic_of(insn).startswith("cmov") or
+            base < REGISTER_MASK and base >= REGISTER_VECTOR and bits < 512 and
+            insn.prefixes & (PREFIX_VEX | PREFIX_EVEX | PREFIX_XOP)):
+        return ACCESS_READ | ACCESS_WRITE
+    return access
+
+
+cdef str mnemonic_of(const insn_t* insn):
+    return facts.mnemonics[isa().forms[insn.form].mnemonic]
+
+
+cdef u8 repeated_access(const insn_t* insn, u8 access, u8 place) noexcept:
+    """With REP in front a string instruction may access memory never."""
+    if insn.prefixes & (PREFIX_REP | PREFIX_REPNE) and place in (PLACE_SOURCE, PLACE_DESTINATION):
+        return access | ACCESS_CONDITIONAL
+    return access
+
+
 cdef object make_memory(const insn_t* insn, int number, u64 ip, u8 place, u8 access):
     cdef MemoryOperand memory = MemoryOperand.__new__(MemoryOperand)
     memory.insn, memory.ip, memory.place, memory.number, memory.how = insn[0], ip, place, number, access
@@ -212,7 +248,9 @@ cdef object make_operand(const insn_t* insn, int number, u64 ip):
     cdef FarOperand far
     if place == PLACE_RM and insn.is_memory or place in (
             PLACE_OFFSET, PLACE_SOURCE, PLACE_DESTINATION, PLACE_TABLE):
-        return make_memory(insn, number, ip, place, access)
+        if number == 0:
+            access = masked_access(insn, access, True, 0)
+        return make_memory(insn, number, ip, place, repeated_access(insn, access, place))
     if place in (PLACE_IMMEDIATE, PLACE_IMMEDIATE2, PLACE_ONE):
         immediate = ImmediateOperand.__new__(ImmediateOperand)
         immediate.number, immediate.how = number, ACCESS_READ
@@ -230,6 +268,9 @@ cdef object make_operand(const insn_t* insn, int number, u64 ip):
         far.number, far.how, far.selector, far.offset = number, ACCESS_READ, <int>insn.immediate2, <u64>insn.immediate
         return far
     register = RegisterOperand.__new__(RegisterOperand)
-    register.number, register.how, register.bits = number, access, operand_width(insn.form, number)
+    register.number, register.bits = number, operand_width(insn.form, number)
+    if number == 0 and form.register_bases[0] == REGISTER_VECTOR:
+        access = masked_access(insn, access, False, register.bits)
+    register.how = whole_access(insn, form, number, access, register.bits)
     register.register = register_of(insn, form, number, register.bits)
     return register

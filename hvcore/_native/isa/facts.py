@@ -65,6 +65,11 @@ def features_of(form: forms.Form) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def memory_bits(operand: forms.Operand) -> int:
+    """Bits that are accessed; of a vector of addresses, those at each of them."""
+    return notation.ELEMENT_BITS[operand.source.element] if operand.source.kind == "VM" else operand.memory_bits
+
+
 def _memory(form: forms.Form) -> forms.Operand | None:
     return next((operand for operand in form.operands if operand.can_be_memory), None)
 
@@ -128,7 +133,7 @@ def columns(rows: list[table.Row], names: Names) -> list[tuple[str, str, int, Va
             for o in f.operands)),
         ("operand_access", "uint8_t", OPERANDS, lambda f: _padded(native.ACCESS[o.source.access] for o in f.operands)),
         ("operand_group", "uint8_t", OPERANDS, lambda f: _padded(o.source.group for o in f.operands)),
-        ("memory_bits", "uint16_t", 1, lambda f: [m.memory_bits if (m := _memory(f)) else 0]),
+        ("memory_bits", "uint16_t", 1, lambda f: [memory_bits(m) if (m := _memory(f)) else 0]),
         ("element", "uint8_t", 1, lambda f: [notation.ELEMENTS.index(element_name(m)) if (m := _memory(f)) else 0]),
         ("broadcast_bits", "uint8_t", 1, lambda f: [text.broadcast_bits(f)]),
         ("index_bits", "uint16_t", 1, lambda f: [_index_bits(f)]),

@@ -173,8 +173,7 @@ def narrow(line: Line, names: str, which: slice = slice(None)) -> None:
 
 
 def rounding(line: Line) -> None:
-    """An operand of its own: in front of the integer that is converted, else behind the register in ModRM.rm."""
-    places = [o.place for o in line.operands]
+    """An operand of its own: behind the registers, but in front of an integer that is converted."""
     if any(o.source.rounding for o in line.form.operands):
-        at = places.index("RM") + (line.form.row.mnemonic not in FROM_INTEGER)
-        line.operands.insert(at, Operand("ROUNDING"))
+        count = sum(o.place != "IMMEDIATE" for o in line.operands)
+        line.operands.insert(count - (line.form.row.mnemonic in FROM_INTEGER), Operand("ROUNDING"))

@@ -111,12 +111,10 @@ def base_line(form: forms.Form) -> Line:
 
 
 def broadcast_bits(form: forms.Form) -> int:
-    """What EVEX.b reads: an element, but never less than 32 bits outside of the maps of FP16; 0 if it means nothing."""
+    """What EVEX.b reads; 0 if it means nothing."""
     for operand in form.operands:
         if operand.source.broadcast:
-            if form.row.map in (5, 6):
-                return notation.ELEMENT_BITS[operand.source.element]
-            return 64 if form.row.w == 1 else 32
+            return operand.source.broadcast_bits or notation.ELEMENT_BITS[operand.source.element]
     return 0
 
 

@@ -129,7 +129,8 @@ cdef inline char* put_mnemonic(const text_tables_t* tables, u8 syntax, const tex
                                const insn_t* insn, const u8* code, bint other, int condition,
                                char* out) noexcept nogil:
     cdef const word_t* word = &tables.words[text.name_other if other and text.name_other else
-                                            text.name_memory if insn.is_memory else text.name]
+                                            text.name_memory if insn.is_memory and not insn.evex & EVEX_BROADCAST else
+                                            text.name]
     cdef u8 segment
     if condition < 0:
         out = put_word(out, word)
@@ -159,17 +160,24 @@ cdef inline char* put_rounding(u8 syntax, const insn_t* insn, char* out) noexcep
     return out
 
 
+cdef inline char* put_far_part(u8 syntax, u64 value, u8 bits, char* out) noexcept nogil:
+    """With all its digits, unless one is enough."""
+    if value < 10:
+        return put_number(out, value, syntax == SYNTAX_ATT)
+    return put_target(syntax, value, bits, out)
+
+
 cdef inline char* put_far(u8 syntax, const insn_t* insn, char* out) noexcept nogil:
-    cdef bint prefixed = syntax == SYNTAX_ATT
+    cdef u8 bits = 16 if insn.operand_size == 16 else 32
     if syntax == SYNTAX_INTEL:
-        out = put_character(put_number(out, <u64>insn.immediate, prefixed), c",")
-        return put_number(out, insn.immediate2, prefixed)
-    if prefixed:
-        out = put_number(put_character(out, c"$"), insn.immediate2, prefixed)
+        out = put_character(put_far_part(syntax, <u64>insn.immediate, bits, out), c",")
+        return put_far_part(syntax, insn.immediate2, 16, out)
+    if syntax == SYNTAX_ATT:
+        out = put_far_part(syntax, insn.immediate2, 16, put_character(out, c"$"))
         out = put_character(put_character(out, c","), c"$")
     else:
-        out = put_character(put_number(out, insn.immediate2, prefixed), c":")
-    return put_number(out, <u64>insn.immediate, prefixed)
+        out = put_character(put_far_part(syntax, insn.immediate2, 16, out), c":")
+    return put_far_part(syntax, <u64>insn.immediate, bits, out)
 
 
 cdef inline char* put_default_flags(const insn_t* insn, char* out) noexcept nogil:
