@@ -9,7 +9,8 @@ FORM_COUNT: Final[int]
 FORM_FEATURES: Final[list[str]]
 FORM_LINES: Final[list[int]]
 MNEMONICS: Final[list[str]]
-RULE_COUNT: Final[int]
+MODES: Final[dict[int, int]]
+VENDORS: Final[dict[str, int]]
 
 @disjoint_base
 class Instruction:
@@ -37,5 +38,7 @@ class Instruction:
     @property
     def target(self) -> int | None: ...
 
-def decode_instruction(code: Buffer, *, ip: int = 0, offset: int = 0) -> Instruction: ...
+def decode_instruction(
+    code: Buffer, *, ip: int = 0, bits: int = 64, offset: int = 0, vendor: str = "intel"
+) -> Instruction: ...
 def sweep(code: Buffer) -> Iterator[tuple[int, int, str]]: ...

@@ -7,29 +7,32 @@ from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.decode cimport decode
 from hvcore._native.decode.spec cimport *
 
-include "isa/generated/tables.pxi"
+include "isa/generated/names.pxi"
 
-cdef enum:
-    FORMS_MAXIMUM = 8192
-    RULES_MAXIMUM = 16384
+cdef extern from "isa/generated/tables.h" nogil:
+    const u32[1] ISA_ENTRIES
+    const u32[1] ISA_ROOTS
+    const u32[1] ISA_FORMS
+    const u8[1] ISA_LEADS
 
-cdef opcode_t[MAP_COUNT * 256] opcodes
-cdef rule_t[RULES_MAXIMUM] rules
-cdef form_t[FORMS_MAXIMUM] forms
 cdef isa_t tables
-assert FORM_COUNT <= FORMS_MAXIMUM and RULE_COUNT <= RULES_MAXIMUM
-fill_tables(opcodes, rules, forms)
-tables.opcodes, tables.rules, tables.forms, tables.form_count = opcodes, rules, forms, FORM_COUNT
+assert sizeof(form_t) == FORM_BYTES
+tables.entries, tables.roots, tables.leads = ISA_ENTRIES, ISA_ROOTS, ISA_LEADS
+tables.forms = <const form_t*>ISA_FORMS
+tables.form_count, tables.row_count = FORM_TOTAL, ROW_TOTAL
 
-FLOWS = ("next", "jump", "branch", "call", "return", "interrupt", "end")
+FLOWS = ("next", "jump", "jump_indirect", "branch", "call", "call_indirect", "return", "interrupt", "exception",
+         "transaction")
+MODES = {16: DECODE_16, 32: DECODE_32, 64: DECODE_64}
+VENDORS = {"intel": 0, "amd": DECODE_AMD}
 
 
 cdef const isa_t* isa() noexcept nogil:
     return &tables
 
 
-cdef void decode_one(const u8* code, u32 available, insn_t* insn) noexcept nogil:
-    decode(&tables, code, available, insn)
+cdef void decode_one(const u8* code, u32 available, u8 options, insn_t* insn) noexcept nogil:
+    decode(&tables, code, available, options, insn)
 
 
 cdef class Instruction:
@@ -63,13 +66,13 @@ cdef class Instruction:
 
     @property
     def flow(self):
-        """How control leaves: one of FLOWS; "end" means straight on, though decoded blocks end there."""
+        """How control leaves: one of FLOWS."""
         return FLOWS[tables.forms[self.insn.form].flow]
 
     @property
     def operand_size(self):
-        """Bits."""
-        return self.insn.width
+        """Bits; 0 where the form has none."""
+        return self.insn.operand_size
 
     @property
     def features(self):
@@ -85,7 +88,7 @@ cdef class Instruction:
     def target(self):
         """Where a direct branch goes; None for anything else."""
         cdef const form_t* form = &tables.forms[self.insn.form]
-        if not self.valid or form.operand_count == 0 or form.kinds[0] != KIND_J:
+        if not self.valid or form.operand_count == 0 or form.places[0] != PLACE_TARGET:
             return None
         return (self.ip + self.insn.length + <u64>self.insn.immediate) & 0xFFFFFFFFFFFFFFFF
 
@@ -93,29 +96,38 @@ cdef class Instruction:
         return f"<Instruction {self.mnemonic} at {self.ip:#x}, {self.length} bytes>"
 
 
-def decode_instruction(code, *, u64 ip=0, Py_ssize_t offset=0):
-    """Decode the instruction at `offset` of a buffer, in 64-bit mode.
+def decode_instruction(code, *, u64 ip=0, int bits=64, Py_ssize_t offset=0, str vendor="intel"):
+    """Decode the instruction at `offset` of a buffer.
 
     Parameters
     ----------
     code : buffer of bytes
     ip : int
         Address of the instruction, for branch targets.
+    bits : int
+        16, 32 or 64: the mode.
     offset : int
         Where it starts in `code`.
+    vendor : str
+        "intel" or "amd", for the few bytes that they read differently.
 
     Raises
     ------
     ValueError
-        `offset` is outside `code`.
+        `offset` is outside `code`, or there is no such mode or vendor.
     """
     cdef Py_buffer source
     cdef Instruction instruction = Instruction.__new__(Instruction)
+    if bits not in MODES:
+        raise ValueError(f"bits must be 16, 32 or 64, not {bits}")
+    if vendor not in VENDORS:
+        raise ValueError(f"vendor must be 'intel' or 'amd', not {vendor!r}")
+    cdef u8 options = MODES[bits] | VENDORS[vendor]
     PyObject_GetBuffer(code, &source, PyBUF_SIMPLE)
     try:
         if not 0 <= offset < source.len:
             raise ValueError(f"offset {offset} is outside the {source.len} bytes of code")
-        decode(&tables, <const u8*>source.buf + offset, <u32>min(source.len - offset, 64), &instruction.insn)
+        decode(&tables, <const u8*>source.buf + offset, <u32>min(source.len - offset, 64), options, &instruction.insn)
     finally:
         PyBuffer_Release(&source)
     instruction.ip = ip
@@ -133,7 +145,7 @@ def sweep(code):
     PyObject_GetBuffer(code, &source, PyBUF_SIMPLE)
     try:
         while at < source.len:
-            decode(&tables, <const u8*>source.buf + at, <u32>min(source.len - at, 64), &insn)
+            decode(&tables, <const u8*>source.buf + at, <u32>min(source.len - at, 64), DECODE_64, &insn)
             if insn.status != DECODE_OK:
                 yield at, 1, "invalid"
                 at += 1

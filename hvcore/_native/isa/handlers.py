@@ -6,16 +6,17 @@ that is missing, or that no row uses though it has the shape of one, stops the b
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 try:
-    from . import table
+    from . import forms, table
 except ImportError:  # setup.py loads this file by path, before the package can be imported
+    import forms  # type: ignore[import-not-found, no-redef]
     import table  # type: ignore[import-not-found, no-redef]
 
 SEMANTICS = Path(__file__).parent.parent / "sem"
-VARIANTS = 12       # of a form: register, memory, memory without an index register; times four operand sizes
+VARIANTS = 12       # of a row that has semantics: register, memory, memory without an index register; times four operand sizes
 SIZES = (8, 16, 32, 64)
 OPERAND_BITS = {"b": 8, "w": 16, "d": 32, "q": 64, "u": 8}
 UNITS = {"integer": ("alu_", "shift_", "muldiv_", "bit_", "move"), "control": ("control_", "string_", "atomic_"),
@@ -68,14 +69,14 @@ def deciding_width(row: table.Row) -> str:
 
 
 def sizes_of(row: table.Row) -> tuple[int, ...]:
-    """The operand sizes in bits that the row can be decoded with."""
+    """The operand sizes in bits that the row can be decoded with in 64-bit mode; 32 where it has none."""
     letter = deciding_width(row)
     if letter in OPERAND_BITS:
         return (OPERAND_BITS[letter],)
-    if "f64" in row.attributes:
-        return (64,)
-    allowed = (32, 64) if letter == "y" else (16, 64) if "d64" in row.attributes else (16, 32, 64)
-    return tuple(size for size in allowed if row.size in (None, size))
+    if letter != "y" and not forms.is_sized(row):
+        return (32,)
+    sizes = {forms.effective_size(row, 64, "intel", w, has_66) for w in (False, True) for has_66 in (False, True)}
+    return tuple(size for size in SIZES if size in sizes and row.size in (None, size))
 
 
 def modes_of(row: table.Row) -> tuple[bool, ...]:
@@ -264,9 +265,7 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
     known = semantics()
     used = set()
     units = {name: Unit() for name in UNITS}
-    for form, row in enumerate(rows, 1):
-        if row.semantic == "-":
-            continue
+    for number, row in enumerate((replace(row, operands=row.seen) for row in rows if row.semantic != "-"), 1):
         semantic = known.get(row.semantic)
         if semantic is None:
             raise table.TableError(f"x64.txt:{row.line}: sem/ has no function {row.semantic}")
@@ -275,7 +274,7 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
         unit.imports.setdefault(semantic.room, set()).add(row.semantic)
         for size in sizes_of(row):
             for memory in modes_of(row):
-                base = form * VARIANTS + SIZES.index(size)
+                base = number * VARIANTS + SIZES.index(size)
                 complete = Handler(row, semantic, size, memory)
                 text = complete.build()
                 columns = (1, 2) if memory else (0,)
