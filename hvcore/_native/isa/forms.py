@@ -129,7 +129,7 @@ def _modrm_masks(row: table.Row) -> tuple[int, int, int]:
         modes &= 8
     if kinds & {"C", "D", "TR"}:
         modes = 15                      # ModRM.mod is ignored: it always names a register
-    return 255, 255 if row.digit is None else 1 << row.digit, modes
+    return 255 if row.rm is None else 1 << row.rm, 255 if row.digit is None else 1 << row.digit, modes
 
 
 def cube(row: table.Row, size: int, address: int, lengths: tuple[int, ...] | None,
@@ -150,7 +150,7 @@ def cube(row: table.Row, size: int, address: int, lengths: tuple[int, ...] | Non
     addresses = 7 if not address else 1 << SIZES.index(address)
     allowed = 7 if lengths is None and row.space == "EVEX" else 15 if lengths is None else sum(1 << length for length in lengths)
     found = (rm, reg, mod, prefixes, allowed, _size_mask(row, size, root), addresses,
-             1 if row.rex_b_clear else 3, 3, *(1 << row.extras[name] if name in row.extras else (1 << (1 << bits)) - 1
+             3 if row.rex_b is None else 1 << row.rex_b, 3, *(1 << row.extras[name] if name in row.extras else (1 << (1 << bits)) - 1
                                                for name, bits in list(FIELDS.items())[9:]))
     return None if 0 in found else found
 

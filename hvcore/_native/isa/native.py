@@ -92,7 +92,8 @@ def displacement_shifts(form: forms.Form) -> tuple[int, int]:
     if form.row.space != "EVEX" or form.row.map == 4 or operand is None:
         return 0, 0
     element = element_bits(operand)
-    return _shift(element if operand.source.kind == "VM" else operand.memory_bits), _shift(element)
+    by_element = operand.source.kind == "VM" or "disp8_element" in form.row.attributes
+    return _shift(element if by_element else operand.memory_bits), _shift(element)
 
 
 def handled_memory(row: table.Row) -> int:

@@ -53,11 +53,12 @@ class Row:
     digit: int | None = None        # ModRM.reg as opcode extension
     has_modrm: bool = False
     mode: str = ""                  # "", "reg", "mem"
+    rm: int | None = None           # only with this ModRM.rm
     fixed_modrm: int | None = None
     w: int | None = None
     size: int | None = None         # only at this operand size
     address: int | None = None      # only at this address size
-    rex_b_clear: bool = False
+    rex_b: int | None = None        # only with this REX.B
     extras: Mapping[str, int] = field(default_factory=dict)     # values of ND NF U SCC
     mnemonic: str = ""
     operands: tuple[Operand, ...] = ()
@@ -89,6 +90,8 @@ def _encoding(row: Row, text: str) -> Row:
     for part in text.split():
         token, _, mode = part.partition(":")
         token, _, suffix = token.partition("+")
+        if re.fullmatch("rm[0-7]", mode):
+            row, mode = replace(row, rm=int(mode[2])), "reg"
         if mode not in ("", "reg", "mem"):
             raise ValueError(part)
         before = row.opcode < 0 and row.map == 0
@@ -103,8 +106,8 @@ def _encoding(row: Row, text: str) -> Row:
             row = replace(row, size=int(token[1:]))
         elif token in ("a16", "a32", "a64"):
             row = replace(row, address=int(token[1:]))
-        elif token == "B=0":
-            row = replace(row, rex_b_clear=True)
+        elif token in ("B=0", "B=1"):
+            row = replace(row, rex_b=int(token[2]))
         elif match := re.fullmatch(r"(ND|NF|U|ZU|SCC)(\d+)", token):
             row = replace(row, extras={**row.extras, match[1]: int(match[2])})
         elif token == "0F0F" and before:
