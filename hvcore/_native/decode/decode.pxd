@@ -125,7 +125,7 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
     entry = walk(isa, entry & ~<u32>ENTRY_MODRM, key)
     form = &isa.forms[entry]
     insn.form = <u16>entry
-    if entry == 0 or lead.bad:
+    if entry == 0 or lead.bad or (lead.high_reg and not form.flags & FORM_VECTOR_REG):
         insn.status = DECODE_INVALID
         insn.length = <u8>at
         return

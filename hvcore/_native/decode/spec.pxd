@@ -149,7 +149,7 @@ cdef enum FormFlag:
     FORM_SUPPRESS = 4096
     FORM_OFFSET = 8192          # an absolute offset of the address size
     FORM_NO_REX2 = 16384
-    FORM_VECTOR_REG = 32768     # EVEX.R' extends ModRM.reg
+    FORM_VECTOR_REG = 32768     # EVEX.R' extends ModRM.reg, or nothing
     FORM_VECTOR_RM = 65536      # EVEX.X extends ModRM.rm
     FORM_ENDS_BLOCK = 131072    # decoded blocks of the processor end here
     FORM_STACK = 262144         # one stack access

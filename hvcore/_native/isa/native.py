@@ -57,7 +57,7 @@ def flags(form: forms.Form) -> set[str]:
         ("vvvv", "VVVV" in places), ("registers", kinds & {"C", "D", "TR"}), ("is4", "IS4" in places),
         ("vsib", "VM" in kinds), ("offset", "OFFSET" in places), ("ends_block", "ends" in row.attributes),
         ("ends_block", row.flow != "next"), ("stack", row.stack_accesses == 1), ("check", checks(form)),
-        ("no_rex2", "norex2" in row.attributes), ("vector_reg", "V" in kinds), ("vector_rm", kinds & {"W", "U"}),
+        ("no_rex2", "norex2" in row.attributes), ("vector_reg", all(operand.register_base == 32 for operand in form.operands if operand.place == "REG")), ("vector_rm", kinds & {"W", "U"}),
         ("short_reg", kinds & {"P", "S", "TR"}), ("short_rm", kinds & {"Q", "N", "KE", "KR", "STi"}),
         ("lock_cr8", "amd_lock" in row.attributes), ("no_segment", "nosegment" in row.attributes),
         ("ignored_b", "norounding" in row.attributes),
@@ -144,7 +144,7 @@ def leads() -> list[int]:
              0xC5: "vex2", 0x62: "evex", 0x8F: "xop"}
     named |= dict.fromkeys((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65), "segment")
     for mode in forms.SIZES:
-        here = named | ({**dict.fromkeys(range(0x40, 0x50), "rex"), 0xD5: "rex2"} if mode == 64 else {})
+        here = named | (dict.fromkeys(range(0x40, 0x50), "rex") if mode == 64 else {})
         found += [LEADS.index(here.get(byte, "opcode")) for byte in range(256)]
     return found
 
