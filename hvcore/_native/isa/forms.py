@@ -160,6 +160,8 @@ def _bits(operand: table.Operand, width: str, size: int, address: int, length: i
     vector = 128 << (length or 0) if row.space in ("VEX", "EVEX", "XOP") else 128
     if operand.size_bytes:
         return operand.size_bytes * 8
+    if operand.kind == "VM":
+        return notation.ELEMENT_BITS[operand.element]
     if width in _FRACTIONS:
         return vector // _FRACTIONS[width]
     if width == "v" or (width == "n" and address):
