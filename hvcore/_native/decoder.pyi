@@ -1,6 +1,6 @@
 """The decode tables, generated from isa/x64.txt, and one instruction at a time for Python. See decoder.pyx."""
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -41,4 +41,8 @@ class Instruction:
 def decode_instruction(
     code: Buffer, *, ip: int = 0, bits: int = 64, offset: int = 0, vendor: str = "intel"
 ) -> Instruction: ...
+def decode_fields(
+    code: Buffer, *, bits: int = 64, offset: int = 0, vendor: str = "intel"
+) -> dict[str, int]: ...
+def form_fields(form: int) -> dict[str, Any]: ...
 def sweep(code: Buffer) -> Iterator[tuple[int, int, str]]: ...

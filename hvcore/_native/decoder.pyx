@@ -96,6 +96,25 @@ cdef class Instruction:
         return f"<Instruction {self.mnemonic} at {self.ip:#x}, {self.length} bytes>"
 
 
+cdef u8 options_of(int bits, vendor) except 255:
+    if bits not in MODES:
+        raise ValueError(f"bits must be 16, 32 or 64, not {bits}")
+    if vendor not in VENDORS:
+        raise ValueError(f"vendor must be 'intel' or 'amd', not {vendor!r}")
+    return MODES[bits] | VENDORS[vendor]
+
+
+cdef void decode_at(code, Py_ssize_t offset, u8 options, insn_t* insn) except *:
+    cdef Py_buffer source
+    PyObject_GetBuffer(code, &source, PyBUF_SIMPLE)
+    try:
+        if not 0 <= offset < source.len:
+            raise ValueError(f"offset {offset} is outside the {source.len} bytes of code")
+        decode(&tables, <const u8*>source.buf + offset, <u32>min(source.len - offset, 64), options, insn)
+    finally:
+        PyBuffer_Release(&source)
+
+
 def decode_instruction(code, *, u64 ip=0, int bits=64, Py_ssize_t offset=0, str vendor="intel"):
     """Decode the instruction at `offset` of a buffer.
 
@@ -116,22 +135,34 @@ def decode_instruction(code, *, u64 ip=0, int bits=64, Py_ssize_t offset=0, str 
     ValueError
         `offset` is outside `code`, or there is no such mode or vendor.
     """
-    cdef Py_buffer source
     cdef Instruction instruction = Instruction.__new__(Instruction)
-    if bits not in MODES:
-        raise ValueError(f"bits must be 16, 32 or 64, not {bits}")
-    if vendor not in VENDORS:
-        raise ValueError(f"vendor must be 'intel' or 'amd', not {vendor!r}")
-    cdef u8 options = MODES[bits] | VENDORS[vendor]
-    PyObject_GetBuffer(code, &source, PyBUF_SIMPLE)
-    try:
-        if not 0 <= offset < source.len:
-            raise ValueError(f"offset {offset} is outside the {source.len} bytes of code")
-        decode(&tables, <const u8*>source.buf + offset, <u32>min(source.len - offset, 64), options, &instruction.insn)
-    finally:
-        PyBuffer_Release(&source)
+    decode_at(code, offset, options_of(bits, vendor), &instruction.insn)
     instruction.ip = ip
     return instruction
+
+
+def decode_fields(code, *, int bits=64, Py_ssize_t offset=0, str vendor="intel"):
+    """The fields of insn_t (decode/spec.pxd) as a dict, numbers as the decoder left them. Raises as decode_instruction."""
+    cdef insn_t insn
+    decode_at(code, offset, options_of(bits, vendor), &insn)
+    return insn
+
+
+def form_fields(u32 form):
+    """The record of a form (form_t of decode/spec.pxd): numbers, and of each operand (place, register_base, access, size).
+
+    Raises IndexError for a number that is no form's."""
+    if form >= FORM_TOTAL:
+        raise IndexError(f"there are {FORM_TOTAL} forms, no number {form}")
+    cdef const form_t* found = &tables.forms[form]
+    return {
+        "flags": found.flags, "checks": found.checks, "immediate_bytes": found.immediate_bytes,
+        "immediate2_bytes": found.immediate2_bytes, "displacement_shift": found.displacement_shift,
+        "broadcast_shift": found.broadcast_shift, "operand_size": found.operand_size, "row": found.row,
+        "vector_length": found.vector_length, "mnemonic": found.mnemonic, "flow": found.flow,
+        "operands": [(found.places[i], found.register_bases[i], found.access[i], found.sizes[i])
+                     for i in range(found.operand_count)],
+    }
 
 
 def sweep(code):

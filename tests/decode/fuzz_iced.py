@@ -7,22 +7,22 @@ and for both vendors. What disagrees is printed, the rest counted; the seed make
 from __future__ import annotations
 
 import argparse
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from typing import Any
+import sys
+from collections import Counter
+from pathlib import Path
 
 import iced_x86
 import numpy as np
 from numpy.typing import NDArray
 
-from hvcore._native.decoder import MNEMONICS, decode_instruction
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.decode.compare import Comparison
 
 WINDOW = 16
 """Bytes a string; an instruction has at most 15."""
 LEGACY = np.array([0x66, 0xF2, 0xF3, 0xF0, 0x67, 0x64, 0x65, 0x2E, 0x26, 0x36, 0x3E], np.uint8)
-NAMES = {value: name.lower() for name, value in vars(iced_x86.Mnemonic).items() if isinstance(value, int)}
-CODES = {value: name for name, value in vars(iced_x86.Code).items() if isinstance(value, int)}
 MODES = ((64, "intel"), (32, "intel"), (16, "intel"), (64, "amd"), (32, "amd"), (16, "amd"))
+SHARES = (0.4, 0.2, 0.16, 0.12, 0.06, 0.06)
 Bytes = NDArray[np.uint8]
 
 
@@ -76,70 +76,34 @@ def mutated(rng: np.random.Generator, rows: Bytes) -> Bytes:
     return rows
 
 
-class Comparison:
-    """Decodes with both and keeps what differs."""
-
-    def __init__(self) -> None:
-        self.differences: list[str] = []
-        self.kinds: Counter[str] = Counter()
-        self.strings = self.valid = 0
-        self.codes: defaultdict[int, set[int]] = defaultdict(set)
-
-    def compare(self, rows: Bytes, bits: int, vendor: str) -> NDArray[np.bool_]:
-        """Compare all rows in one mode; which of them are valid for both."""
-        code = rows.tobytes()
-        options = iced_x86.DecoderOptions.AMD if vendor == "amd" else iced_x86.DecoderOptions.NONE
-        decoder = iced_x86.Decoder(bits, code, options)
-        theirs = iced_x86.Instruction()
-        valid = np.zeros(len(rows), np.bool_)
-        for i, offset in enumerate(range(0, len(code), WINDOW)):
-            decoder.position = offset
-            decoder.decode_out(theirs)
-            ours = decode_instruction(code, offset=offset, bits=bits, vendor=vendor)
-            if theirs.is_invalid:
-                if ours.valid:
-                    self.note(code[offset : offset + ours.length], bits, vendor, f"valid {ours.mnemonic}", "invalid")
-            elif not ours.valid:
-                self.note(code[offset : offset + theirs.len], bits, vendor, "invalid", CODES[theirs.code])
-            else:
-                valid[i] = True
-                self.codes[ours.form].add(theirs.code)
-                if ours.length != theirs.len:
-                    self.note(code[offset : offset + theirs.len], bits, vendor, f"length {ours.length}",
-                              CODES[theirs.code])
-                elif ours.mnemonic != NAMES[theirs.mnemonic]:
-                    self.note(code[offset : offset + theirs.len], bits, vendor, f"name {ours.mnemonic}",
-                              CODES[theirs.code])
-        self.strings += len(rows)
-        self.valid += int(valid.sum())
-        return valid
-
-    def note(self, octets: bytes, bits: int, vendor: str, ours: str, theirs: str) -> None:
-        self.kinds[f"{ours} / {theirs}"] += 1
-        if self.kinds[f"{ours} / {theirs}"] <= 3:
-            self.differences.append(f"{octets.hex(' ')} ({bits}-bit, {vendor}): {ours}, iced says {theirs}")
+def compare_strings(comparison: Comparison, rows: Bytes) -> NDArray[np.bool_]:
+    """Compare every row; which of them are valid for both."""
+    code = rows.tobytes()
+    decoder = comparison.decoder(code)
+    theirs = iced_x86.Instruction()
+    valid = np.zeros(len(rows), np.bool_)
+    for i, offset in enumerate(range(0, len(code), WINDOW)):
+        decoder.position = offset
+        decoder.ip = offset
+        decoder.decode_out(theirs)
+        valid[i] = comparison.compare(code, offset, theirs)
+    return valid
 
 
-def chunks(rng: np.random.Generator, count: int) -> Iterator[tuple[Bytes, int, str]]:
-    """Strings with the mode that they are to be decoded in."""
+def run(count: int, seed: int) -> list[Comparison]:
+    """Compare `count` strings, half of them mutations of valid ones; a comparison for each mode and vendor."""
+    rng = np.random.default_rng(seed)
+    found = [Comparison(bits, vendor) for bits, vendor in MODES]
     done = 0
     while done < count:
         size = min(20_000, count - done)
-        bits, vendor = MODES[rng.choice(len(MODES), p=(0.4, 0.2, 0.16, 0.12, 0.06, 0.06))]
-        yield random_strings(rng, size), bits, vendor
+        comparison = found[rng.choice(len(MODES), p=SHARES)]
+        rows = random_strings(rng, (size + 1) // 2)
+        good = rows[compare_strings(comparison, rows)]
+        if len(good) and size > 1:
+            compare_strings(comparison, mutated(rng, good[rng.integers(0, len(good), size // 2)]))
         done += size
-
-
-def run(count: int, seed: int) -> Comparison:
-    """Compare `count` strings; half of them are mutations of valid ones."""
-    rng = np.random.default_rng(seed)
-    comparison = Comparison()
-    for rows, bits, vendor in chunks(rng, count // 2):
-        valid = comparison.compare(rows, bits, vendor)
-        good: Any = rows[valid]
-        if len(good):
-            comparison.compare(mutated(rng, good[rng.integers(0, len(good), len(rows))]), bits, vendor)
-    return comparison
+    return found
 
 
 def main() -> int:
@@ -148,15 +112,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     found = run(options.count, options.seed)
-    print(f"seed {options.seed}: {found.strings} strings, {found.valid} valid for both, {sum(found.kinds.values())} differ")
-    for line in found.differences:
-        print(line)
-    for kind, number in found.kinds.most_common():
+    strings, valid = sum(one.strings for one in found), sum(one.valid for one in found)
+    kinds = sum((one.kinds for one in found), Counter())
+    print(f"seed {options.seed}: {strings} strings, {valid} valid for both, {kinds.total()} differences")
+    for one in found:
+        print("\n".join(one.differences))
+    for kind, number in kinds.most_common(50):
         print(number, kind)
-    for form, codes in sorted(found.codes.items()):
-        if len(codes) > 1:
-            print(f"form {form}: {', '.join(CODES[code] for code in sorted(codes))}")
-    return 1 if found.kinds else 0
+    return 1 if kinds else 0
 
 
 if __name__ == "__main__":

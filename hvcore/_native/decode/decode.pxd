@@ -166,8 +166,8 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
 cdef inline u32 decode_modrm(const form_t* form, const u8* code, u32 at, u32 limit, const lead_t* lead,
                              insn_t* insn) noexcept nogil:
     """Registers and memory of a ModRM byte; the offset behind it, or 0 if cut off."""
-    cdef u32 flags = form.flags
-    cdef u32 sib = at
+    cdef u32 flags = form.flags, sib = at
+    cdef u8 shift
     insn.reg = ((insn.modrm >> 3) & 7) | (lead.rex & 4) << 1 | lead.high_reg
     if insn.modrm >= 0xC0 or flags & FORM_REGISTERS:
         insn.rm = (insn.modrm & 7) | (lead.rex & 1) << 3
@@ -176,11 +176,11 @@ cdef inline u32 decode_modrm(const form_t* form, const u8* code, u32 at, u32 lim
         return at
     insn.rm = insn.modrm & 7
     insn.is_memory = True
+    shift = form.broadcast_shift if lead.has_b else form.displacement_shift
     if insn.address_size == 16:
-        at = decode_memory16(code, at, limit, insn)
+        at = decode_memory16(code, at, limit, shift, insn)
     else:
-        at = decode_memory(code, at, limit, lead.rex, 0, 0, form.broadcast_shift if lead.has_b
-                           else form.displacement_shift, insn)
+        at = decode_memory(code, at, limit, lead.rex, 0, 0, shift, insn)
     if flags & FORM_VSIB and at != 0 and not make_vsib(code, sib, lead.rex, lead.high_index, insn):
         insn.index = REGISTER_NONE
     return at

@@ -4,7 +4,8 @@ from hvcore._native.decode.spec cimport REGISTER_NONE, REGISTER_RIP, REGISTER_VE
 from libc.string cimport memcpy
 
 
-cdef inline u32 decode_memory16(const u8* code, u32 at, u32 limit, insn_t* insn) noexcept nogil:
+cdef inline u32 decode_memory16(const u8* code, u32 at, u32 limit, u8 shift,
+                                insn_t* insn) noexcept nogil:
     """The displacement of a 16-bit address; the offset behind it, or 0 if cut off."""
     cdef u8 mod = insn.modrm >> 6, rm = insn.modrm & 7
     cdef i16 word
@@ -14,7 +15,7 @@ cdef inline u32 decode_memory16(const u8* code, u32 at, u32 limit, insn_t* insn)
     if mod == 1:
         if at + 1 > limit:
             return 0
-        insn.displacement = <i8>code[at]
+        insn.displacement = <i32>(<u32><i32><i8>code[at] << shift)
         insn.displacement_size = 1
     elif mod == 2 or rm == 6:
         if at + 2 > limit:

@@ -20,8 +20,8 @@ xsaveopt xsaves
 """.split())
 
 WORDS = frozenset("""
-lock xacquire xrelease rep repne bnd hint notrack no66 norep norex2 nosegment norounding disp8_element wig32 amd16 amd32 amd_lock
-only64 not64 intel amd cpl0 d64 f64 aligned distinct distinct_target load io push pop ends
+lock xacquire xrelease rep repne bnd hint notrack no66 norep norex2 nosegment norounding wig32 amd16 amd32 amd_lock
+only64 not64 intel amd cpl0 d64 f64 aligned distinct distinct_target tuple1 load io push pop ends
 """.split())
 COUNTED = frozenset(("push", "pop"))
 """Words that may have a number: push=2."""

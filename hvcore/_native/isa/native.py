@@ -93,8 +93,8 @@ def displacement_shifts(form: forms.Form) -> tuple[int, int]:
     if form.row.space != "EVEX" or form.row.map == 4 or operand is None:
         return 0, 0
     element = element_bits(operand)
-    by_element = operand.source.kind == "VM" or "disp8_element" in form.row.attributes
-    return _shift(element if by_element else operand.memory_bits), _shift(element)
+    by_element = operand.source.kind == "VM" or "tuple1" in form.row.attributes
+    return _shift(element if by_element else operand.memory_bits), _shift(operand.source.broadcast_bits or element)
 
 
 def handled_memory(row: table.Row) -> int:

@@ -29,7 +29,7 @@ ACCESSES = ("r", "w", "rw", "a", "-", "cr", "cw", "rcw", "n")
 MASKS = {"{k}": "merging", "{kz}": "zeroing", "{k!}": "needed"}
 ROUNDING = {"{er}": "rounding", "{sae}": "suppress"}
 _OPERAND = re.compile(rf"(?:(?P<kind>{'|'.join(KINDS)})(?P<width>[a-z0-9]*?)|vm(?P<index>32|64)(?P<length>[a-z]+))"
-                      r"(?:\((?P<bytes>\d+)\))?(?P<group>\+[13])?(?:\.(?P<element>\w+))?(?P<broadcast>/b)?")
+                      r"(?:\((?P<bytes>\d+)\))?(?P<group>\+[13])?(?:\.(?P<element>\w+))?(?P<broadcast>/b(?P<bits>32|64)?)?")
 
 
 class NotationError(Exception):
@@ -52,6 +52,7 @@ class Operand:
     rounding: str = ""              # "", "rounding", "suppress"
     index_bits: int = 0             # of a VSIB operand's index elements
     index_length: str = ""          # width letter of its index register
+    broadcast_bits: int = 0         # where it is not one element that is broadcast
 
     @property
     def reads(self) -> bool:
@@ -88,7 +89,8 @@ def operand(text: str, access: str) -> Operand:
     if not {width, register_width} <= WIDTHS or element not in ELEMENTS and element != "i":
         raise NotationError(f"operand {text!r} has an unknown width or element")
     return Operand(kind, width, access, register_width, int(match["bytes"] or 0), int(match["group"] or 0), element,
-                   match["broadcast"] is not None, mask, rounding, int(match["index"] or 0), match["length"] or "")
+                   match["broadcast"] is not None, mask, rounding, int(match["index"] or 0), match["length"] or "",
+                   int(match["bits"] or 0))
 
 
 def split(text: str) -> list[str]:
