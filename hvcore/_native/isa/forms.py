@@ -129,7 +129,7 @@ def _modrm_masks(row: table.Row) -> tuple[int, int, int]:
         modes &= 8
     if kinds & {"C", "D", "TR"}:
         modes = 15                      # ModRM.mod is ignored: it always names a register
-    return 255, 255 if row.digit is None else 1 << row.digit, modes
+    return 255 if row.rm is None else 1 << row.rm, 255 if row.digit is None else 1 << row.digit, modes
 
 
 def cube(row: table.Row, size: int, address: int, lengths: tuple[int, ...] | None,
@@ -165,6 +165,8 @@ def _bits(operand: table.Operand, width: str, size: int, address: int, length: i
     vector = 128 << (length or 0) if row.space in ("VEX", "EVEX", "XOP") else 128
     if operand.size_bytes:
         return operand.size_bytes * 8
+    if operand.kind == "VM":
+        return notation.ELEMENT_BITS[operand.element]
     if width in _FRACTIONS:
         return vector // _FRACTIONS[width]
     if width == "v" or (width == "n" and address):

@@ -56,6 +56,7 @@ class Row:
     digit: int | None = None        # ModRM.reg as opcode extension
     has_modrm: bool = False
     mode: str = ""                  # "", "reg", "mem"
+    rm: int | None = None           # only with this ModRM.rm
     fixed_modrm: int | None = None
     w: int | None = None
     size: int | None = None         # only at this operand size
@@ -93,6 +94,8 @@ def _encoding(row: Row, text: str) -> Row:
     for part in text.split():
         token, _, mode = part.partition(":")
         token, _, suffix = token.partition("+")
+        if re.fullmatch("rm[0-7]", mode):
+            row, mode = replace(row, rm=int(mode[2])), "reg"
         if mode not in ("", "reg", "mem"):
             raise ValueError(part)
         before = row.opcode < 0 and row.map == 0
