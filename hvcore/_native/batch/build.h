@@ -330,14 +330,13 @@ static void probe_opcode(batch_builder_t *b, batch_place_t place, uint32_t opcod
         }
 }
 
+/* Nothing depends on the byte behind the opcode, as if it were ModRM, but the immediate. */
 static int opcode_is_bare(const batch_builder_t *b) {
     const batch_row_t *first = &b->probes[0].row;
     for (uint32_t i = 0; i < b->probe_count; i++) {
         const batch_row_t *r = &b->probes[i].row;
-        if (r->status || r->length - b->probes[i].opcode_at != first->length - b->probes[0].opcode_at
-                || r->form != first->form)
-            return 0;
-        if (is_plain(&b->probes[i]) && memcmp(r->registers, first->registers, sizeof r->registers))
+        if (is_plain(&b->probes[i]) && (r->status || r->form != first->form || r->length - b->probes[i].opcode_at
+                != first->length - b->probes[0].opcode_at || memcmp(r->registers, first->registers, BATCH_OPERANDS)))
             return 0;
     }
     return 1;
@@ -408,7 +407,7 @@ static uint64_t build_cell(batch_builder_t *b, batch_place_t place, uint32_t opc
             } else
                 known += members;
         }
-        if (known > best_known) {
+        if (known > best_known + (class == SHAPE_WHOLE ? 4 : 0)) {     /* C7 is worth more than XBEGIN at its F8 */
             best_known = known, best_class = class, size = bytes;
             memcpy(best, f, sizeof f);
             memcpy(best_others, others, sizeof others);
@@ -432,7 +431,8 @@ static void build_maps(batch_tables_t *t) {
         t->scale_map[i] = (uint8_t)(!(i & 8) ? 0 : i & 4 ? 1 << (i & 3) : 1);
     for (i = 0; i < IMMEDIATE_KINDS; i++) { /* none; 1 2 4 8 bytes sign-extended; 1 2 4 8 zero-extended; the constant 1 */
         uint32_t bits = i && i < 9 ? 8u << ((i - 1) & 3) : 0;
-        t->immediate_shift[i] = (uint8_t)(63 - bits);
+        t->immediate_shift[i] = (uint8_t)(64 - bits);
+        t->immediate_mask[i] = bits ? ~0ull : 0;
         t->immediate_flip[i] = t->immediate_less[i] = i >= 1 && i <= 4 ? 1ull << (bits - 1) : 0;
     }
     t->immediate_less[IMMEDIATE_KINDS - 1] = ~0ull;

@@ -34,7 +34,7 @@ static inline uint64_t is4_field(const uint8_t *end) {
 
 static inline int64_t immediate_of(const batch_tables_t *t, const uint8_t *end, uint64_t f) {
     uint32_t kind = f >> FAST_IMMEDIATE & 15;
-    uint64_t value = load_64(end - 8) >> 1 >> t->immediate_shift[kind];
+    uint64_t value = (load_64(end - 8) & t->immediate_mask[kind]) >> (t->immediate_shift[kind] & 63);
     return (int64_t)((value ^ t->immediate_flip[kind]) - t->immediate_less[kind]);
 }
 

@@ -18,7 +18,7 @@ static inline __m512i immediates(const batch_tables_t *t, __m512i bytes, __m512i
                                              _mm512_loadu_si512(t->immediate_flip + 8));
     __m512i less = _mm512_permutex2var_epi64(_mm512_loadu_si512(t->immediate_less), kinds,
                                              _mm512_loadu_si512(t->immediate_less + 8));
-    bytes = _mm512_srlv_epi64(_mm512_srli_epi64(bytes, 1), _mm512_permutex2var_epi64(shift, kinds, shift_more));
+    bytes = _mm512_srlv_epi64(bytes, _mm512_permutex2var_epi64(shift, kinds, shift_more));
     return _mm512_sub_epi64(_mm512_xor_si512(bytes, flip), less);
 }
 

@@ -79,7 +79,8 @@ typedef struct {
     uint8_t base_map[128];                  /* memory << 6 | SIB << 5 | mod = 0 << 4 | B << 3 | low bits */
     uint8_t index_map[32];                  /* SIB << 4 | X << 3 | index */
     uint8_t scale_map[16];                  /* memory << 3 | SIB << 2 | SIB.scale */
-    uint8_t immediate_shift[16];
+    uint8_t immediate_shift[16];            /* of eight bytes whose last are the immediate; 64: there is none */
+    uint64_t immediate_mask[16];
     uint64_t immediate_flip[16], immediate_less[16];    /* value = (bytes ^ flip) - less: sign extension, or 1 */
     uint32_t fast_count, row_count;
     /* The same for pass 1 of AVX-512, see walk_avx512.h. */
