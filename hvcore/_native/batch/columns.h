@@ -20,10 +20,11 @@ static inline uint32_t register_of(uint32_t spec, uint64_t fields, uint32_t has_
 
 /* Lanes of a register's number: ModRM.reg, ModRM.rm, low opcode bits, vvvv, with their extension bits. */
 static inline uint64_t register_fields(uint64_t window, uint64_t info) {
-    uint64_t b = info >> (INFO_SUM + STEP_EXTENSIONS - 8) & 1, r = info >> (INFO_SUM + STEP_EXTENSIONS - 8 + 2) & 1;
-    uint64_t reg = (window >> 11 & 7) | r << 3, rm = (window >> 8 & 7) | b << 3, low = (window & 7) | b << 3;
-    return reg << (8 * LANE_REG) | rm << (8 * LANE_RM) | low << (8 * LANE_OPCODE)
-           | (info >> (INFO_SUM + STEP_VVVV - 8) & 15) << (8 * LANE_VVVV);
+    uint64_t sum = info >> (INFO_SUM + STEP_EXTENSIONS - 8), high = sum >> (STEP_HIGH - STEP_EXTENSIONS);
+    uint64_t b8 = sum << 3 & 8, x16 = sum << 3 & 16, r8 = sum << 1 & 8, vvvv = sum >> (STEP_VVVV - STEP_EXTENSIONS) & 15;
+    uint64_t reg = (window >> 11 & 7) | r8 | (high << 4 & 16), rm = (window >> 8 & 7) | b8 | x16;
+    return reg << (8 * LANE_REG) | rm << (8 * LANE_RM) | ((window & 7) | b8) << (8 * LANE_OPCODE)
+           | (vvvv | (high << 3 & 16)) << (8 * LANE_VVVV);
 }
 
 /* The lane of a register in the upper half of the last byte; it is never an instruction's first register. */
@@ -33,7 +34,7 @@ static inline uint64_t is4_field(const uint8_t *end) {
 
 static inline int64_t immediate_of(const batch_tables_t *t, const uint8_t *end, uint64_t f) {
     uint32_t kind = f >> FAST_IMMEDIATE & 15;
-    uint64_t value = load_64(end - 8) >> 1 >> t->immediate_shift[kind];
+    uint64_t value = (load_64(end - 8) & t->immediate_mask[kind]) >> (t->immediate_shift[kind] & 63);
     return (int64_t)((value ^ t->immediate_flip[kind]) - t->immediate_less[kind]);
 }
 
@@ -50,7 +51,8 @@ static inline void memory_of(const batch_tables_t *t, uint64_t window, uint64_t 
     *base = (uint8_t)base_number;
     *index = t->index_map[has_sib << 4 | (extensions & 2) << 2 | (sib >> 3 & 7)];
     *scale = t->scale_map[memory << 3 | has_sib << 2 | sib >> 6];
-    *displacement = (int32_t)((int64_t)(bytes << (56 - bits) << 8) >> ((64 - bits) & 63));
+    uint32_t shift = (mode == 1) * (f >> FAST_SCALE & 7);
+    *displacement = (int32_t)((uint64_t)((int64_t)(bytes << (56 - bits) << 8) >> ((64 - bits) & 63)) << shift);
 }
 
 static void fill_operands(const batch_tables_t *t, const uint8_t *tile, const uint64_t *infos, size_t count,
