@@ -129,7 +129,7 @@ def _modrm_masks(row: table.Row) -> tuple[int, int, int]:
         modes &= 8
     if kinds & {"C", "D", "TR"}:
         modes = 15                      # ModRM.mod is ignored: it always names a register
-    return 255, 255 if row.digit is None else 1 << row.digit, modes
+    return 255 if row.rm is None else 1 << row.rm, 255 if row.digit is None else 1 << row.digit, modes
 
 
 def cube(row: table.Row, size: int, address: int, lengths: tuple[int, ...] | None,
