@@ -17,7 +17,7 @@ from hvcore._native.decoder import FORM_FEATURES
 from hvcore._native.instructions import Instruction, decode_one
 from hvcore._native.isa import forms
 from tests.decode import encoder, llvm
-from tests.decode.beyond_iced import FEATURES
+from tests.decode.beyond_iced import FEATURES, is_form_beyond_iced
 
 if llvm.program() is None:
     pytest.skip(f"no llvm-mc of version {llvm.OLDEST} or later (docs/development.md says where to get one)",
@@ -108,7 +108,7 @@ def encodings() -> list[tuple[bytes, Instruction, forms.Form]]:
     rng = random.Random(SEED)
     found = []
     for form in encoder.all_forms():
-        if form.row.features & FEATURES or form.row.mnemonic == "udb":
+        if is_form_beyond_iced(form):
             some = valid_encodings(form, rng, ENCODINGS)
             assert some, f"no encoding of {form.row.mnemonic}, x64.txt:{form.row.line}, was found (seed {SEED})"
             found += some
