@@ -85,7 +85,7 @@ def compare(found: list[tuple[bytes, Instruction, forms.Form]]) -> list[str]:
         mine, their = llvm.read(ours.text, len(code)), llvm.read(text, len(code))
         if is_scaled(code, form):
             continue
-        if (ours.mnemonic, form.row.opcode) in SWAPPED and their.operands[1][0] == "register":
+        if (ours.mnemonic, form.row.opcode) in SWAPPED and {one[0] for one in their.operands} == {"register"}:
             their = llvm.Reading(their.mnemonic, their.notes, their.operands[::-1])
         differ = llvm.differences(mine, their)
         if length != len(code) or differ:
