@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hvcore.processor import VirtualProcessor
     from hvcore.registers import RegisterName
     from hvcore.status import Status
+    from hvcore.sweeps import InstructionTable, decode, iterate, lengths
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ __all__ = [
     "Hypercall",
     "HypercallError",
     "Hypervisor",
+    "InstructionTable",
     "MemoryRegion",
     "PageCosts",
     "Partition",
@@ -46,10 +48,13 @@ __all__ = [
     "Status",
     "Table",
     "VirtualProcessor",
+    "decode",
     "decode_one",
     "enums",
     "errors",
     "exits",
+    "iterate",
+    "lengths",
 ]
 
 __getattr__, __dir__ = attributes(
@@ -61,6 +66,7 @@ __getattr__, __dir__ = attributes(
         "Hypercall": "enums:Hypercall",
         "HypercallError": "errors:HypercallError",
         "Hypervisor": "hypervisor:Hypervisor",
+        "InstructionTable": "sweeps:InstructionTable",
         "MemoryRegion": "memory:MemoryRegion",
         "PageCosts": "costs:PageCosts",
         "Partition": "partition:Partition",
@@ -72,9 +78,12 @@ __getattr__, __dir__ = attributes(
         "Status": "status:Status",
         "Table": "_native.engine:Table",
         "VirtualProcessor": "processor:VirtualProcessor",
+        "decode": "sweeps:decode",
         "decode_one": "_native.decoder:decode_instruction",
         "enums": "enums",
         "errors": "errors",
         "exits": "exits",
+        "iterate": "sweeps:iterate",
+        "lengths": "sweeps:lengths",
     },
 )
