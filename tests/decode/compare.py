@@ -119,7 +119,9 @@ def operand_differences(insn: dict[str, int], theirs: Any) -> list[str]:
     return found
 
 
-KNOWN = {"name xchg / PAUSE": "F3 90 with REX.B exchanges: hosts do, bddisasm and fadec agree for AMD, iced says PAUSE"}
+KNOWN = {"name xchg / PAUSE": "F3 90 with REX.B exchanges: hosts do, bddisasm and fadec agree for AMD, iced says PAUSE",
+         **{f"name prefetchrst2 / RESERVEDNOP_RM{size}_R{size}_0F18": "MOVRS made a prefetch of a reserved hint"
+            for size in (16, 32, 64)}}
 """Differences that are meant to be, and why."""
 
 

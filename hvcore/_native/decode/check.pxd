@@ -4,11 +4,11 @@ Called at the end of decoding, and only by what needs it: most instructions have
 """
 from hvcore._native.base.types cimport u32, u8
 from hvcore._native.decode.spec cimport (
-    CHECK_BOUND_REG, CHECK_BOUND_RM, CHECK_CONTROL, CHECK_DEBUG, CHECK_DISTINCT, CHECK_DISTINCT_TARGET, CHECK_MASK_REG,
-    CHECK_MASK_VVVV, CHECK_NO_16, CHECK_NOT_RIP, CHECK_NOT_RSP, CHECK_PAIR, CHECK_SEGMENT, CHECK_SEGMENT_WRITE,
-    CHECK_SIB, CHECK_TEST, CHECK_TILE_RM, EVEX_BROADCAST, EVEX_ND, EVEX_NF, EVEX_ROUNDING, EVEX_SUPPRESS, EVEX_ZEROING,
-    FORM_BROADCAST, FORM_IGNORED_B, FORM_MASK, FORM_MASK_NEEDED, FORM_ROUNDING, FORM_SOURCE_CONDITION, FORM_SUPPRESS,
-    FORM_VSIB, FORM_VVVV, FORM_ZEROING, PLACE_RM, REGISTER_RIP, REGISTER_VECTOR, form_t, insn_t,
+    CHECK_BOUND_REG, CHECK_BOUND_RM, CHECK_CONTROL, CHECK_DEBUG, CHECK_DISTINCT, CHECK_DISTINCT_TARGET,
+    CHECK_MASK_REG, CHECK_MASK_VVVV, CHECK_NOT_RSP, CHECK_NO_16, CHECK_PAIR, CHECK_SEGMENT, CHECK_SEGMENT_WRITE,
+    CHECK_SIB, CHECK_TILE_RM, EVEX_BROADCAST, EVEX_ND, EVEX_NF, EVEX_ROUNDING, EVEX_SUPPRESS, EVEX_ZEROING,
+    FORM_BROADCAST, FORM_MASK, FORM_MASK_NEEDED, FORM_ROUNDING, FORM_SOURCE_CONDITION, FORM_SUPPRESS, FORM_VSIB,
+    FORM_VVVV, FORM_ZEROING, PLACE_RM, REGISTER_VECTOR, form_t, insn_t,
 )
 
 
@@ -26,8 +26,6 @@ cdef inline bint is_evex_valid(const form_t* form, insn_t* insn, bint has_b, u8 
         if insn.is_memory:
             insn.evex |= EVEX_BROADCAST
             return form.flags & FORM_BROADCAST != 0
-        if form.flags & FORM_IGNORED_B:
-            return True
         if form.flags & FORM_ROUNDING:
             insn.evex |= EVEX_ROUNDING
             insn.rounding = length
@@ -86,8 +84,6 @@ cdef inline bint is_valid(const form_t* form, const insn_t* insn) noexcept nogil
     if checks & (CHECK_DISTINCT | CHECK_DISTINCT_TARGET):
         if not are_distinct(form, insn, checks & CHECK_DISTINCT_TARGET != 0):
             return False
-    if checks & CHECK_NOT_RIP and insn.base == REGISTER_RIP:
-        return False
     if checks & CHECK_SIB and insn.modrm & 7 != 4:
         return False
     if checks & CHECK_NO_16 and insn.address_size == 16:

@@ -8,13 +8,13 @@ from hvcore._native.decode.check cimport is_evex_valid, is_promoted_valid, is_va
 from hvcore._native.decode.memory cimport decode_memory, decode_memory16, make_vsib
 from hvcore._native.decode.prefix cimport has_payload, lead_t, note_prefix, read_payload, read_rex2
 from hvcore._native.decode.spec cimport (
-    DECODE_64, DECODE_AMD, DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, ENTRY_BASE, ENTRY_MODRM,
-    ENTRY_NODE, ENTRY_SHIFT, ENTRY_WIDTH, FORM_CHECK, FORM_IS4, FORM_LOCK, FORM_LOCK_CR8, FORM_NO_REX2, FORM_NO_SEGMENT,
+    DECODE_AMD, DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, ENTRY_BASE, ENTRY_MODRM, ENTRY_NODE,
+    ENTRY_SHIFT, ENTRY_WIDTH, FORM_CHECK, FORM_IS4, FORM_LOCK, FORM_LOCK_CR8, FORM_NO_REX2, FORM_NO_SEGMENT,
     FORM_OFFSET, FORM_PROMOTED, FORM_REGISTERS, FORM_SHORT_REG, FORM_SHORT_RM, FORM_SIGNED, FORM_SOURCE_CONDITION,
-    FORM_VECTOR_REG, FORM_VECTOR_RM, FORM_VSIB, FORM_VVVV, KEY_66, KEY_ADDRESS, KEY_B, KEY_EVEX_B, KEY_L, KEY_PP, KEY_W,
-    LEAD_ESCAPE, LEAD_OPCODE, LEAD_REX, LEAD_REX2, LEAD_VEX2, LEAD_VEX3, MAXIMUM_LENGTH, PREFIX_ADDRESS, PREFIX_AMD,
-    PREFIX_EVEX, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REX, PREFIX_REX2, PREFIX_VEX, PREFIX_W, PREFIX_XOP, REGISTER_NONE,
-    SPACE_3DNOW, SPACE_COUNT, SPACE_EVEX, SPACE_REX2, form_t, insn_t, isa_t,
+    FORM_VECTOR_REG, FORM_VECTOR_RM, FORM_VSIB, FORM_VVVV, KEY_66, KEY_ADDRESS, KEY_B, KEY_EVEX_B, KEY_L, KEY_PP,
+    KEY_W, LEAD_ESCAPE, LEAD_EVEX, LEAD_OPCODE, LEAD_REX, LEAD_REX2, LEAD_VEX2, LEAD_VEX3, PREFIX_ADDRESS,
+    PREFIX_EVEX, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REX, PREFIX_REX2, PREFIX_VEX, PREFIX_W, PREFIX_XOP,
+    REGISTER_NONE, SPACE_3DNOW, SPACE_COUNT, SPACE_EVEX, SPACE_REX2, MAXIMUM_LENGTH, form_t, insn_t, isa_t,
 )
 from libc.string cimport memcpy, memset
 
@@ -47,7 +47,8 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
     """Decode the instruction at `code` in the mode of `options` (DecodeOptions). `insn.status` tells; on anything but
     OK only `length` means something: the bytes that were looked at."""
     cdef u32 limit = min(available, <u32>MAXIMUM_LENGTH), at = 0, entry, key, size
-    cdef u8 mode = options & 3, byte = 0, kind = 0, address, opcode
+    cdef u8 mode = options & 3, byte = 0, kind = 0, address
+    cdef bint has_modrm
     cdef const u8* kinds = isa.leads + (<u32>mode << 8)
     cdef const u32* roots = isa.roots + (mode + (3 if options & DECODE_AMD else 0)) * SPACE_COUNT
     cdef lead_t lead
@@ -102,7 +103,7 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
             return
         if has_payload(kind, mode, code[at]):
             # payload, opcode: 2, 3 or 4 bytes in all
-            if at + (2 if kind == LEAD_VEX2 else 4 - (kind == LEAD_VEX3 or kind == LEAD_VEX3 + 3)) > limit:
+            if at + (2 if kind == LEAD_VEX2 else 4 if kind == LEAD_EVEX else 3) > limit:
                 return
             at += read_payload(kind, code + at, mode, &lead, insn)
             byte = code[at]
@@ -121,7 +122,8 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
     if insn.prefixes & PREFIX_REX2 and lead.table == 0 and walk(isa, isa.entries[roots[<u32>SPACE_REX2] + byte], key):
         lead.table = SPACE_REX2
     entry = isa.entries[roots[lead.table] + byte] if lead.table != SPACE_3DNOW else ENTRY_MODRM
-    if entry & ENTRY_MODRM:
+    has_modrm = entry & ENTRY_MODRM != 0
+    if has_modrm:
         if at >= limit:
             return
         insn.modrm = code[at]
@@ -142,7 +144,7 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
     insn.operand_size = form.operand_size
     insn.vector_length = form.vector_length
     insn.rm = (byte & 7) | (lead.rex & 1) << 3 | lead.high_base
-    if isa.entries[roots[lead.table] + byte] & ENTRY_MODRM:
+    if has_modrm:
         at = decode_modrm(form, code, at, limit, &lead, insn)
         if at == 0:
             return

@@ -158,9 +158,8 @@ cdef enum FormFlag:
     FORM_SHORT_RM = 1048576     # so has ModRM.rm
     FORM_LOCK_CR8 = 2097152     # LOCK means CR8 (AMD)
     FORM_NO_SEGMENT = 4194304   # a segment override has no effect
-    FORM_IGNORED_B = 8388608    # EVEX.b with registers has no effect
-    FORM_PROMOTED = 16777216    # APX: EVEX.b is ND, bit 2 of aaa is NF, the others are 0
-    FORM_SOURCE_CONDITION = 33554432    # APX: aaa and V' are a condition, vvvv the flags if it is false
+    FORM_PROMOTED = 8388608    # APX: EVEX.b is ND, bit 2 of aaa is NF, the others are 0
+    FORM_SOURCE_CONDITION = 16777216    # APX: aaa and V' are a condition, vvvv the flags if it is false
 
 cdef enum FormCheck:            # what neither the key nor a flag says
     CHECK_SEGMENT = 1           # ModRM.reg: a segment register
@@ -170,16 +169,14 @@ cdef enum FormCheck:            # what neither the key nor a flag says
     CHECK_BOUND_REG = 16        # below 4
     CHECK_BOUND_RM = 32
     CHECK_MASK_REG = 64         # below 8
-    CHECK_DISTINCT = 256        # all registers of operands, and an index, differ
-    CHECK_DISTINCT_TARGET = 512 # the first operand is none of the others
-    CHECK_NOT_RIP = 1024        # memory is not RIP-relative
-    CHECK_SIB = 2048            # memory needs a SIB byte
-    CHECK_NO_16 = 4096          # no 16-bit addressing
-    CHECK_MASK_VVVV = 8192      # below 8
-    CHECK_TILE_RM = 16384
-    CHECK_TEST = 32768          # TR3 .. TR7
-    CHECK_NOT_RSP = 65536       # neither register of a pair is RSP
-    CHECK_PAIR = 131072         # and they differ
+    CHECK_DISTINCT = 128        # all registers of operands, and an index, differ
+    CHECK_DISTINCT_TARGET = 256 # the first operand is none of the others
+    CHECK_SIB = 512            # memory needs a SIB byte
+    CHECK_NO_16 = 1024          # no 16-bit addressing
+    CHECK_MASK_VVVV = 2048      # below 8
+    CHECK_TILE_RM = 4096
+    CHECK_NOT_RSP = 8192       # neither register of a pair is RSP
+    CHECK_PAIR = 16384         # and they differ
 
 
 # One form as the decoder needs it; what only people ask for is in the facts (isa/facts.py).

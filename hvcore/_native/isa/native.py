@@ -21,12 +21,12 @@ RECORD = struct.Struct("<II 8B HHI 2B 5B5B5B5B 2x")
 ACCESS = {"r": 1, "w": 2, "rw": 3, "a": 4, "-": 0, "cr": 9, "cw": 10, "rcw": 11, "n": 16}
 FLAGS = ("lock", "vvvv", "registers", "signed", "check", "is4", "vsib", "mask", "mask_needed", "zeroing", "broadcast",
          "rounding", "suppress", "offset", "no_rex2", "vector_reg", "vector_rm", "ends_block", "stack", "short_reg",
-         "short_rm", "lock_cr8", "no_segment", "ignored_b", "promoted", "source_condition")
-CHECKS = ("segment", "segment_write", "control", "debug", "bound_reg", "bound_rm", "mask_reg", "", "distinct",
-          "distinct_target", "not_rip", "sib", "no_16", "mask_vvvv", "tile_rm", "test", "not_rsp", "pair")
+         "short_rm", "lock_cr8", "no_segment", "promoted", "source_condition")
+CHECKS = ("segment", "segment_write", "control", "debug", "bound_reg", "bound_rm", "mask_reg", "distinct",
+          "distinct_target", "sib", "no_16", "mask_vvvv", "tile_rm", "not_rsp", "pair")
 LEADS = ("opcode", "escape", "rex", "66", "67", "lock", "repne", "rep", "segment", "vex3", "vex2", "evex", "xop",
          "rex2")
-_KIND_CHECKS = {"C": "control", "D": "debug", "TR": "test", "BG": "bound_reg", "BE": "bound_rm", "KG": "mask_reg",
+_KIND_CHECKS = {"C": "control", "D": "debug", "BG": "bound_reg", "BE": "bound_rm", "KG": "mask_reg",
                 "KB": "mask_vvvv", "TG": "mask_reg", "TE": "tile_rm", "TB": "mask_vvvv"}
 _WORD_CHECKS = {"distinct": "distinct", "distinct_target": "distinct_target", "norsp": "not_rsp", "pair": "pair",
                 "norexr": "mask_reg"}
@@ -68,7 +68,6 @@ def flags(form: forms.Form) -> set[str]:
         ("short_rm", kinds & {"Q", "N", "STi"} or kinds & {"KE", "KR"} and row.space != "EVEX"),
         ("promoted", row.space == "EVEX" and "apx_f" in row.features), ("source_condition", "SCC" in row.extras),
         ("lock_cr8", "amd_lock" in row.attributes), ("no_segment", "nosegment" in row.attributes),
-        ("ignored_b", "norounding" in row.attributes),
     ) if is_so}
     for operand in row.operands:
         if operand.mask:
