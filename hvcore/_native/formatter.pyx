@@ -9,7 +9,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.unicode cimport PyUnicode_DecodeASCII
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.decode.spec cimport *
-from hvcore._native.decoder cimport decode_one
+from hvcore._native.decoder cimport decode_one, options_of
 from hvcore._native.text.line cimport put_line
 from hvcore._native.text.spec cimport *
 from hvcore._native.text.write cimport put_character, put_text
@@ -47,18 +47,6 @@ cdef int syntax_number(object name) except -1:
         if name == SYNTAXES[number]:
             return number
     raise ValueError(f"syntax must be one of {', '.join(map(repr, SYNTAXES))}, not {name!r}")
-
-
-cdef int decode_options(object bits, object vendor) except -1:
-    """The options of decode_one for a mode and a vendor."""
-    cdef int mode = DECODE_64 if bits == 64 else DECODE_32 if bits == 32 else DECODE_16 if bits == 16 else -1
-    if mode < 0:
-        raise ValueError(f"bits must be 16, 32 or 64, not {bits!r}")
-    if vendor == "intel":
-        return mode
-    if vendor == "amd":
-        return mode | DECODE_AMD
-    raise ValueError(f"vendor must be 'intel' or 'amd', not {vendor!r}")
 
 
 cdef inline char* put_bytes_column(const u8* code, u8 length, char* out) noexcept nogil:
@@ -161,7 +149,7 @@ def format_code(code, offsets, *, u64 ip=0, bits=64, vendor="intel", syntax="int
         An argument is none of those, or an offset is outside `code`.
     """
     cdef Py_buffer source, places
-    cdef u8 options = decode_options(bits, vendor)
+    cdef u8 options = options_of(bits, vendor)
     cdef u8 number = syntax_number(syntax)
     cdef _Lines lines = _Lines()
     cdef Py_ssize_t first = 0, total
@@ -191,7 +179,7 @@ def listing(code, offsets, *, u64 ip=0, bits=64, vendor="intel", syntax="intel",
     The parameters are those of `format_code`; `digits` is the width of the addresses.
     """
     cdef Py_buffer source, places
-    cdef u8 options = decode_options(bits, vendor)
+    cdef u8 options = options_of(bits, vendor)
     cdef u8 number = syntax_number(syntax)
     cdef _Lines lines = _Lines()
     cdef Py_ssize_t first = 0, total

@@ -7,9 +7,9 @@ from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.string cimport memcpy
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
-from hvcore._native.decoder cimport decode_one as decode, isa
+from hvcore._native.decoder cimport decode_one as decode, isa, options_of
 from hvcore._native.facts cimport broadcast_width, element_number, memory_width
-from hvcore._native.formatter cimport decode_options, format_line, syntax_number
+from hvcore._native.formatter cimport format_line, syntax_number
 from hvcore._native.implicit cimport implicit_memory, implicit_registers, register_uses
 from hvcore._native.operands cimport make_operand, operand_total, register_name
 from hvcore._native.text.operand cimport branch_target
@@ -326,7 +326,7 @@ def decode_one(code, *, u64 ip=0, bits=64, Py_ssize_t offset=0, vendor="intel"):
     cdef u8 options = DECODE_64
     cdef Py_ssize_t size
     if bits != 64 or vendor != "intel":
-        options = decode_options(bits, vendor)
+        options = options_of(bits, vendor)
     if PyBytes_CheckExact(code):
         size = PyBytes_GET_SIZE(code)
         if not 0 <= offset < size:
