@@ -29,7 +29,7 @@ tables.conditions = <const word_t*>ISA_CONDITIONS
 tables.layouts = <const layout_t*>ISA_LAYOUTS
 tables.texts = <const text_t*>ISA_TEXTS
 tables.form_count = ISA_TEXT_FORMS
-assert sizeof(word_t) == 24 and sizeof(layout_t) == 48 and sizeof(text_t) == 8
+assert sizeof(word_t) == 24 and sizeof(layout_t) == 52 and sizeof(text_t) == 8
 
 SYNTAXES = ("intel", "att", "nasm")
 

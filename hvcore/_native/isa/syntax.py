@@ -61,6 +61,7 @@ class Operand:
     marks: set[str] = field(default_factory=set)
     word: str = ""                  # in front of memory or a target
     word_other: str | None = None   # the same at an operand size that is not the mode's own
+    word_broadcast: str = ""        # the same if the memory is broadcast
     memory_bits: int = 0
 
     @property

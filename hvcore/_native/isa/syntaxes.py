@@ -83,7 +83,8 @@ def intel(line: Line) -> None:
         line.flags.add("DATA")
     elif name in ("enter", "leave", "ret", "retf") or any(o.place in ("TARGET", "FAR") for o in line.operands):
         line.flags |= {"DATA"} if row.flow != "transaction" else set()
-    line.own_size = line.own_size if line.own_size != "NONE" else "DATA" if name in X87_STATE | {"retf"} else "STACK"
+    line.own_size = line.own_size if line.own_size != "NONE" else "DATA_OR_W" if name in X87_STATE else \
+        "DATA" if name == "retf" else "STACK"
     if name in LOOPS or first and any(o.place == "OFFSET" for o in line.operands):
         line.flags.add("ADDRESS")
     if is_string(line) and name[:4] in ("stos", "lods", "scas"):
@@ -142,7 +143,7 @@ def _att_name(line: Line) -> None:
         line.name_other = line.name + {16: "w", 32: "l"}.get(size, "")
         line.name = "rex.w " + line.name if size == 64 else line.name
     elif name in X87_STATE:
-        line.own_size, line.name_other = "DATA", name + {16: "s"}.get(size, "l")
+        line.own_size, line.name_other = "DATA_OR_W", name + {16: "s"}.get(size, "l")
     elif memory is not None and name in X87_LOAD | X87_STORE:
         line.name_memory = name if name[:2] == "fb" else name + (FLOAT_SUFFIX if is_float(line) else X87_INTEGER_SUFFIX)[bits]
     elif name in ("nop", "reservednop") and memory is not None and len(line.operands) == 1:
@@ -223,7 +224,7 @@ def nasm(line: Line) -> None:
         line.operands.reverse()
     selectors = name in BY_SELECTOR - {"arpl"}
     if selectors or name in X87_STATE | {"lgdt", "lidt", "sgdt", "sidt"} and size != 64:
-        line.own_size = "DATA"
+        line.own_size = "DATA_OR_W" if name in X87_STATE else "DATA"
         line.flags.add("DATA")
     if name in BY_SELECTOR:
         narrow(line, "16")
@@ -266,6 +267,8 @@ def nasm(line: Line) -> None:
         line.name += " to" * to
     if memory is not None and (needs_size(line) or name in ("nop",) and len(line.operands) == 1) and not is_far(line):
         memory.word = NASM_SIZES[memory.memory_bits] + " "
+        if name in NARROWING and memory.memory_bits == 512:
+            memory.word_broadcast = "qword "
     rounding(line)
 
 

@@ -25,9 +25,9 @@ MARKS = ("MASK", "ROUNDING", "BROADCAST", "STAR")
 FLAGS = ("DATA", "DATA_MEMORY", "ADDRESS", "REP", "REPE", "REPNE", "BOUND", "NOTRACK", "HINT", "ACQUIRE", "RELEASE",
          "ELIDE_LOCK", "ALWAYS_REP", "NOP", "REPEATED", "SEGMENT", "LOCK", "RAW_DATA", "NAME_BY_ADDRESS",
          "ADDRESS_IN_64", "NO_SEGMENT", "SECOND")
-OWN_SIZES = ("NONE", "STACK", "DATA", "OUTSIDE_64", "SHORT_ADDRESS")
+OWN_SIZES = ("NONE", "STACK", "DATA", "DATA_OR_W", "OUTSIDE_64", "SHORT_ADDRESS")
 WORD = struct.Struct("<B23s")
-LAYOUT = struct.Struct("<I6B" + "6B" * 6 + "2x")
+LAYOUT = struct.Struct("<I6B" + "7B" * 6)
 TEXT = struct.Struct("<4H")
 OPERANDS_MAXIMUM = 6
 
@@ -158,7 +158,7 @@ class Tables:
             native.PLACES.index(operand.place)
         other = operand.word if operand.word_other is None else operand.word_other
         return (place, NAMES.index(operand.names), operand.number, native.names_to_bits(operand.marks, MARKS),
-                self.word(operand.word), self.word(other))
+                self.word(operand.word), self.word(other), self.word(operand.word_broadcast))
 
     def layout(self, line: Line) -> int:
         form = line.form
@@ -169,7 +169,7 @@ class Tables:
         operands = [value for operand in line.operands for value in self.operand(operand)]
         record = LAYOUT.pack(native.names_to_bits(line.flags, FLAGS), OWN_SIZES.index(line.own_size), len(line.operands),
                              broadcast, index_names, list(CONDITIONS).index(kind), at,
-                             *operands, *[0] * (6 * OPERANDS_MAXIMUM - len(operands)))
+                             *operands, *[0] * (7 * OPERANDS_MAXIMUM - len(operands)))
         return self.layouts.setdefault(record, len(self.layouts))
 
     def text(self, line: Line) -> bytes:

@@ -22,6 +22,8 @@ cdef inline bint is_other_size(const layout_t* layout, const insn_t* insn) noexc
         return insn.address_size == 64
     if layout.own_size == OWN_DATA:
         return effective_size(insn) != (32 if insn.mode == 64 else insn.mode)
+    if layout.own_size == OWN_DATA_OR_W:
+        return effective_size(insn) != 64 and effective_size(insn) != (32 if insn.mode == 64 else insn.mode)
     if insn.operand_size == 0 and insn.mode == 64:
         return False
     return effective_size(insn) != insn.mode
@@ -198,8 +200,9 @@ cdef inline char* put_operand(const text_tables_t* tables, u8 syntax, const layo
     if operand.marks & MARK_STAR:
         out = put_character(out, c"*")
     if place >= PLACE_TARGET or memory:
-        word = operand.word_other if other else operand.word
-        if word and not insn.evex & EVEX_BROADCAST:
+        word = (operand.word_broadcast if insn.evex & EVEX_BROADCAST else operand.word_other if other else
+                operand.word)
+        if word:
             out = put_word(out, &tables.words[word])
     if memory:
         return put_memory(tables, syntax, insn, ip, layout, place == PLACE_OFFSET, out)

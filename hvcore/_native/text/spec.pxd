@@ -74,6 +74,7 @@ cdef enum OwnSize:              # which operand size is the mode's own
     OWN_NONE
     OWN_STACK                   # 16, 32, 64
     OWN_DATA                    # 16, 32, 32
+    OWN_DATA_OR_W               # the same, and 64
     OWN_OUTSIDE_64              # all, but none in 64-bit mode
     OWN_SHORT_ADDRESS           # all, unless addresses have 64 bits
 
@@ -100,6 +101,7 @@ cdef struct text_operand_t:
     u8 marks                    # Mark
     u8 word                     # index of the word in front of memory or a target; 0: none
     u8 word_other               # the same at an operand size that is not the mode's own
+    u8 word_broadcast           # the same if the memory is broadcast
 
 
 cdef struct layout_t:
