@@ -109,5 +109,5 @@ class Instruction:
     def operand(self, number: int) -> Operand: ...
 
 def decode_one(
-    code: Buffer, *, ip: int = 0, bits: int = 64, offset: int = 0, vendor: str = "intel"
+    code: Buffer, offset: int = 0, *, ip: int = 0, bits: int = 64, vendor: str = "intel"
 ) -> Instruction: ...

@@ -292,23 +292,27 @@ cdef class Instruction:
 cdef Instruction make_instruction(const u8* code, u32 available, u8 options, u64 ip):
     cdef Instruction instruction = Instruction.__new__(Instruction)
     decode(code, available, options, &instruction.insn)
-    memcpy(instruction.code, code, min(available, <u32>16))
+    if available >= 16:
+        memcpy(instruction.code, code, 16)      # a constant size: two moves
+    else:
+        memcpy(instruction.code, code, available)
     instruction.ip = ip
     return instruction
 
 
-def decode_one(code, *, u64 ip=0, bits=64, Py_ssize_t offset=0, vendor="intel"):
+@cython.binding(False)
+def decode_one(code, Py_ssize_t offset=0, *, u64 ip=0, bits=64, vendor="intel"):
     """Decode the instruction at `offset` of a buffer.
 
     Parameters
     ----------
     code : buffer of bytes
+    offset : int
+        Where the instruction starts in `code`.
     ip : int
         Address of the instruction.
     bits : 16, 32 or 64
         The mode.
-    offset : int
-        Where the instruction starts in `code`.
     vendor : "intel" or "amd"
         For the few bytes that they read differently.
 

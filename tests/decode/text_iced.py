@@ -11,6 +11,7 @@ import random
 import re
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import iced_x86 as iced
@@ -24,6 +25,8 @@ from tests.decode import compare, iced_samples
 SYNTAXES = {"intel": iced.FormatterSyntax.INTEL, "att": iced.FormatterSyntax.GAS, "nasm": iced.FormatterSyntax.NASM}
 FORMATTERS = {name: iced.Formatter(syntax) for name, syntax in SYNTAXES.items()}
 PREFIXES = (0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65)
+PIECE = 100_000
+"""Instructions that are compared at a time."""
 EMPTY_INDEX = re.compile(r",\)")
 
 
@@ -56,7 +59,10 @@ def mutated(seed: int, count: int, bits: int) -> Iterator[bytes]:
     rng = random.Random(seed)
     pool = [octets for found in iced_samples.samples(bits).values() for octets in found]
     for _ in range(count):
-        code = bytearray(rng.choice(pool)) + rng.randbytes(12)
+        code = bytearray(rng.choice(pool))
+        if rng.random() < 0.3:
+            code[-1] = rng.choice((0, 1, 16, 17, rng.randrange(32)))       # immediates that have names
+        code += rng.randbytes(12)
         for _ in range(rng.randrange(3)):
             code[rng.randrange(min(len(code), 6))] = rng.randrange(256)
         yield (bytes(rng.choices(PREFIXES, k=rng.choice((0, 0, 0, 1, 1, 2, 3)))) + bytes(code))[:24]
@@ -64,21 +70,19 @@ def mutated(seed: int, count: int, bits: int) -> Iterator[bytes]:
 
 def compare_code(code: bytes, address: int, limit: int | None = None) -> tuple[int, list[str]]:
     """(instructions, differences) of a linear sweep over code, by the batch call."""
-    instructions = []
-    for instruction in iced.Decoder(64, code, ip=address):
-        if not instruction.is_invalid:
-            instructions.append(instruction)
-        if len(instructions) == limit:
-            break
-    offsets = np.array([instruction.ip - address for instruction in instructions], dtype=np.uint32)
-    found = []
-    for syntax, formatter in FORMATTERS.items():
-        lines = format_code(code, offsets, ip=address, syntax=syntax)
-        for instruction, line in zip(instructions, lines, strict=True):
-            if not is_same(theirs := formatter.format(instruction), line, syntax):
-                at = instruction.ip - address
-                found.append(f"{instruction.ip:#x} {code[at : at + len(instruction)].hex()}: {theirs!r}, hvcore {line!r}")
-    return len(instructions), found
+    valid = (instruction for instruction in iced.Decoder(64, code, ip=address) if not instruction.is_invalid)
+    found: list[str] = []
+    count = 0
+    while piece := list(islice(valid, PIECE if limit is None else min(PIECE, limit - count))):
+        count += len(piece)
+        offsets = np.array([instruction.ip - address for instruction in piece], dtype=np.uint32)
+        for syntax, formatter in FORMATTERS.items():
+            lines = format_code(code, offsets, ip=address, syntax=syntax)
+            for instruction, at, line in zip(piece, offsets.tolist(), lines, strict=True):
+                if not is_same(theirs := formatter.format(instruction), line, syntax):
+                    octets = code[at : at + len(instruction)].hex()
+                    found.append(f"{instruction.ip:#x} {octets}: {theirs!r}, hvcore {line!r}")
+    return count, found
 
 
 def main() -> int:

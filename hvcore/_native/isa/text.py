@@ -127,7 +127,7 @@ def pseudo(form: forms.Form) -> tuple[str, int]:
     if bare in ("cmpps", "cmppd", "cmpss", "cmpsd", "cmpph", "cmpsh"):
         return "COMPARE_32" if at else "COMPARE_8", at + 3
     if bare == "pclmulqdq":
-        return "MULTIPLY", at + 5
+        return "MULTIPLY", at + 6
     if at and bare.rstrip("bwdq").rstrip("u") in ("pcmp", "pcom"):
         return "COMPARE_INTEGER" if bare[2] == "m" else "COMPARE_XOP", 5
     return "NONE", 0
