@@ -389,7 +389,7 @@ static uint64_t build_cell(batch_builder_t *b, batch_place_t place, uint32_t opc
         return 0;
     for (class = opcode_is_bare(b) ? SHAPE_BARE : SHAPE_MODE; class < SHAPES; class++) {
         uint32_t bytes = immediate_size(b, class);
-        if (bytes == 99)
+        if (bytes == 99 || (class == SHAPE_WHOLE && bytes))     /* one probe a ModRM would say nothing of an immediate */
             continue;
         for (known = at = 0; at < COUNTS[class]; at++) {
             uint32_t members = 0;
@@ -407,7 +407,7 @@ static uint64_t build_cell(batch_builder_t *b, batch_place_t place, uint32_t opc
             } else
                 known += members;
         }
-        if (known > best_known + (class == SHAPE_WHOLE ? 4 : 0)) {     /* C7 is worth more than XBEGIN at its F8 */
+        if (known > best_known) {
             best_known = known, best_class = class, size = bytes;
             memcpy(best, f, sizeof f);
             memcpy(best_others, others, sizeof others);
