@@ -213,14 +213,14 @@ static uint32_t find_register(const batch_tables_t *t, batch_probe_t *const *gro
                               uint32_t which) {
     static const uint8_t LANE_ORDER[] = {LANE_REG, LANE_RM, LANE_VVVV, LANE_OPCODE, LANE_IS4};
     static const uint8_t BASES[] = {0, 0, 32, 64, 72, 80, 88, 96, 112, 128, 136, 144, 0, 0, 32};
-    static const uint8_t NARROW[] = {1, 1, 1, 2, 2, 2, 2, 1, 1, 2, 2, 3, 2, 0, 0};
-    uint32_t first = observed_register(group[0], which), best = first | 7 << REGISTER_NARROW, best_score = 0;
+    static const uint8_t WITHOUT[] = {4, 4, 4, 6, 6, 6, 6, 4, 4, 6, 6, 7, 6, 0, 0};
+    uint32_t first = observed_register(group[0], which), best = first | 7 << REGISTER_WITHOUT, best_score = 0;
     uint32_t candidate, i, score;
     for (i = 1; i < count && observed_register(group[i], which) == first; i++) {
     }
     for (candidate = 0; i < count && candidate < sizeof LANE_ORDER * sizeof BASES; candidate++) {
         uint32_t class = candidate % sizeof BASES;
-        uint32_t spec = BASES[class] | (uint32_t)NARROW[class] << REGISTER_NARROW
+        uint32_t spec = BASES[class] | (uint32_t)WITHOUT[class] << REGISTER_WITHOUT
                         | (uint32_t)LANE_ORDER[candidate / sizeof BASES] << REGISTER_LANE
                         | (uint32_t)(class == 1) << REGISTER_BYTE;
         for (score = i = 0; i < count; i++) {
