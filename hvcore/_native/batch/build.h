@@ -470,7 +470,7 @@ static uint8_t opcode_code(const batch_builder_t *b, uint32_t map, uint32_t opco
     if (!e)
         return 0x80;
     uint32_t size = e >> STEP_SIZE & 15, class = e >> STEP_CLASS & 15;
-    return (uint8_t)(size | (class != SHAPE_BARE) << 4 | (with_66 && (with_66 >> STEP_SIZE & 15) + 2 == size) << 5);
+    return (uint8_t)(size | (class != SHAPE_BARE) << 4 | (!map && with_66 && (with_66 >> STEP_SIZE & 15) + 2 == size) << 5);
 }
 
 /* Bytes from the opcode on without those of ModRM, as pass 1 of AVX-512 computes them; 99: it would be wrong. */
@@ -503,7 +503,7 @@ static void build_vectors(batch_builder_t *b) {
         t->picks[i] = (uint8_t)(t->shapes[i] >> 8);
     for (row = 0; row < t->row_count; row++) {
         batch_place_t place = b->places[row];
-        if (place.space != SPACE_LEGACY)
+        if (place.space > SPACE_EVEX)
             continue;
         for (i = 0; i < 256; i++) {
             uint64_t e = t->steps[row << 8 | i];
@@ -511,7 +511,14 @@ static void build_vectors(batch_builder_t *b) {
             if (!(e & 63) && e >> STEP_FAST & 0xFFFF && computed_size(t, place, i, class) == (e >> STEP_SIZE & 15))
                 t->cells[row << 8 | i] = (uint32_t)(e >> STEP_FAST & 0xFFFF) | class << 24;
         }
-        for (i = 0; i < 4; i++) {           /* with a segment prefix or without, with REX that changes nothing */
+        code = 0x80 | place.map | (uint32_t)(place.l != 0) << 2 | (uint32_t)place.rex << 3 | (uint32_t)place.pp << 4;
+        if (place.space == SPACE_VEX) {
+            t->places[code] = row << 24 | 3;
+            if (place.map == 1 && !place.rex)
+                t->places[(code & ~3u) | 8] = row << 24 | 2;
+        } else if (place.space == SPACE_EVEX && place.l != 1)
+            t->places[code | 0x40] = row << 24 | 4;
+        for (i = 0; i < 4 && place.space == SPACE_LEGACY; i++) {    /* with a segment prefix or without, with REX that changes nothing */
             uint32_t segment = i & 1, rex = place.rex ? 1 : place.map ? i >> 1 : 0;
             if (segment && place.pp)
                 continue;
