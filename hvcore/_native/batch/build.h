@@ -11,17 +11,19 @@
 
 /* Prefixes and escape in front of an opcode. */
 typedef struct {
-    uint8_t space;      /* 0 legacy, 1 VEX; 2 to 6 behind C5, behind C4 and its three maps */
-    uint8_t map, pp;    /* pp: 0 none, 1 66, 2 F3, 3 F2 */
-    uint8_t rex;        /* 0 none (or, behind an escape, no W), 1 without W, 2 with W; of VEX W itself */
-    uint8_t l;
+    uint8_t space, map;
+    uint8_t pp;         /* 0 none, 1 66, 2 F3, 3 F2 */
+    uint8_t rex;        /* 0 none (or, behind an escape, no W), 1 without W, 2 with W; of VEX and EVEX W itself */
+    uint8_t l;          /* 0 1 2: 128, 256, 512 bits */
 } batch_place_t;
 
-enum { SPACE_LEGACY, SPACE_VEX, SPACE_C5, SPACE_C4 };
+/* SPACE_C4 and SPACE_62: behind that byte, or (with a map) behind the next; SPACE_P2: before the last byte of EVEX. */
+enum { SPACE_LEGACY, SPACE_VEX, SPACE_EVEX, SPACE_C5, SPACE_C4, SPACE_62, SPACE_P2 };
 enum { PROBES = 512, IMMEDIATE_KINDS = 10 };
 
 typedef struct {
-    uint8_t space[8], code[32], opcode_at, modrm, extensions, rex, vvvv;      /* extensions: R X B as in REX; rex: 1 present */
+    uint8_t space[8], code[32], opcode_at, modrm;
+    uint32_t bits;              /* bits 12 to 23 of the sum */
     batch_row_t row;
 } batch_probe_t;
 
@@ -65,7 +67,27 @@ static uint64_t passing_step(batch_builder_t *b, batch_place_t place, uint32_t b
         to = (batch_place_t){SPACE_VEX, place.map, byte & 3, byte >> 7, byte >> 2 & 1};
         return pass(b, to) | (uint64_t)(~byte >> 3 & 15) << STEP_VVVV;
     }
-    if (place.space == SPACE_VEX)
+    if (place.space == SPACE_62 && place.map == 0) {
+        if ((byte & 7) == 0 || (byte & 7) > 3 || byte & 8)
+            return 1;                               /* FP16, APX */
+        to = (batch_place_t){SPACE_62, byte & 7, 0, 0, 0};
+        return pass(b, to) | (uint64_t)(~byte >> 5 & 7) << STEP_EXTENSIONS | (uint64_t)(~byte >> 4 & 1) << STEP_HIGH;
+    }
+    if (place.space == SPACE_62) {
+        if (!(byte & 4))
+            return 1;
+        to = (batch_place_t){SPACE_P2, place.map, byte & 3, byte >> 7, 0};
+        return pass(b, to) | (uint64_t)(~byte >> 3 & 15) << STEP_VVVV;
+    }
+    if (place.space == SPACE_P2) {
+        if (byte & 16 || (byte & 0x60) == 0x60 || (byte & 0x87) == 0x80)
+            return 1;                               /* broadcast, rounding; zeroing without a mask */
+        to.space = SPACE_EVEX;
+        to.l = byte >> 5 & 3;
+        return pass(b, to) | (uint64_t)(byte >> 7) << STEP_REX | (uint64_t)(~byte >> 3 & 1) << (STEP_HIGH + 1)
+               | (uint64_t)((byte & 7) != 0) << STEP_MASKED;
+    }
+    if (place.space == SPACE_VEX || place.space == SPACE_EVEX)
         return 0;
     if (place.map == 1 && (byte == 0x38 || byte == 0x3A)) {
         to.map = byte == 0x38 ? 2 : 3;
@@ -85,10 +107,10 @@ static uint64_t passing_step(batch_builder_t *b, batch_place_t place, uint32_t b
     case 0x66: case 0xF3: case 0xF2:
         to.pp = byte == 0x66 ? 1 : byte == 0xF3 ? 2 : 3;
         return place.rex || (place.pp && place.pp != to.pp) ? 1 : pass(b, to);
-    case 0xC4: case 0xC5:
-        to.space = byte == 0xC5 ? SPACE_C5 : SPACE_C4;
+    case 0xC4: case 0xC5: case 0x62:
+        to.space = byte == 0xC5 ? SPACE_C5 : byte == 0xC4 ? SPACE_C4 : SPACE_62;
         return place.rex || place.pp ? 1 : pass(b, to);
-    case 0x62: case 0x67: case 0xD5: case 0xF0:
+    case 0x67: case 0xD5: case 0xF0:
         return 1;
     }
     if ((byte & 0xF0) == 0x40) {
@@ -101,33 +123,36 @@ static uint64_t passing_step(batch_builder_t *b, batch_place_t place, uint32_t b
 /* Describe one instruction. Bytes behind ModRM and SIB differ within an instruction and from probe to probe; most have
  * their sign bits set. */
 static batch_probe_t *probe(batch_builder_t *b, batch_place_t place, uint32_t opcode, uint32_t modrm, uint32_t sib,
-                            uint32_t extensions, uint32_t rex, uint32_t vvvv) {
+                            uint32_t bits) {
     static const uint8_t FILLER[] = {0x91, 0xA2, 0xB3, 0xC4, 0xD5, 0xE6, 0xF7, 0x88, 0x99, 0xAA, 0x3B, 0xCC, 0xDD, 0x7E,
                                      0xEF, 0x80};
     batch_probe_t *p = &b->probes[b->probe_count++];
+    uint32_t extensions = bits >> 1 & 7, vvvv = bits >> (STEP_VVVV - STEP_REX) & 15, high = bits >> (STEP_HIGH - STEP_REX);
     uint8_t *at = p->code;
-    if (place.space == SPACE_VEX) {
+    if (place.space == SPACE_EVEX) {
+        *at++ = 0x62;
+        *at++ = (uint8_t)((~extensions & 7) << 5 | (~high & 1) << 4 | place.map);
+        *at++ = (uint8_t)(place.rex << 7 | (~vvvv & 15) << 3 | 4 | place.pp);
+        *at++ = (uint8_t)((bits & 1) << 7 | place.l << 5 | (~high >> 1 & 1) << 3 | (bits >> (STEP_MASKED - STEP_REX) & 1));
+    } else if (place.space == SPACE_VEX) {
         *at++ = 0xC4;
         *at++ = (uint8_t)((~extensions & 7) << 5 | place.map);
         *at++ = (uint8_t)(place.rex << 7 | (~vvvv & 15) << 3 | place.l << 2 | place.pp);
-        rex = 0;
     } else {
         static const uint8_t PREFIX[] = {0, 0x66, 0xF3, 0xF2};
         if (place.pp)
             *at++ = PREFIX[place.pp];
-        rex |= place.rex || extensions;
-        if (rex)
+        bits |= place.rex || extensions;
+        if (bits & 1)
             *at++ = (uint8_t)(0x40 | (place.rex == 2) << 3 | extensions);
         if (place.map)
             *at++ = 0x0F;
         if (place.map > 1)
             *at++ = place.map == 2 ? 0x38 : 0x3A;
     }
+    p->bits = bits;
     p->opcode_at = (uint8_t)(at - p->code);
     p->modrm = (uint8_t)modrm;
-    p->extensions = (uint8_t)extensions;
-    p->rex = (uint8_t)rex;
-    p->vvvv = (uint8_t)vvvv;
     *at++ = (uint8_t)opcode;
     *at++ = (uint8_t)modrm;
     *at++ = (uint8_t)sib;
@@ -137,9 +162,13 @@ static batch_probe_t *probe(batch_builder_t *b, batch_place_t place, uint32_t op
     return p;
 }
 
+/* Nothing that an entry could forbid; a REX prefix by itself changes registers only. */
+static int is_plain(const batch_probe_t *p) {
+    return p->bits < 2;
+}
+
 static uint64_t probe_info(const batch_probe_t *p, uint32_t length) {
-    uint64_t sum = (uint64_t)p->opcode_at << STEP_COUNT | (uint64_t)p->rex << STEP_REX
-                   | (uint64_t)p->extensions << STEP_EXTENSIONS | (uint64_t)p->vvvv << STEP_VVVV;
+    uint64_t sum = (uint64_t)p->opcode_at << STEP_COUNT | (uint64_t)p->bits << STEP_REX;
     return sum >> 8 << INFO_SUM | (uint64_t)length << INFO_LENGTH;
 }
 
@@ -166,10 +195,10 @@ static int reproduces(const batch_tables_t *t, const batch_probe_t *p, uint32_t 
         return 0;
     if (r->immediate != immediate_of(t, p->code + length, f) || r->target_bits != (f >> FAST_RELATIVE & 1) * 64)
         return 0;
-    if (r->reg != register_of(f >> FAST_REGISTER & 0xFFFF, fields, p->rex) || r->registers[4] != BATCH_NONE)
+    if (r->reg != register_of(f >> FAST_REGISTER & 0xFFFF, fields, p->bits & 1) || r->registers[4] != BATCH_NONE)
         return 0;
     for (uint32_t i = 0; i < 4; i++)
-        if (r->registers[i] != register_of(others >> 16 * i & 0xFFFF, fields, p->rex))
+        if (r->registers[i] != register_of(others >> 16 * i & 0xFFFF, fields, p->bits & 1))
             return 0;
     return 1;
 }
@@ -183,21 +212,21 @@ static uint32_t observed_register(const batch_probe_t *p, uint32_t which) {
 static uint32_t find_register(const batch_tables_t *t, batch_probe_t *const *group, const uint64_t *fields, uint32_t count,
                               uint32_t which) {
     static const uint8_t LANE_ORDER[] = {LANE_REG, LANE_RM, LANE_VVVV, LANE_OPCODE, LANE_IS4};
-    static const uint8_t BASES[] = {0, 0, 32, 64, 72, 80, 88, 96, 112, 128, 136, 144, 0};
-    static const uint8_t NARROW[] = {0, 0, 0, 2, 2, 2, 2, 1, 1, 2, 2, 3, 2};
-    uint32_t first = observed_register(group[0], which), best = first | 7 << REGISTER_NARROW, best_score = 0;
+    static const uint8_t BASES[] = {0, 0, 32, 64, 72, 80, 88, 96, 112, 128, 136, 144, 0, 0, 32};
+    static const uint8_t WITHOUT[] = {4, 4, 4, 6, 6, 6, 6, 4, 4, 6, 6, 7, 6, 0, 0};
+    uint32_t first = observed_register(group[0], which), best = first | 7 << REGISTER_WITHOUT, best_score = 0;
     uint32_t candidate, i, score;
     for (i = 1; i < count && observed_register(group[i], which) == first; i++) {
     }
     for (candidate = 0; i < count && candidate < sizeof LANE_ORDER * sizeof BASES; candidate++) {
         uint32_t class = candidate % sizeof BASES;
-        uint32_t spec = BASES[class] | (uint32_t)NARROW[class] << REGISTER_NARROW
+        uint32_t spec = BASES[class] | (uint32_t)WITHOUT[class] << REGISTER_WITHOUT
                         | (uint32_t)LANE_ORDER[candidate / sizeof BASES] << REGISTER_LANE
                         | (uint32_t)(class == 1) << REGISTER_BYTE;
         for (score = i = 0; i < count; i++) {
-            if (observed_register(group[i], which) == register_of(spec, fields[i], group[i]->rex))
+            if (observed_register(group[i], which) == register_of(spec, fields[i], group[i]->bits & 1))
                 score++;
-            else if (!group[i]->extensions && !group[i]->vvvv)
+            else if (is_plain(group[i]))
                 break;
         }
         if (i == count && score > best_score)
@@ -207,9 +236,23 @@ static uint32_t find_register(const batch_tables_t *t, batch_probe_t *const *gro
     return best;
 }
 
+/* log2 of N of disp8*N. */
+static uint32_t disp8_scale(batch_probe_t *const *group, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        const batch_probe_t *p = group[i];
+        uint32_t at = p->opcode_at + 2 + ((p->modrm & 7) == 4), scale = 0;
+        if (p->modrm >> 6 != 1 || p->row.status || !p->code[at])
+            continue;
+        while (scale < 7 && (int32_t)((uint32_t)(int8_t)p->code[at] << scale) != p->row.displacement)
+            scale++;
+        return scale & 7;
+    }
+    return 0;
+}
+
 /* The entry of a group of probes that differ in registers, addressing and values only; 0 if there is none. */
-static uint64_t find_entry(const batch_tables_t *t, batch_probe_t *const *group, uint32_t count, uint32_t class,
-                           uint32_t size, uint64_t *others) {
+static uint64_t find_entry(const batch_tables_t *t, batch_place_t place, batch_probe_t *const *group, uint32_t count,
+                           uint32_t class, uint32_t size, uint64_t *others) {
     const batch_row_t *first = &group[0]->row;
     uint64_t f = first->form | (uint64_t)first->kinds << FAST_KINDS, forbidden = 0;
     uint32_t i, kind, lengths[PROBES];
@@ -226,6 +269,8 @@ static uint64_t find_entry(const batch_tables_t *t, batch_probe_t *const *group,
         f |= 1 << FAST_RELATIVE;
     if (class != SHAPE_BARE && group[0]->modrm < 0xC0 && (first->scale || first->base != BATCH_NONE))
         f |= 1 << FAST_MEMORY;
+    if (place.space == SPACE_EVEX)
+        f |= (uint64_t)disp8_scale(group, count) << FAST_SCALE;
     *others = 0;
     for (i = 0; i < 4; i++)
         *others |= (uint64_t)find_register(t, group, fields, count, i) << 16 * i;
@@ -233,7 +278,7 @@ static uint64_t find_entry(const batch_tables_t *t, batch_probe_t *const *group,
     for (kind = fits = 0; kind < IMMEDIATE_KINDS && !fits; kind++) {
         uint64_t candidate = (f & ~(15ull << FAST_IMMEDIATE)) | (uint64_t)kind << FAST_IMMEDIATE;
         for (fits = 1, i = 0; i < count && fits; i++)
-            if (!group[i]->extensions && !group[i]->vvvv)
+            if (is_plain(group[i]))
                 fits = reproduces(t, group[i], lengths[i], candidate, *others);
         if (fits)
             f = candidate;
@@ -242,7 +287,7 @@ static uint64_t find_entry(const batch_tables_t *t, batch_probe_t *const *group,
         return 0;
     for (i = 0; i < count; i++)
         if (!reproduces(t, group[i], lengths[i], f, *others))
-            forbidden |= group[i]->extensions || group[i]->vvvv ? group[i]->extensions << 1 | group[i]->vvvv << 4 : 1;
+            forbidden |= group[i]->bits & 1 ? 1 : group[i]->bits;
     return f | forbidden << FAST_FORBIDDEN;
 }
 
@@ -250,7 +295,7 @@ static uint64_t find_entry(const batch_tables_t *t, batch_probe_t *const *group,
 static int opcode_exists(batch_builder_t *b, batch_place_t place, uint32_t opcode) {
     for (uint32_t i = 0; i < 16; i++) {
         b->probe_count = 0;
-        if (!probe(b, place, opcode, (i & 1 ? 0xC1 : 0x04) | i >> 1 << 3, 0x91, 0, 0, 0)->row.status)
+        if (!probe(b, place, opcode, (i & 1 ? 0xC1 : 0x04) | i >> 1 << 3, 0x91, 0)->row.status)
             return 1;
     }
     return 0;
@@ -259,38 +304,39 @@ static int opcode_exists(batch_builder_t *b, batch_place_t place, uint32_t opcod
 /* Probes of an opcode: every ModRM that can differ, then extension bits and vvvv over the groups. */
 static void probe_opcode(batch_builder_t *b, batch_place_t place, uint32_t opcode) {
     static const uint8_t RM[4][5] = {{0, 4, 5, 9, 9}, {1, 4, 9, 9, 9}, {2, 4, 9, 9, 9}, {9, 9, 9, 9, 9}};
-    uint32_t mode, reg, i, bit;
+    const uint32_t masked = 1u << (STEP_MASKED - STEP_REX);
+    uint32_t mode, reg, i, bit, varied;
+    if (place.space == SPACE_EVEX)
+        varied = 0xEFF;
+    else if (place.space == SPACE_VEX)
+        varied = 0x0FE;
+    else
+        varied = place.rex ? 0x00E : place.map ? 0x00F : 0;
     b->probe_count = 0;
     for (reg = 0; reg < 8; reg++) {
         for (mode = 0; mode < 3; mode++)
             for (i = 0; RM[mode][i] != 9; i++)
-                probe(b, place, opcode, mode << 6 | reg << 3 | RM[mode][i], 0x8D + 0x11 * (reg & 1), 0, 0, 0);
+                probe(b, place, opcode, mode << 6 | reg << 3 | RM[mode][i], 0x8D + 0x11 * (reg & 1), 0);
         for (i = 0; i < 8; i++)
-            probe(b, place, opcode, 0xC0 | reg << 3 | i, 0x91 + 0x23 * (i & 1), 0, 0, 0);
+            probe(b, place, opcode, 0xC0 | reg << 3 | i, 0x91 + 0x23 * (i & 1), 0);
     }
     for (reg = 0; reg < 8; reg++)
         for (mode = 0; mode < 3; mode++) {
             static const uint8_t SAMPLE[] = {0x01, 0x44, 0xC1};
             uint32_t modrm = SAMPLE[mode] | reg << 3;
-            if (place.space == SPACE_VEX || place.rex || place.map)
-                for (bit = 1; bit < 8; bit <<= 1)
-                    probe(b, place, opcode, modrm, 0x91, bit, 1, 0);
-            if (place.space == SPACE_LEGACY && place.map && !place.rex)
-                probe(b, place, opcode, modrm, 0x91, 0, 1, 0);
-            if (place.space == SPACE_VEX)
-                for (bit = 1; bit < 16; bit <<= 1)
-                    probe(b, place, opcode, modrm, 0x91, 0, 0, bit);
+            for (bit = 0; bit < 12; bit++)
+                if (varied >> bit & 1)
+                    probe(b, place, opcode, modrm, 0x91, bit ? 1u << bit : place.space == SPACE_EVEX ? 1 | masked : 1);
         }
 }
 
+/* Nothing depends on the byte behind the opcode, as if it were ModRM, but the immediate. */
 static int opcode_is_bare(const batch_builder_t *b) {
     const batch_row_t *first = &b->probes[0].row;
     for (uint32_t i = 0; i < b->probe_count; i++) {
         const batch_row_t *r = &b->probes[i].row;
-        if (r->status || r->length - b->probes[i].opcode_at != first->length - b->probes[0].opcode_at
-                || r->form != first->form)
-            return 0;
-        if (!b->probes[i].extensions && !b->probes[i].vvvv && memcmp(r->registers, first->registers, sizeof r->registers))
+        if (is_plain(&b->probes[i]) && (r->status || r->form != first->form || r->length - b->probes[i].opcode_at
+                != first->length - b->probes[0].opcode_at || memcmp(r->registers, first->registers, BATCH_OPERANDS)))
             return 0;
     }
     return 1;
@@ -343,7 +389,7 @@ static uint64_t build_cell(batch_builder_t *b, batch_place_t place, uint32_t opc
         return 0;
     for (class = opcode_is_bare(b) ? SHAPE_BARE : SHAPE_MODE; class < SHAPES; class++) {
         uint32_t bytes = immediate_size(b, class);
-        if (bytes == 99)
+        if (bytes == 99 || (class == SHAPE_WHOLE && bytes))     /* one probe a ModRM would say nothing of an immediate */
             continue;
         for (known = at = 0; at < COUNTS[class]; at++) {
             uint32_t members = 0;
@@ -352,11 +398,11 @@ static uint64_t build_cell(batch_builder_t *b, batch_place_t place, uint32_t opc
                     group[members++] = &b->probes[i];
             f[at] = others[at] = 0;
             if (members)
-                f[at] = find_entry(t, group, members, class, bytes, &others[at]);
+                f[at] = find_entry(t, place, group, members, class, bytes, &others[at]);
             if (f[at] && class == SHAPE_WHOLE && at >= 8 && members == 1)
-                f[at] |= 0xFFull << FAST_FORBIDDEN;         /* alone: no extension bit was ever seen with it */
+                f[at] |= 0xEFFull << FAST_FORBIDDEN;        /* alone: no extension bit was ever seen with it */
             if (!f[at]) {
-                f[at] = 1ull << 63;
+                f[at] = FAST_UNKNOWN;
                 others[at] = 0;
             } else
                 known += members;
@@ -385,7 +431,8 @@ static void build_maps(batch_tables_t *t) {
         t->scale_map[i] = (uint8_t)(!(i & 8) ? 0 : i & 4 ? 1 << (i & 3) : 1);
     for (i = 0; i < IMMEDIATE_KINDS; i++) { /* none; 1 2 4 8 bytes sign-extended; 1 2 4 8 zero-extended; the constant 1 */
         uint32_t bits = i && i < 9 ? 8u << ((i - 1) & 3) : 0;
-        t->immediate_shift[i] = (uint8_t)(63 - bits);
+        t->immediate_shift[i] = (uint8_t)(64 - bits);
+        t->immediate_mask[i] = bits ? ~0ull : 0;
         t->immediate_flip[i] = t->immediate_less[i] = i >= 1 && i <= 4 ? 1ull << (bits - 1) : 0;
     }
     t->immediate_less[IMMEDIATE_KINDS - 1] = ~0ull;
@@ -423,7 +470,7 @@ static uint8_t opcode_code(const batch_builder_t *b, uint32_t map, uint32_t opco
     if (!e)
         return 0x80;
     uint32_t size = e >> STEP_SIZE & 15, class = e >> STEP_CLASS & 15;
-    return (uint8_t)(size | (class != SHAPE_BARE) << 4 | (with_66 && (with_66 >> STEP_SIZE & 15) + 2 == size) << 5);
+    return (uint8_t)(size | (class != SHAPE_BARE) << 4 | (!map && with_66 && (with_66 >> STEP_SIZE & 15) + 2 == size) << 5);
 }
 
 /* Bytes from the opcode on without those of ModRM, as pass 1 of AVX-512 computes them; 99: it would be wrong. */
@@ -456,7 +503,7 @@ static void build_vectors(batch_builder_t *b) {
         t->picks[i] = (uint8_t)(t->shapes[i] >> 8);
     for (row = 0; row < t->row_count; row++) {
         batch_place_t place = b->places[row];
-        if (place.space != SPACE_LEGACY)
+        if (place.space > SPACE_EVEX)
             continue;
         for (i = 0; i < 256; i++) {
             uint64_t e = t->steps[row << 8 | i];
@@ -464,7 +511,14 @@ static void build_vectors(batch_builder_t *b) {
             if (!(e & 63) && e >> STEP_FAST & 0xFFFF && computed_size(t, place, i, class) == (e >> STEP_SIZE & 15))
                 t->cells[row << 8 | i] = (uint32_t)(e >> STEP_FAST & 0xFFFF) | class << 24;
         }
-        for (i = 0; i < 4; i++) {           /* with a segment prefix or without, with REX that changes nothing */
+        code = 0x80 | place.map | (uint32_t)(place.l != 0) << 2 | (uint32_t)place.rex << 3 | (uint32_t)place.pp << 4;
+        if (place.space == SPACE_VEX) {
+            t->places[code] = row << 24 | 3;
+            if (place.map == 1 && !place.rex)
+                t->places[(code & ~3u) | 8] = row << 24 | 2;
+        } else if (place.space == SPACE_EVEX && place.l != 1)
+            t->places[code | 0x40] = row << 24 | 4;
+        for (i = 0; i < 4 && place.space == SPACE_LEGACY; i++) {    /* with a segment prefix or without, with REX that changes nothing */
             uint32_t segment = i & 1, rex = place.rex ? 1 : place.map ? i >> 1 : 0;
             if (segment && place.pp)
                 continue;
@@ -479,7 +533,7 @@ static int build_tables(batch_tables_t *t) {
     batch_builder_t *b = calloc(1, sizeof *b);
     if (!b)
         return 0;
-    t->fast[0] = 1ull << 63;
+    t->fast[0] = FAST_UNKNOWN;
     t->fast_count = 1;
     b->tables = t;
     build_maps(t);

@@ -18,7 +18,7 @@ static inline __m512i immediates(const batch_tables_t *t, __m512i bytes, __m512i
                                              _mm512_loadu_si512(t->immediate_flip + 8));
     __m512i less = _mm512_permutex2var_epi64(_mm512_loadu_si512(t->immediate_less), kinds,
                                              _mm512_loadu_si512(t->immediate_less + 8));
-    bytes = _mm512_srlv_epi64(_mm512_srli_epi64(bytes, 1), _mm512_permutex2var_epi64(shift, kinds, shift_more));
+    bytes = _mm512_srlv_epi64(bytes, _mm512_permutex2var_epi64(shift, kinds, shift_more));
     return _mm512_sub_epi64(_mm512_xor_si512(bytes, flip), less);
 }
 
@@ -44,15 +44,19 @@ static inline void fill_sixteen(const batch_tables_t *t, const uint64_t *infos, 
     /* The first register: one of four numbers, side by side, chosen by a shift. */
     __m512i b = AND(SHIFT_RIGHT(info, STEP_EXTENSIONS - 8), one);
     __m512i b8 = _mm512_slli_epi32(b, 3);
+    __m512i x16 = AND(_mm512_slli_epi32(info, 3 - (STEP_EXTENSIONS - 8)), WORDS(16));
+    __m512i reg_16 = AND(SHIFT_RIGHT(info, STEP_HIGH - 8 - 4), WORDS(16));
+    __m512i vvvv_16 = AND(SHIFT_RIGHT(info, STEP_HIGH - 8 + 1 - 4), WORDS(16));
     __m512i r8 = AND(SHIFT_RIGHT(info, STEP_EXTENSIONS - 8 + 2 - 3), WORDS(8));
-    __m512i reg = OR(AND(SHIFT_RIGHT(head, 11), seven), r8);
-    __m512i rm = OR(AND(SHIFT_RIGHT(head, 8), seven), b8);
+    __m512i reg = OR(OR(AND(SHIFT_RIGHT(head, 11), seven), r8), reg_16);
+    __m512i rm = OR(OR(AND(SHIFT_RIGHT(head, 8), seven), b8), x16);
     __m512i opcode = OR(AND(head, seven), b8);
-    __m512i vvvv = AND(SHIFT_RIGHT(info, STEP_VVVV - 8), WORDS(15));
+    __m512i vvvv = OR(AND(SHIFT_RIGHT(info, STEP_VVVV - 8), WORDS(15)), vvvv_16);
     __m512i fields = OR(OR(reg, _mm512_slli_epi32(rm, 8)), OR(_mm512_slli_epi32(opcode, 16), _mm512_slli_epi32(vvvv, 24)));
     __m512i lane = _mm512_sub_epi32(AND(SHIFT_RIGHT(spec, REGISTER_LANE - 3), WORDS(0x38)), WORDS(8));
-    __m512i number = AND(_mm512_srlv_epi32(fields, lane),       /* the fixed lane shifts by 2^32 - 8: nothing is left */
-                         _mm512_srlv_epi32(WORDS(31), AND(SHIFT_RIGHT(spec, REGISTER_NARROW), seven)));
+    /* The fixed lane shifts by 2^32 - 8: nothing is left. */
+    __m512i number = _mm512_andnot_si512(AND(SHIFT_RIGHT(spec, REGISTER_WITHOUT - 2), WORDS(0x1C)),
+                                         AND(_mm512_srlv_epi32(fields, lane), WORDS(31)));
     __mmask16 is_high = _mm512_test_epi32_mask(spec, WORDS(1 << REGISTER_BYTE))
                         & _mm512_testn_epi32_mask(info, WORDS(1 << (STEP_REX - 8)))
                         & _mm512_test_epi32_mask(number, WORDS(4));
@@ -87,6 +91,8 @@ static inline void fill_sixteen(const batch_tables_t *t, const uint64_t *infos, 
     __m512i at_3 = _mm512_permutex2var_epi32(_mm512_srli_epi64(head_0, 24), low_halves, _mm512_srli_epi64(head_1, 24));
     __m512i displacement = _mm512_mask_mov_epi32(at_2, has_sib, at_3);
     displacement = _mm512_mask_srai_epi32(displacement, is_byte, _mm512_slli_epi32(displacement, 24), 24);
+    displacement = _mm512_mask_sllv_epi32(displacement, is_byte, displacement,
+                                          AND(SHIFT_RIGHT(spec, FAST_SCALE - 32), seven));
     _mm512_mask_storeu_epi32(o->displacement + i, rows, _mm512_maskz_mov_epi32(is_byte | is_wide, displacement));
 
     __m512i kind = AND(_mm512_srli_epi64(entry_0, FAST_IMMEDIATE), _mm512_set1_epi64(15));

@@ -37,27 +37,28 @@ typedef void (*batch_slow_t)(const uint8_t *code, uint32_t available, uint32_t o
 /* Steps: one per byte in front of the opcode, then the cell of the opcode itself, which stays where it is. A u64 each:
  *   0-5    bits to shift the window by: 8, in a cell 0
  *   8-11   bytes passed, so that the sum over the steps of an instruction is the opcode's offset
- *   12     a REX prefix            13-15  B, X, R      16-19  vvvv      20 always clear in a sum, see SUSPECT
- *   21-22  EVEX R', V'             (sums, too: each comes from one byte of an instruction)
+ *   12     a REX prefix; EVEX.z    13-15  B, X, R      16-19  vvvv      20 always clear in a sum, see SUSPECT
+ *   21-22  EVEX R', V'             23     EVEX.aaa is not 0         (sums, too: each comes from one byte)
  *   24-27  class of what follows the opcode (`shapes`)          28-31  1 + bytes of immediate        (cells only)
  *   32-47  first of the opcode's `fast` entries                                                     (cells only)
  *   48-63  256 times the row of the next step; of a cell, its own
  */
-enum { STEP_COUNT = 8, STEP_REX = 12, STEP_EXTENSIONS = 13, STEP_VVVV = 16, STEP_CLASS = 24, STEP_SIZE = 28,
-       STEP_FAST = 32, STEP_ROW = 48 };
+enum { STEP_COUNT = 8, STEP_REX = 12, STEP_EXTENSIONS = 13, STEP_VVVV = 16, STEP_HIGH = 21, STEP_MASKED = 23,
+       STEP_CLASS = 24, STEP_SIZE = 28, STEP_FAST = 32, STEP_ROW = 48 };
 
 /* Fast entries, a u64 each:
  *   0-15   form        16-23  operand kinds        24-27  immediate (`immediate_shift` and others)
  *   28     memory is addressed by ModRM            29     the immediate is relative to the next instruction, 64 bits
- *   32-47  first register        55-63  bits 12-20 of a sum that must be
- *   clear; bit 63, which stands for SUSPECT, says that `slow` has to look
- * A register: 0-7 the number that is added, 8-10 how far 31 is shifted down to mask what is added to it: one lane of the
- * fields (11-13), 14 a byte register: 4 to 7 are AH to BH without REX.
+ *   32-46  first register        48-50  log2 of N of disp8*N
+ *   52-63  bits 12-23 of a sum that must be clear; the one that stands for SUSPECT says that `slow` has to look
+ * A register: 0-7 a number, to which one lane of the fields (11-13) is added, without bits 2, 3, 4 as bits 8, 9, 10 say;
+ * 14 a byte register: 4 to 7 are AH to BH without REX.
  */
-enum { FAST_KINDS = 16, FAST_IMMEDIATE = 24, FAST_MEMORY = 28, FAST_RELATIVE = 29, FAST_REGISTER = 32, FAST_FORBIDDEN = 55 };
+enum { FAST_KINDS = 16, FAST_IMMEDIATE = 24, FAST_MEMORY = 28, FAST_RELATIVE = 29, FAST_REGISTER = 32, FAST_SCALE = 48, FAST_FORBIDDEN = 52 };
 enum { SUSPECT = 1 << 20 };
+#define FAST_UNKNOWN ((uint64_t)SUSPECT >> STEP_REX << FAST_FORBIDDEN)
 enum { LANE_FIXED, LANE_REG, LANE_RM, LANE_OPCODE, LANE_VVVV, LANE_IS4 };
-enum { REGISTER_NARROW = 8, REGISTER_LANE = 11, REGISTER_BYTE = 14, REGISTER_HIGH = 144 };
+enum { REGISTER_WITHOUT = 8, REGISTER_LANE = 11, REGISTER_BYTE = 14, REGISTER_HIGH = 144 };
 
 /* What pass 1 leaves of an instruction, a u64:
  *   0-15 offset in the tile   16-31 index into `fast`, 0: ask `slow`   32-47 bits 8-23 of the sum   48-55 length
@@ -78,7 +79,8 @@ typedef struct {
     uint8_t base_map[128];                  /* memory << 6 | SIB << 5 | mod = 0 << 4 | B << 3 | low bits */
     uint8_t index_map[32];                  /* SIB << 4 | X << 3 | index */
     uint8_t scale_map[16];                  /* memory << 3 | SIB << 2 | SIB.scale */
-    uint8_t immediate_shift[16];
+    uint8_t immediate_shift[16];            /* of eight bytes whose last are the immediate; 64: there is none */
+    uint64_t immediate_mask[16];
     uint64_t immediate_flip[16], immediate_less[16];    /* value = (bytes ^ flip) - less: sign extension, or 1 */
     uint32_t fast_count, row_count;
     /* The same for pass 1 of AVX-512, see walk_avx512.h. */

@@ -28,14 +28,14 @@ static __attribute__((noinline)) uint64_t step_slow(const batch_tables_t *t, con
         window >>= 8;
         e = t->steps[(e >> STEP_ROW) + (window & 255)];
     }
-    sum = (sum & 0xFFFFF0) | SUSPECT;
+    sum = (sum & 0xFFFF00) | SUSPECT;
     if (!(e & 63)) {
         shape = t->shapes[((e >> STEP_CLASS & 15) << 8) + (window >> 8 & 255)];
         fast = (uint32_t)(e >> STEP_FAST & 0xFFFF) + (uint32_t)(shape >> 8);
         f = t->fast[fast];
         if (!(sum >> STEP_REX & f >> FAST_FORBIDDEN)) {
             length = i + (e >> STEP_SIZE & 15) + (shape & 127) + ((window >> 16 & 7) == 5 ? shape >> 5 & 4 : 0);
-            return (uint64_t)fast << INFO_FAST | (sum >> 8 & 0xFFFF) << INFO_SUM | (uint64_t)length << INFO_LENGTH;
+            return (uint64_t)fast << INFO_FAST | ((sum ^ SUSPECT) >> 8) << INFO_SUM | (uint64_t)length << INFO_LENGTH;
         }
     }
     batch_row_t row;
@@ -63,7 +63,7 @@ static inline __attribute__((always_inline)) uint64_t step(const batch_tables_t 
     f = t->fast[fast];
     length = (sum >> STEP_COUNT & 15) + (e >> STEP_SIZE & 15) + (shape & 127)
              + ((shape >> 5 & 4) & -(uint64_t)((window >> 16 & 7) == 5));
-    if (BATCH_UNLIKELY(((sum & 0x0FF000) | SUSPECT) >> STEP_REX & f >> FAST_FORBIDDEN))
+    if (BATCH_UNLIKELY(((sum & 0xFFF000) | SUSPECT) >> STEP_REX & f >> FAST_FORBIDDEN))
         return step_slow(t, p, (uint64_t)(end - p));
     return (uint64_t)fast << INFO_FAST | (sum & 0xFFFF00) << (INFO_SUM - 8) | length << INFO_LENGTH;
 }
