@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from hvcore.enums import Hypercall, PartitionProperty, PartitionState, Privilege
     from hvcore.errors import ExitNotCompleted, GuestError, HypercallError
     from hvcore.hypervisor import Hypervisor
+    from hvcore.listing import format
     from hvcore.memory import MemoryRegion
     from hvcore.partition import Partition
     from hvcore.processor import VirtualProcessor
     from hvcore.registers import RegisterName
-    from hvcore.listing import format
     from hvcore.status import Status
     from hvcore.sweeps import InstructionTable, decode, iterate, lengths
 

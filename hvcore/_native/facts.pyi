@@ -124,8 +124,8 @@ class Element(IntEnum):
     F80 = 18
     F128 = 19
     BCD = 20
-    2XF16 = 21
-    2XBF16 = 22
+    F16X2 = 21
+    BF16X2 = 22
     BF8 = 23
     HF8 = 24
     TF32 = 25

@@ -1,7 +1,7 @@
 """Module `formatter`: instructions as lines of text, one or a whole buffer of them.
 
-Contract: `format_line` of the .pxd writes at most LINE_MAXIMUM bytes; the bytes of the instruction are only looked at for
-prefixes. The tables are generated from isa/x64.txt and the rules in isa/syntaxes.py.
+Contract: `format_line` of the .pxd writes at most LINE_MAXIMUM bytes; the bytes of the instruction are only looked at
+for prefixes. The tables are generated from isa/x64.txt and the rules in isa/syntaxes.py.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -201,7 +201,8 @@ def listing(code, offsets, *, u64 ip=0, bits=64, vendor="intel", syntax="intel",
                     at = offset_at(places.buf, places.itemsize, first + index)
                     decode_one(<const u8*>source.buf + at, <u32>min(source.len - at, <u64>64), options, &insn)
                     out = put_text(put_address_column(ip + at, digits, out), b"  ", 2)
-                    out = put_bytes_column(<const u8*>source.buf + at, insn.length if insn.status == DECODE_OK else 1, out)
+                    out = put_bytes_column(<const u8*>source.buf + at,
+                                           insn.length if insn.status == DECODE_OK else 1, out)
                     out = put_text(out, b"  ", 2)
                     out += put_line(&tables, number, &insn, <const u8*>source.buf + at, ip + at, out)
                     out = put_character(out, c"\n")

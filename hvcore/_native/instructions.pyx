@@ -1,5 +1,5 @@
-"""Module `instructions`: one instruction as an object. Making it costs decoding and nothing else; whatever is asked of it
-is worked out then.
+"""Module `instructions`: one instruction as an object. Making it costs decoding and nothing else; whatever is
+asked of it is worked out then.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -274,7 +274,7 @@ cdef class Instruction:
 
     @property
     def implicit_memory(self):
-        """Memory that is accessed and that no operand names: a tuple of (name of the register with its address, hv.Access)."""
+        """Memory that is accessed and that no operand names: a tuple of (register with the address, hv.Access)."""
         return tuple(implicit_memory(&self.insn)) if self.insn.status == DECODE_OK else ()
 
     @property

@@ -64,7 +64,7 @@ class MemoryOperand(Operand):
 
 @disjoint_base
 class ImmediateOperand(Operand):
-    """A constant: `value` as the instruction uses it, sign-extended where it is; `bits` of it are in the instruction."""
+    """A constant: `value` as the instruction uses it, sign-extended where it is; `bits` of it are encoded."""
     @property
     def value(self) -> int: ...
     @property

@@ -1,4 +1,4 @@
-"""The code in an ELF file of any kind for x86: executable sections, and the names of functions (System V ABI, chapter 4).
+"""The code in an ELF file for x86: executable sections, and the names of functions (System V ABI, chapter 4).
 
 Where there are no section headers the executable segments take their place. Every refusal is a ValueError of one line.
 """
@@ -82,7 +82,8 @@ def _read(data: bytes | memoryview, layout: _Layout) -> CodeFile:
     found: list[Code] = []
     functions: dict[int, str] = {}
     if sections and section_count:
-        headers = [layout.section.unpack_from(data, sections + section_size * number) for number in range(section_count)]
+        places = range(sections, sections + section_size * section_count, section_size)
+        headers = [layout.section.unpack_from(data, place) for place in places]
         for header in headers:
             name = _string(data, headers[names][4] + header[0]) if names < len(headers) else ""
             if header[2] & _EXECUTE_SECTION and header[1] != _NO_BITS and header[5]:
@@ -99,7 +100,10 @@ def _read(data: bytes | memoryview, layout: _Layout) -> CodeFile:
 
 
 def _segment(header: tuple[int, ...], wide: bool) -> list[Code]:
-    flags, offset, address, size = (header[1], *header[2:4], header[5]) if wide else (header[6], *header[1:3], header[4])
+    if wide:
+        flags, offset, address, size = header[1], header[2], header[3], header[5]
+    else:
+        flags, offset, address, size = header[6], header[1], header[2], header[4]
     return [Code("segment", address, offset, size)] if header[0] == _LOAD and flags & _EXECUTE_SEGMENT and size else []
 
 
@@ -107,7 +111,7 @@ def _functions(
     data: bytes | memoryview, layout: _Layout, header: tuple[int, ...], strings: int
 ) -> dict[int, str]:
     """The defined functions of a symbol table."""
-    found = {}
+    found: dict[int, str] = {}
     for at in range(header[4], header[4] + header[5], layout.symbol.size):
         if layout.wide:
             name, info, _, section, value, _ = layout.symbol.unpack_from(data, at)

@@ -99,15 +99,15 @@ def _add_decode(commands: _SubParsersAction[_Parser]) -> None:
     decode = commands.add_parser(
         "decode",
         help="list machine code: raw bytes, hex text, or the code of an ELF file",
-        description="Decode FILE, or standard input if it is -. Of an ELF file the executable sections, of any other all "
-        "bytes; bytes that are no instruction are listed as (bad), one at a time.",
+        description="Decode FILE, or standard input if it is -. Of an ELF file the executable sections, of any other "
+        "all bytes; bytes that are no instruction are listed as (bad), one at a time.",
     )
     decode.add_argument("file", metavar="FILE", help="a file, or - for standard input")
     decode.add_argument("--raw", action="store_true", help="decode all bytes even if it is an ELF file")
     decode.add_argument("--hex", action="store_true", help="the file is text: pairs of hexadecimal digits")
     decode.add_argument("--bits", type=int, choices=(16, 32, 64), help="the mode (default: the ELF file's, else 64)")
-    decode.add_argument("--ip", type=_address, default=0, metavar="ADDRESS", help="address of the first byte (default: 0)")
-    decode.add_argument("--syntax", choices=("intel", "att", "nasm"), default="intel", help="of the text (default: intel)")
+    decode.add_argument("--ip", type=_address, default=0, metavar="ADDRESS", help="of the first byte (default: 0)")
+    decode.add_argument("--syntax", choices=("intel", "att", "nasm"), default="intel", help="default: intel")
     decode.add_argument("--vendor", choices=("intel", "amd"), default="intel", help="whose processor (default: intel)")
     decode.add_argument("--columns", metavar="NAME,...", help="columns of hv.decode instead of text")
     decode.add_argument("--json", action="store_true", help="a JSON array on standard output, an object an instruction")

@@ -98,7 +98,8 @@ def _with_payload(info: Any, encoding: str, number: int, pp: int, opcode: int, r
     for w, length, size, vvvv in product((0, 1) if info.is_wig else (info.w,), range(4), (b"", b"\x67"), (0xF, 0xD)):
         if encoding == "EVEX":
             for mask, rest in product((0, 1), rests):
-                yield size + bytes([0x62, 0xF0 | number, w << 7 | vvvv << 3 | 4 | pp, length << 5 | 8 | mask, opcode]) + rest
+                payload = bytes([0x62, 0xF0 | number, w << 7 | vvvv << 3 | 4 | pp, length << 5 | 8 | mask])
+                yield size + payload + bytes([opcode]) + rest
         elif length < 2:
             lead = 0xC4 if encoding == "VEX" else 0x8F
             for rest in rests:

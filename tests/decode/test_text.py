@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-iced = pytest.importorskip("iced_x86", reason="iced-x86 is not installed")
+pytest.importorskip("iced_x86", reason="iced-x86 is not installed")
 
 import hvcore as hv
 

@@ -48,8 +48,9 @@ REGISTERS = {
     "BOUND": tuple(f"bnd{i}" for i in range(4)),
 }
 _ORDERED = ("eq", "lt", "le", "unord", "neq", "nlt", "nle", "ord")
-_EXTENDED = ("eq_uq", "nge", "ngt", "false", "neq_oq", "ge", "gt", "true", "eq_os", "lt_oq", "le_oq", "unord_s", "neq_us",
-             "nlt_uq", "nle_uq", "ord_s", "eq_us", "nge_uq", "ngt_uq", "false_os", "neq_os", "ge_oq", "gt_oq", "true_us")
+_EXTENDED = ("eq_uq", "nge", "ngt", "false", "neq_oq", "ge", "gt", "true", "eq_os", "lt_oq", "le_oq", "unord_s",
+             "neq_us", "nlt_uq", "nle_uq", "ord_s", "eq_us", "nge_uq", "ngt_uq", "false_os", "neq_os", "ge_oq", "gt_oq",
+             "true_us")
 CONDITIONS: dict[str, tuple[str, ...]] = {
     "NONE": (), "COMPARE_8": _ORDERED, "COMPARE_32": _ORDERED + _EXTENDED,
     "COMPARE_INTEGER": ("eq", "lt", "le", "false", "neq", "nlt", "nle", "true"),
@@ -57,8 +58,9 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     "MULTIPLY": ("lql", "hql", "lqh", "hqh"),
 }
 """What the values of an immediate are called within a mnemonic."""
-_CLASSES = {32: "", 64: "MASK", 72: "X87", 80: "MMX", 88: "SEGMENT", 96: "CONTROL", 112: "DEBUG", 128: "TEST", 136: "TILE",
-            144: "BOUND"}
+_CLASSES = {32: "", 64: "MASK", 72: "X87", 80: "MMX", 88: "SEGMENT", 96: "CONTROL", 112: "DEBUG", 128: "TEST",
+            136: "TILE", 144: "BOUND"}
+NAMELESS = ("IMMEDIATE", "IMMEDIATE2", "ONE", "TARGET", "FAR", "OFFSET", "SOURCE", "DESTINATION", "TABLE")
 _VECTORS = {128: "XMM", 256: "YMM", 512: "ZMM"}
 
 
@@ -91,8 +93,7 @@ def base_line(form: forms.Form) -> Line:
     """A form as the table has it."""
     operands = []
     for operand in form.operands:
-        names, number = names_of(operand) if operand.place not in (
-            "IMMEDIATE", "IMMEDIATE2", "ONE", "TARGET", "FAR", "OFFSET", "SOURCE", "DESTINATION", "TABLE") else ("NONE", 0)
+        names, number = ("NONE", 0) if operand.place in NAMELESS else names_of(operand)
         if operand.place != "FIXED":
             number = 0
         if operand.place in ("IMMEDIATE", "IMMEDIATE2"):
@@ -167,8 +168,8 @@ class Tables:
         index = next((o.source for o in form.operands if o.source.kind == "VM"), None)
         index_names = 0 if index is None else NAMES.index(_VECTORS[index_bits(form, index)])
         operands = [value for operand in line.operands for value in self.operand(operand)]
-        record = LAYOUT.pack(native.names_to_bits(line.flags, FLAGS), OWN_SIZES.index(line.own_size), len(line.operands),
-                             broadcast, index_names, list(CONDITIONS).index(kind), at,
+        record = LAYOUT.pack(native.names_to_bits(line.flags, FLAGS), OWN_SIZES.index(line.own_size),
+                             len(line.operands), broadcast, index_names, list(CONDITIONS).index(kind), at,
                              *operands, *[0] * (7 * OPERANDS_MAXIMUM - len(operands)))
         return self.layouts.setdefault(record, len(self.layouts))
 
@@ -209,7 +210,8 @@ def header(all_forms: list[forms.Form]) -> str:
     registers = [word for syntax in syntaxes.RULES for word in _register_words(syntax)]
     return "\n".join(("#include <stdint.h>\n", f"static const uint32_t ISA_TEXT_FORMS = {len(all_forms) + 1};\n",
                       _array("ISA_WORDS", _word_bytes(list(tables.words))),
-                      _array("ISA_REGISTERS", _word_bytes(registers)), _array("ISA_CONDITIONS", _word_bytes(conditions)),
+                      _array("ISA_REGISTERS", _word_bytes(registers)),
+                      _array("ISA_CONDITIONS", _word_bytes(conditions)),
                       _array("ISA_LAYOUTS", b"".join(tables.layouts)), _array("ISA_TEXTS", texts)))
 
 

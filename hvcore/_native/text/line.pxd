@@ -5,8 +5,8 @@ The syntaxes are those of iced-x86's formatters with their default options; what
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.text.operand cimport (
-    branch_target, byte_names, effective_size, general_names, has_override, put_immediate, put_memory, put_register, put_string_memory, put_target,
-    target_bits,
+    branch_target, byte_names, effective_size, general_names, has_override, put_immediate, put_memory,
+    put_register, put_string_memory, put_target, target_bits,
 )
 from hvcore._native.text.spec cimport *
 from hvcore._native.text.write cimport put_character, put_number, put_text, put_word
@@ -263,7 +263,7 @@ cdef inline bint is_shown(const layout_t* layout, u8 number, const insn_t* insn)
 
 cdef inline int put_line(const text_tables_t* tables, u8 syntax, const insn_t* insn, const u8* code, u64 ip,
                          char* start) noexcept nogil:
-    """Write the line of one instruction, whose bytes are `code`, and return its length. LINE_MAXIMUM bytes are enough."""
+    """Write the line of one instruction, whose bytes are `code`, and return its length: LINE_MAXIMUM at most."""
     cdef const text_t* text = &tables.texts[syntax * tables.form_count + insn.form]
     cdef const layout_t* layout = &tables.layouts[text.layout]
     cdef bint other, first = True
