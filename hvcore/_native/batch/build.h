@@ -213,14 +213,14 @@ static uint32_t find_register(const batch_tables_t *t, batch_probe_t *const *gro
                               uint32_t which) {
     static const uint8_t LANE_ORDER[] = {LANE_REG, LANE_RM, LANE_VVVV, LANE_OPCODE, LANE_IS4};
     static const uint8_t BASES[] = {0, 0, 32, 64, 72, 80, 88, 96, 112, 128, 136, 144, 0, 0, 32};
-    static const uint8_t NARROW[] = {1, 1, 1, 2, 2, 2, 2, 1, 1, 2, 2, 3, 2, 0, 0};
-    uint32_t first = observed_register(group[0], which), best = first | 7 << REGISTER_NARROW, best_score = 0;
+    static const uint8_t WITHOUT[] = {4, 4, 4, 6, 6, 6, 6, 4, 4, 6, 6, 7, 6, 0, 0};
+    uint32_t first = observed_register(group[0], which), best = first | 7 << REGISTER_WITHOUT, best_score = 0;
     uint32_t candidate, i, score;
     for (i = 1; i < count && observed_register(group[i], which) == first; i++) {
     }
     for (candidate = 0; i < count && candidate < sizeof LANE_ORDER * sizeof BASES; candidate++) {
         uint32_t class = candidate % sizeof BASES;
-        uint32_t spec = BASES[class] | (uint32_t)NARROW[class] << REGISTER_NARROW
+        uint32_t spec = BASES[class] | (uint32_t)WITHOUT[class] << REGISTER_WITHOUT
                         | (uint32_t)LANE_ORDER[candidate / sizeof BASES] << REGISTER_LANE
                         | (uint32_t)(class == 1) << REGISTER_BYTE;
         for (score = i = 0; i < count; i++) {
@@ -389,7 +389,7 @@ static uint64_t build_cell(batch_builder_t *b, batch_place_t place, uint32_t opc
         return 0;
     for (class = opcode_is_bare(b) ? SHAPE_BARE : SHAPE_MODE; class < SHAPES; class++) {
         uint32_t bytes = immediate_size(b, class);
-        if (bytes == 99)
+        if (bytes == 99 || (class == SHAPE_WHOLE && bytes))     /* one probe a ModRM would say nothing of an immediate */
             continue;
         for (known = at = 0; at < COUNTS[class]; at++) {
             uint32_t members = 0;
@@ -407,7 +407,7 @@ static uint64_t build_cell(batch_builder_t *b, batch_place_t place, uint32_t opc
             } else
                 known += members;
         }
-        if (known > best_known + (class == SHAPE_WHOLE ? 4 : 0)) {     /* C7 is worth more than XBEGIN at its F8 */
+        if (known > best_known) {
             best_known = known, best_class = class, size = bytes;
             memcpy(best, f, sizeof f);
             memcpy(best_others, others, sizeof others);
@@ -470,7 +470,7 @@ static uint8_t opcode_code(const batch_builder_t *b, uint32_t map, uint32_t opco
     if (!e)
         return 0x80;
     uint32_t size = e >> STEP_SIZE & 15, class = e >> STEP_CLASS & 15;
-    return (uint8_t)(size | (class != SHAPE_BARE) << 4 | (with_66 && (with_66 >> STEP_SIZE & 15) + 2 == size) << 5);
+    return (uint8_t)(size | (class != SHAPE_BARE) << 4 | (!map && with_66 && (with_66 >> STEP_SIZE & 15) + 2 == size) << 5);
 }
 
 /* Bytes from the opcode on without those of ModRM, as pass 1 of AVX-512 computes them; 99: it would be wrong. */
@@ -503,7 +503,7 @@ static void build_vectors(batch_builder_t *b) {
         t->picks[i] = (uint8_t)(t->shapes[i] >> 8);
     for (row = 0; row < t->row_count; row++) {
         batch_place_t place = b->places[row];
-        if (place.space != SPACE_LEGACY)
+        if (place.space > SPACE_EVEX)
             continue;
         for (i = 0; i < 256; i++) {
             uint64_t e = t->steps[row << 8 | i];
@@ -511,7 +511,14 @@ static void build_vectors(batch_builder_t *b) {
             if (!(e & 63) && e >> STEP_FAST & 0xFFFF && computed_size(t, place, i, class) == (e >> STEP_SIZE & 15))
                 t->cells[row << 8 | i] = (uint32_t)(e >> STEP_FAST & 0xFFFF) | class << 24;
         }
-        for (i = 0; i < 4; i++) {           /* with a segment prefix or without, with REX that changes nothing */
+        code = 0x80 | place.map | (uint32_t)(place.l != 0) << 2 | (uint32_t)place.rex << 3 | (uint32_t)place.pp << 4;
+        if (place.space == SPACE_VEX) {
+            t->places[code] = row << 24 | 3;
+            if (place.map == 1 && !place.rex)
+                t->places[(code & ~3u) | 8] = row << 24 | 2;
+        } else if (place.space == SPACE_EVEX && place.l != 1)
+            t->places[code | 0x40] = row << 24 | 4;
+        for (i = 0; i < 4 && place.space == SPACE_LEGACY; i++) {    /* with a segment prefix or without, with REX that changes nothing */
             uint32_t segment = i & 1, rex = place.rex ? 1 : place.map ? i >> 1 : 0;
             if (segment && place.pp)
                 continue;

@@ -54,8 +54,9 @@ static inline void fill_sixteen(const batch_tables_t *t, const uint64_t *infos, 
     __m512i vvvv = OR(AND(SHIFT_RIGHT(info, STEP_VVVV - 8), WORDS(15)), vvvv_16);
     __m512i fields = OR(OR(reg, _mm512_slli_epi32(rm, 8)), OR(_mm512_slli_epi32(opcode, 16), _mm512_slli_epi32(vvvv, 24)));
     __m512i lane = _mm512_sub_epi32(AND(SHIFT_RIGHT(spec, REGISTER_LANE - 3), WORDS(0x38)), WORDS(8));
-    __m512i number = AND(_mm512_srlv_epi32(fields, lane),       /* the fixed lane shifts by 2^32 - 8: nothing is left */
-                         _mm512_srlv_epi32(WORDS(31), AND(SHIFT_RIGHT(spec, REGISTER_NARROW), seven)));
+    /* The fixed lane shifts by 2^32 - 8: nothing is left. */
+    __m512i number = _mm512_andnot_si512(AND(SHIFT_RIGHT(spec, REGISTER_WITHOUT - 2), WORDS(0x1C)),
+                                         AND(_mm512_srlv_epi32(fields, lane), WORDS(31)));
     __mmask16 is_high = _mm512_test_epi32_mask(spec, WORDS(1 << REGISTER_BYTE))
                         & _mm512_testn_epi32_mask(info, WORDS(1 << (STEP_REX - 8)))
                         & _mm512_test_epi32_mask(number, WORDS(4));

@@ -51,14 +51,14 @@ enum { STEP_COUNT = 8, STEP_REX = 12, STEP_EXTENSIONS = 13, STEP_VVVV = 16, STEP
  *   28     memory is addressed by ModRM            29     the immediate is relative to the next instruction, 64 bits
  *   32-46  first register        48-50  log2 of N of disp8*N
  *   52-63  bits 12-23 of a sum that must be clear; the one that stands for SUSPECT says that `slow` has to look
- * A register: 0-7 the number that is added, 8-10 how far 31 is shifted down to mask what is added to it: one lane of the
- * fields (11-13), 14 a byte register: 4 to 7 are AH to BH without REX.
+ * A register: 0-7 a number, to which one lane of the fields (11-13) is added, without bits 2, 3, 4 as bits 8, 9, 10 say;
+ * 14 a byte register: 4 to 7 are AH to BH without REX.
  */
 enum { FAST_KINDS = 16, FAST_IMMEDIATE = 24, FAST_MEMORY = 28, FAST_RELATIVE = 29, FAST_REGISTER = 32, FAST_SCALE = 48, FAST_FORBIDDEN = 52 };
 enum { SUSPECT = 1 << 20 };
 #define FAST_UNKNOWN ((uint64_t)SUSPECT >> STEP_REX << FAST_FORBIDDEN)
 enum { LANE_FIXED, LANE_REG, LANE_RM, LANE_OPCODE, LANE_VVVV, LANE_IS4 };
-enum { REGISTER_NARROW = 8, REGISTER_LANE = 11, REGISTER_BYTE = 14, REGISTER_HIGH = 144 };
+enum { REGISTER_WITHOUT = 8, REGISTER_LANE = 11, REGISTER_BYTE = 14, REGISTER_HIGH = 144 };
 
 /* What pass 1 leaves of an instruction, a u64:
  *   0-15 offset in the tile   16-31 index into `fast`, 0: ask `slow`   32-47 bits 8-23 of the sum   48-55 length

@@ -2,10 +2,11 @@
  *
  * 64 bytes at a time, from the end of the tile to its beginning: the length at a byte that is a prefix is one more than
  * that at the byte behind it, which is known by then. Tables of 256 bytes lie in four registers. What this pass does not
- * know (VEX, EVEX, two prefixes, opcodes marked in the tables) it marks, and `step` of walk.h settles it.
+ * know (two prefixes, most of EVEX, opcodes marked in the tables) it marks, and `step` of walk.h settles it.
  *
- * Three bytes a position: the length; the place code of batch_tables_t.places (0-1 map, 2 segment prefix, 3 REX.W, 4-5
- * mandatory prefix, 6 REX, 7 unknown); bits 12 to 15 of a sum, that is the REX prefix and its B, X, R.
+ * Three bytes a position: the length; the place code of batch_tables_t.places; bits 12 to 19 of a sum, that is the REX
+ * prefix and its B, X, R, and vvvv. A place code: 0-1 map, 2 segment prefix, 3 REX.W, 4-5 mandatory prefix, 6 REX; or with
+ * bit 7 VEX, 6 EVEX, 2 256 or 512 bits, 3 W, 4-5 pp; 88 and up without a map C5; 80 what it does not know.
  */
 #ifndef HVCORE_BATCH_WALK_AVX512_H
 #define HVCORE_BATCH_WALK_AVX512_H
@@ -39,6 +40,7 @@ static inline __m512i look_up(const vector_table_t *t, __m512i bytes, __mmask64 
 
 #define BYTES(x) _mm512_set1_epi8((char)(x))
 #define ADD(mask, a, b) _mm512_mask_add_epi8(a, mask, a, b)
+#define AFTER(distance, now, later) _mm512_permutex2var_epi8(now, _mm512_loadu_si512(count_up + (distance)), later)
 #define NEXT(now, later) _mm512_permutex2var_epi8(now, behind, later)
 
 /* Lengths, places and extensions of `size` positions from `code` on. VECTOR_AHEAD bytes behind them can be read. */
@@ -48,10 +50,10 @@ static void find_lengths(const batch_tables_t *t, const uint8_t *code, uint32_t 
     const __m512i zero = _mm512_setzero_si512(), one = BYTES(1), four = BYTES(4);
     __m512i behind, later_modrm = zero, later_escaped = zero, later_map = zero, later_plain = zero, later_place = zero;
     __m512i later_extended = zero, later_extended_place = zero, later_extensions = zero;
-    uint8_t count_up[VECTOR];
-    for (int i = 0; i < VECTOR; i++)
-        count_up[i] = (uint8_t)(i + 1);
-    behind = _mm512_loadu_si512(count_up);
+    uint8_t count_up[VECTOR + 8];
+    for (int i = 0; i < VECTOR + 8; i++)
+        count_up[i] = (uint8_t)i;
+    behind = _mm512_loadu_si512(count_up + 1);
     for (int32_t at = (int32_t)((size + VECTOR - 1) / VECTOR * VECTOR); at >= 0; at -= VECTOR) {
         __m512i b = _mm512_loadu_si512(code + at), b1 = _mm512_loadu_si512(code + at + 1);
         __mmask64 upper = _mm512_movepi8_mask(b);
@@ -79,7 +81,7 @@ static void find_lengths(const batch_tables_t *t, const uint8_t *code, uint32_t 
         /* Behind an escape 0F. */
         __m512i escape = look_up(&escaped, b, upper);
         __mmask64 is_38 = _mm512_cmpeq_epi8_mask(b, BYTES(0x38)), is_3a = _mm512_cmpeq_epi8_mask(b, BYTES(0x3A));
-        __m512i map = _mm512_or_si512(_mm512_and_si512(escape, BYTES(0x80)), one);
+        __m512i map = _mm512_mask_mov_epi8(one, _mm512_movepi8_mask(escape), BYTES(0x80));
         __m512i behind_escape = _mm512_and_si512(escape, BYTES(15));
         behind_escape = ADD(_mm512_test_epi8_mask(escape, BYTES(16)), behind_escape, modrm1);
         behind_escape = _mm512_mask_add_epi8(behind_escape, is_38, modrm2, BYTES(2));
@@ -119,6 +121,46 @@ static void find_lengths(const batch_tables_t *t, const uint8_t *code, uint32_t 
                                            _mm512_or_si512(NEXT(extended_place, later_extended_place), mandatory));
         __m512i final_extensions = _mm512_mask_mov_epi8(extensions, is_prefix, NEXT(extensions, later_extensions));
 
+        __mmask64 is_c5 = _mm512_cmpeq_epi8_mask(b, BYTES(0xC5)), is_c4 = _mm512_cmpeq_epi8_mask(b, BYTES(0xC4));
+        __mmask64 is_62 = _mm512_cmpeq_epi8_mask(b, BYTES(0x62)), has_payload = is_c5 | is_c4 | is_62;
+        if (has_payload) {
+            __m512i b2 = _mm512_loadu_si512(code + at + 2), b3 = _mm512_loadu_si512(code + at + 3);
+            __m512i last = _mm512_mask_mov_epi8(b2, is_c5, b1), map_field = _mm512_and_si512(b1, BYTES(31));
+            __mmask64 knows_vex = _mm512_mask_cmplt_epu8_mask(is_c4, _mm512_sub_epi8(map_field, one), BYTES(3));
+            /* EVEX: R' and V' as in VEX, no mask, no broadcast, 128 or 512 bits. */
+            __mmask64 knows_evex = _mm512_mask_cmplt_epu8_mask(is_62, _mm512_sub_epi8(map_field, BYTES(0x11)), BYTES(3));
+            knows_evex = _mm512_mask_test_epi8_mask(knows_evex, b2, four);
+            knows_evex = _mm512_mask_cmpeq_epi8_mask(knows_evex, _mm512_and_si512(b3, BYTES(0xBF)), BYTES(8));
+            map_field = _mm512_and_si512(map_field, BYTES(3));
+            __mmask64 first_map = _mm512_cmpeq_epi8_mask(map_field, one), third_map = _mm512_cmpeq_epi8_mask(map_field, BYTES(3));
+
+            /* The opcode is the third, fourth, fifth byte. */
+            __m512i vex = ADD(third_map, _mm512_add_epi8(AFTER(4, modrm, later_modrm), four), one);
+            vex = _mm512_mask_add_epi8(vex, first_map, AFTER(3, behind_escape, later_escaped), BYTES(3));
+            __m512i evex = ADD(third_map, _mm512_add_epi8(AFTER(5, modrm, later_modrm), BYTES(5)), one);
+            evex = _mm512_mask_add_epi8(evex, first_map, AFTER(4, behind_escape, later_escaped), four);
+            length = _mm512_mask_add_epi8(length, is_c5, AFTER(2, behind_escape, later_escaped), BYTES(2));
+            length = _mm512_mask_mov_epi8(length, is_c4, vex);
+            length = _mm512_mask_mov_epi8(length, is_62, evex);
+
+            __m512i pp = _mm512_slli_epi16(_mm512_and_si512(last, BYTES(3)), 4);
+            __m512i wide = _mm512_and_si512(_mm512_srli_epi16(b2, 4), BYTES(8));
+            __m512i common = _mm512_or_si512(pp, BYTES(0x80));
+            __m512i l = _mm512_and_si512(last, four);
+            __m512i named = _mm512_or_si512(_mm512_or_si512(common, wide), map_field);
+            final_place = _mm512_mask_mov_epi8(final_place, has_payload, BYTES(0x80));
+            final_place = _mm512_mask_mov_epi8(final_place, is_c5, _mm512_or_si512(_mm512_or_si512(common, l), BYTES(8)));
+            final_place = _mm512_mask_mov_epi8(final_place, knows_vex, _mm512_or_si512(named, l));
+            l = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(b3, 4), four), BYTES(0x40));
+            final_place = _mm512_mask_mov_epi8(final_place, knows_evex, _mm512_or_si512(named, l));
+
+            __m512i inverted = _mm512_xor_si512(b1, BYTES(0xFF)), vvvv = _mm512_xor_si512(last, BYTES(0xFF));
+            __m512i rxb = _mm512_and_si512(_mm512_srli_epi16(inverted, 4), BYTES(14));
+            rxb = _mm512_mask_mov_epi8(rxb, is_c5, _mm512_and_si512(rxb, BYTES(8)));
+            vvvv = _mm512_and_si512(_mm512_add_epi8(vvvv, vvvv), BYTES(0xF0));
+            final_extensions = _mm512_mask_mov_epi8(final_extensions, has_payload, _mm512_or_si512(rxb, vvvv));
+        }
+
         _mm512_storeu_si512(w->lengths + at, _mm512_and_si512(length, BYTES(0x7F)));
         _mm512_storeu_si512(w->places + at, final_place);
         _mm512_storeu_si512(w->extensions + at, final_extensions);
@@ -135,6 +177,7 @@ static void find_lengths(const batch_tables_t *t, const uint8_t *code, uint32_t 
 
 #undef BYTES
 #undef ADD
+#undef AFTER
 #undef NEXT
 
 /* Walk the tile of `size` bytes at `base`, whose first byte begins an instruction. Returns how many begin in it; `*stop`

@@ -56,6 +56,7 @@ class Row:
     digit: int | None = None        # ModRM.reg as opcode extension
     has_modrm: bool = False
     mode: str = ""                  # "", "reg", "mem"
+    rm: int | None = None           # ModRM.rm as opcode extension
     fixed_modrm: int | None = None
     w: int | None = None
     size: int | None = None         # only at this operand size
@@ -119,6 +120,8 @@ def _encoding(row: Row, text: str) -> Row:
             row = replace(row, space="3DNOW", has_modrm=True)
         elif token in MAPS and before:
             row = replace(row, map=MAPS[token])
+        elif re.fullmatch("rm=[0-7]", token):
+            row = replace(row, rm=int(token[3]))
         elif re.fullmatch("=[0-9A-F]{2}", token):
             row = replace(row, fixed_modrm=int(token[1:], 16), has_modrm=True)
         elif token == "/r":

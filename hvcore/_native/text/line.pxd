@@ -5,11 +5,11 @@ The syntaxes are those of iced-x86's formatters with their default options; what
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.text.operand cimport (
-    branch_target, byte_names, effective_size, general_names, has_override, put_immediate, put_memory, put_register, put_string_memory, put_target,
-    target_bits,
+    branch_target, byte_names, effective_size, general_names, has_override, put_immediate, put_memory,
+    put_register, put_string_memory, put_target, target_bits,
 )
 from hvcore._native.text.spec cimport *
-from hvcore._native.text.write cimport put_character, put_number, put_text, put_word
+from hvcore._native.text.write cimport put_character, put_default_flags, put_number, put_text, put_word
 
 
 cdef inline bint is_other_size(const layout_t* layout, const insn_t* insn) noexcept nogil:
@@ -22,6 +22,8 @@ cdef inline bint is_other_size(const layout_t* layout, const insn_t* insn) noexc
         return insn.address_size == 64
     if layout.own_size == OWN_DATA:
         return effective_size(insn) != (32 if insn.mode == 64 else insn.mode)
+    if layout.own_size == OWN_DATA_OR_W:
+        return effective_size(insn) != 64 and effective_size(insn) != (32 if insn.mode == 64 else insn.mode)
     if insn.operand_size == 0 and insn.mode == 64:
         return False
     return effective_size(insn) != insn.mode
@@ -180,20 +182,6 @@ cdef inline char* put_far(u8 syntax, const insn_t* insn, char* out) noexcept nog
     return put_far_part(syntax, <u64>insn.immediate, bits, out)
 
 
-cdef inline char* put_default_flags(const insn_t* insn, char* out) noexcept nogil:
-    """What CCMPscc and CTESTscc leave in the flags if their condition does not hold."""
-    cdef const char* names = b"ofsfzfcf"
-    cdef u8 left = insn.vvvv, bit
-    out = put_text(out, b" {dfv=", 6)
-    for bit in range(4):
-        if left & 8 >> bit:
-            out = put_text(out, names + 2 * bit, 2)
-            left &= ~(8 >> bit)
-            if left:
-                out = put_character(out, c",")
-    return put_character(out, c"}")
-
-
 cdef inline u8 register_number(const text_operand_t* operand, const insn_t* insn) noexcept nogil:
     """Which register a register operand names."""
     cdef u8 place = operand.place
@@ -216,8 +204,9 @@ cdef inline char* put_operand(const text_tables_t* tables, u8 syntax, const layo
     if operand.marks & MARK_STAR:
         out = put_character(out, c"*")
     if place >= PLACE_TARGET or memory:
-        word = operand.word_other if other else operand.word
-        if word and not insn.evex & EVEX_BROADCAST:
+        word = (operand.word_broadcast if insn.evex & EVEX_BROADCAST else operand.word_other if other else
+                operand.word)
+        if word:
             out = put_word(out, &tables.words[word])
     if memory:
         return put_memory(tables, syntax, insn, ip, layout, place == PLACE_OFFSET, out)
@@ -278,7 +267,7 @@ cdef inline bint is_shown(const layout_t* layout, u8 number, const insn_t* insn)
 
 cdef inline int put_line(const text_tables_t* tables, u8 syntax, const insn_t* insn, const u8* code, u64 ip,
                          char* start) noexcept nogil:
-    """Write the line of one instruction, whose bytes are `code`, and return its length. LINE_MAXIMUM bytes are enough."""
+    """Write the line of one instruction, whose bytes are `code`, and return its length: LINE_MAXIMUM at most."""
     cdef const text_t* text = &tables.texts[syntax * tables.form_count + insn.form]
     cdef const layout_t* layout = &tables.layouts[text.layout]
     cdef bint other, first = True
@@ -291,7 +280,7 @@ cdef inline int put_line(const text_tables_t* tables, u8 syntax, const insn_t* i
     out = put_prefixes(tables, syntax, layout, insn, code, other, out)
     out = put_mnemonic(tables, syntax, text, layout, insn, code, other, condition, out)
     if layout.flags & TEXT_DEFAULT_FLAGS:
-        out = put_default_flags(insn, out)
+        out = put_default_flags(insn.vvvv, out)
     if layout.flags & TEXT_NOP and not other or layout.flags & TEXT_SECOND and not insn.is_memory and insn.rm & 7 == 1:
         return <int>(out - start)
     for number in range(layout.operand_count):
