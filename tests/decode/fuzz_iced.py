@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.decode.compare import Comparison
+from tests.decode.compare import Comparison, text_of
 
 WINDOW = 16
 """Bytes a string; an instruction has at most 15."""
@@ -110,10 +110,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="compare hvcore's decoder with iced-x86 on random strings")
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--binaries", type=Path, nargs="+", default=[], help="compare the .text of these files instead")
     options = parser.parse_args()
-    found = run(options.count, options.seed)
+    found = [Comparison() for _ in options.binaries] or run(options.count, options.seed)
+    for one, path in zip(found, options.binaries, strict=False):
+        address, code = text_of(path)
+        one.sweep(code, address, len(code))
     strings, valid = sum(one.strings for one in found), sum(one.valid for one in found)
-    kinds = sum((one.kinds for one in found), Counter())
+    kinds: Counter[str] = sum((one.kinds for one in found), Counter())
     print(f"seed {options.seed}: {strings} strings, {valid} valid for both, {kinds.total()} differences")
     for one in found:
         print("\n".join(one.differences))

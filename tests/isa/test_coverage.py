@@ -128,7 +128,6 @@ def is_beyond_iced(row: table.Row) -> bool:
     """Rows that another encoding of a Code leads to, or that iced has nothing of."""
     return (
         row.mnemonic in ("insd", "outsd")  # REX.W changes nothing, and the encoder writes none
-        or (row.mnemonic == "pause" and row.rex_b == 1)
         or bool(row.features & BEYOND)
     )
 

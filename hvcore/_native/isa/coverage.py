@@ -25,7 +25,7 @@ python -m hvcore._native.isa.coverage
 """
 WORDS = """A *row* is a line of `hvcore/_native/isa/x64.txt` (one for each condition where there are conditions); a
 *form* is a row at one operand size and one vector length. A form that needs several features is counted with each of
-them. *Executed*: rows that the processor of `hvcore` has code for; the others raise #UD there, as on a processor without
+them. *Executed*: rows that the processor of `hvcore` has code for; the others raise #UD there, as on one without
 the feature. Years in parentheses are those of the announcement.
 
 """

@@ -6,7 +6,7 @@ that is missing, or that no row uses though it has the shape of one, stops the b
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 try:
@@ -56,16 +56,17 @@ def semantics() -> dict[str, Semantic]:
 
 def deciding_width(row: table.Row) -> str:
     """The operand width letter that says how wide the operation is; v if no operand tells."""
-    letters = [operand.width for operand in row.operands]
+    operands = row.seen
+    letters = [operand.width for operand in operands]
     for letter in ("v", "y"):
         if letter in letters:
             return letter
     if row.size is not None or "z" in letters:
         return "v"
-    for operand in row.operands:
+    for operand in operands:
         if operand.kind not in "IJ" and operand.kind not in ("DX", "CL") and operand.width in OPERAND_BITS:
             return operand.width
-    return "v" if row.operands == () or row.operands[0].kind in ("I", "J", "FS", "GS", "E", "M", "G") else "d"
+    return "v" if operands == () or operands[0].kind in ("I", "J", "FS", "GS", "E", "M", "G") else "d"
 
 
 def sizes_of(row: table.Row) -> tuple[int, ...]:
@@ -81,7 +82,7 @@ def sizes_of(row: table.Row) -> tuple[int, ...]:
 
 def modes_of(row: table.Row) -> tuple[bool, ...]:
     """Whether an operand is memory: the possible answers."""
-    kinds = {operand.kind for operand in row.operands}
+    kinds = {operand.kind for operand in row.seen}
     if kinds & {"O", "M"} or row.mode == "mem":
         return (True,)
     if row.mode == "reg" or not kinds & {"E", "W"}:
@@ -101,7 +102,7 @@ def read_register(operand: table.Operand, size: int, row: table.Row) -> str:
     """Expression for the value of an operand that is not memory."""
     bits = operand_bits(operand, size)
     if operand.kind == "A":
-        others = {other.kind for other in row.operands if other is not operand}
+        others = {other.kind for other in row.seen if other is not operand}
         return f"register_get(vp, op.{'reg' if others & set('ZEO') else 'rm'}, {bits})"
     place = {"E": "rm", "R": "rm", "Z": "rm", "G": "reg", "B": "third"}.get(operand.kind)
     if place:
@@ -168,7 +169,7 @@ class Handler:
     def values(self) -> list[str]:
         """Expressions for the operands that are read."""
         values = []
-        for operand in self.row.operands:
+        for operand in self.row.seen:
             if operand.access == "a":
                 values.append(self.address)
             elif operand.reads and is_memory_operand(operand, self.memory):
@@ -178,7 +179,7 @@ class Handler:
         return values
 
     def fetch_memory(self) -> table.Operand | None:
-        for operand in self.row.operands:
+        for operand in self.row.seen:
             if is_memory_operand(operand, self.memory) and (operand.reads or operand.writes):
                 self.fetch_place(operand)
                 return operand
@@ -186,7 +187,7 @@ class Handler:
 
     def build_int(self) -> None:
         self.fetch_memory()
-        target = next((operand for operand in self.row.operands if operand.writes), None)
+        target = next((operand for operand in self.row.seen if operand.writes), None)
         result = call(self.row, self.semantic, self.values(), self.size, self.memory)
         if target is None:
             self.lines.append(result)
@@ -211,7 +212,7 @@ class Handler:
 
     def build_sse(self) -> None:
         """Shapes of letters: see the head of x64.txt. The first operand written is the target."""
-        shape, operands = self.row.shape, self.row.operands
+        shape, operands = self.row.shape, self.row.seen
         self.lines += ["if unlikely(vp.sse_vector):", "    return raise_fault(vp, op, vp.sse_vector)"]
         memory = self.fetch_memory()
         pieces = ["&vp.mxcsr"] if shape.startswith("f") else []
@@ -265,7 +266,7 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
     known = semantics()
     used = set()
     units = {name: Unit() for name in UNITS}
-    for number, row in enumerate((replace(row, operands=row.seen) for row in rows if row.semantic != "-"), 1):
+    for number, row in enumerate((row for row in rows if row.semantic != "-"), 1):
         semantic = known.get(row.semantic)
         if semantic is None:
             raise table.TableError(f"x64.txt:{row.line}: sem/ has no function {row.semantic}")

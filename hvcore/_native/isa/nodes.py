@@ -14,7 +14,7 @@ except ImportError:                     # setup.py loads this file by path, befo
     import forms  # type: ignore[import-not-found, no-redef]
     import table  # type: ignore[import-not-found, no-redef]
 
-SHIFT, WIDTH, MODRM, NODE = 21, 26, 1 << 30, 1 << 31
+FORM, SHIFT, WIDTH, MODRM, NODE = (1 << 21) - 1, 21, 26, 1 << 30, 1 << 31
 TABLES = 32
 MOST_BITS = 5
 """Of a window that covers more than one field: wider ones make few steps fewer and many entries more."""
@@ -123,9 +123,14 @@ class Tree:
 
 
 def build(all_forms: list[forms.Form]) -> Tree:
-    """Raises TableError where two forms match the same bytes."""
+    """Raises TableError where two forms match the same bytes, and where others match all bytes of a form."""
     tree = Tree(all_forms)
     tree.place([0] * 256)
     for root in range(len(forms.ROOTS)):
         tree.add_root(root)
+    reached = {entry & FORM for entry in tree.entries if not entry & NODE}
+    for form in all_forms:
+        if form.number not in reached:
+            raise table.TableError(f"x64.txt:{form.row.line}: narrower rows match all of {form.row.mnemonic} "
+                                   f"(operand size {form.operand_size}, length {form.length})")
     return tree

@@ -52,8 +52,8 @@ class Row:
     opcode_register: bool = False   # the low three bits of the opcode name a register
     digit: int | None = None        # ModRM.reg as opcode extension
     has_modrm: bool = False
+    rm: int | None = None           # ModRM.rm as opcode extension
     mode: str = ""                  # "", "reg", "mem"
-    rm: int | None = None           # only with this ModRM.rm
     fixed_modrm: int | None = None
     w: int | None = None
     size: int | None = None         # only at this operand size
@@ -90,8 +90,6 @@ def _encoding(row: Row, text: str) -> Row:
     for part in text.split():
         token, _, mode = part.partition(":")
         token, _, suffix = token.partition("+")
-        if re.fullmatch("rm[0-7]", mode):
-            row, mode = replace(row, rm=int(mode[2])), "reg"
         if mode not in ("", "reg", "mem"):
             raise ValueError(part)
         before = row.opcode < 0 and row.map == 0
@@ -114,6 +112,8 @@ def _encoding(row: Row, text: str) -> Row:
             row = replace(row, space="3DNOW", has_modrm=True)
         elif token in MAPS and before:
             row = replace(row, map=MAPS[token])
+        elif re.fullmatch("rm=[0-7]", token):
+            row = replace(row, rm=int(token[3]))
         elif re.fullmatch("=[0-9A-F]{2}", token):
             row = replace(row, fixed_modrm=int(token[1:], 16), has_modrm=True)
         elif token == "/r":

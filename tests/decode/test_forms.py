@@ -1,0 +1,72 @@
+"""Every form of the table, encoded from its row, is decoded back to that form, and iced-x86 agrees; none is out of reach."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import islice
+
+import pytest
+
+pytest.importorskip("iced_x86", reason="iced-x86 is not installed")
+
+from hvcore._native.decoder import FORM_COUNT, decode_fields
+from hvcore._native.isa import forms, table
+
+from .compare import CODES, Comparison
+from .encode import encodings
+
+MOST_TRIED = 400
+"""Encodings of a form in a mode; more specific rows take some of them away."""
+
+OPTIONAL = ("KNC_", "MVEX_", "DECLARE", "INVALID", "ZERO_BYTES")
+"""What iced decodes on request only, or never."""
+
+BEYOND_ICED: frozenset[str] = frozenset()
+"""Features that iced knows nothing of."""
+
+reached: dict[int, set[int]] = {}
+decoded: set[int] = set()
+
+
+@cache
+def all_forms() -> list[forms.Form]:
+    return forms.load(table.load())
+
+
+def test_the_table_is_the_one_that_was_built() -> None:
+    assert FORM_COUNT == len(all_forms()) + 1
+
+
+@pytest.mark.parametrize("root", range(len(forms.ROOTS)), ids=[f"{mode}-{vendor}" for mode, vendor in forms.ROOTS])
+def test_every_form(root: int) -> None:
+    bits, vendor = forms.ROOTS[root]
+    comparison = Comparison(bits, vendor)
+    for form in all_forms():
+        for code in islice(encodings(form, root), MOST_TRIED):
+            padded = code + bytes(4)
+            found = decode_fields(padded, bits=bits, vendor=vendor)
+            if found["status"] == 0 and found["form"] == form.number:
+                assert found["length"] == len(code), f"{code.hex(' ')}: {found['length']} bytes, {form.row.mnemonic}"
+                if not form.row.features & BEYOND_ICED:
+                    comparison.compare(padded, 0, comparison.decoder(padded).decode())
+                decoded.add(form.number)
+                break
+    assert not comparison.kinds, "\n".join(comparison.differences[:20])
+    reached[root] = set(comparison.forms)
+
+
+def test_no_form_is_out_of_reach() -> None:
+    """In some mode; narrower rows may take a form's bytes in another."""
+    if len(reached) < len(forms.ROOTS):
+        pytest.skip("needs the tests before it")
+    lost = [f"x64.txt:{form.row.line}: {form.row.mnemonic} {form.operand_size} {form.length}"
+            for form in all_forms() if form.number not in decoded]
+    assert not lost, f"{len(lost)} forms are never decoded:\n" + "\n".join(lost[:20])
+
+
+def test_every_code_of_iced_has_a_form() -> None:
+    if len(reached) < len(forms.ROOTS):
+        pytest.skip("needs the tests before it")
+    codes = set().union(*reached.values())
+    missing = [name for code, name in CODES.items() if code not in codes and not name.startswith(OPTIONAL)]
+    assert not missing, f"{len(missing)}: {missing}"
