@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import replace
 
 try:
     from . import forms, handlers, notation, table
@@ -111,7 +110,7 @@ def handler(form: forms.Form, numbers: dict[int, int]) -> int:
     """Index of a form's first handler; 0: its row has no semantics."""
     if form.row.semantic == "-":
         return 0
-    letter = handlers.deciding_width(replace(form.row, operands=form.row.seen))
+    letter = handlers.deciding_width(form.row)
     size = handlers.OPERAND_BITS.get(letter) or form.operand_size or 32
     return numbers[form.row_number] * handlers.VARIANTS + handlers.SIZES.index(size)
 
