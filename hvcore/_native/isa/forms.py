@@ -97,8 +97,8 @@ def effective_size(row: table.Row, mode: int, vendor: str, has_w: bool, has_66: 
         return 16 if has_66 == (mode == 32) else 32
     if "f64" in row.attributes:
         return 16 if vendor == "amd" and has_66 and not has_w and "amd16" in row.attributes else 64
-    if has_w and not (vendor == "amd" and "amd32" in row.attributes):
-        return 64
+    if has_w:
+        return 32 if vendor == "amd" and "amd32" in row.attributes else 64
     if has_66:
         return 16
     return 64 if "d64" in row.attributes else 32
