@@ -16,7 +16,7 @@ def test_page_is_current() -> None:
 
 def test_numbers_are_those_of_the_decoder() -> None:
     everything, by_feature = coverage.counts(forms.load(table.load()))
-    assert everything.forms == FORM_COUNT - 1
+    assert everything.form_count == FORM_COUNT - 1
     assert len(everything.mnemonics) == len(MNEMONICS) - 1
     assert all(count.rows <= everything.rows for count in by_feature.values())
     assert set().union(*(count.rows for count in by_feature.values())) == everything.rows
@@ -29,7 +29,8 @@ def test_features_are_named_once() -> None:
 
 def test_unknown_feature_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shorter = tmp_path / "since.txt"
-    shorter.write_text("\n".join(line for line in coverage.SINCE.read_text().splitlines() if not line.startswith("adx ")))
+    lines = coverage.SINCE.read_text().splitlines()
+    shorter.write_text("\n".join(line for line in lines if not line.startswith("adx ")))
     sections = coverage.origins(shorter)
     monkeypatch.setattr(coverage, "origins", lambda: sections)
     with pytest.raises(coverage.CoverageError, match="adx"):

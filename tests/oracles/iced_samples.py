@@ -165,7 +165,7 @@ def _build(code: int, bits: int, is_memory: bool) -> Any:
             instruction.set_op_kind(number, OpKind.REGISTER)
             instruction.set_op_register(number, _register(name, number, bits))
     for name in (KINDS[kind] for kind in information.op_kinds()):
-        if name.endswith("_REG_MEM"):       # as wide as the address
+        if name.endswith("_REG_MEM"):  # as wide as the address
             instruction.memory_base = {16: Register.BX, 32: Register.EDX, 64: Register.R13}[int(name[1:3])]
     if information.require_op_mask_register:
         instruction.op_mask = Register.K1

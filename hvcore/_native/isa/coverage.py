@@ -1,4 +1,4 @@
-"""Makes docs/coverage.md, what the decoder knows and since when there is such a thing: `python -m hvcore._native.isa.coverage`.
+"""Makes docs/coverage.md: what the decoder knows, and since when. `python -m hvcore._native.isa.coverage` writes it.
 
 All numbers are counted from the table; since.txt says where the features come from.
 """
@@ -15,17 +15,18 @@ PAGE = Path(__file__).parents[3] / "docs/coverage.md"
 MODES = (16, 32, 64)
 HEAD = """# Coverage
 
-What `hv.decode` and its kin know. This page is made from the instruction table; a test refuses it when it is out of date:
+What `hv.decode` and its kin know. This page is made from the instruction table; a test refuses it when it is out of
+date:
 
 ```sh
 python -m hvcore._native.isa.coverage
 ```
 
 """
-WORDS = """A *row* is a line of `hvcore/_native/isa/x64.txt` (one for each condition where there are conditions); a *form* is a row
-at one operand size and one vector length. A form that needs several features is counted with each of them. *Executed*:
-rows that the processor of `hvcore` has code for; the others raise #UD there, as on a processor without the feature.
-Years in parentheses are those of the announcement.
+WORDS = """A *row* is a line of `hvcore/_native/isa/x64.txt` (one for each condition where there are conditions); a
+*form* is a row at one operand size and one vector length. A form that needs several features is counted with each of
+them. *Executed*: rows that the processor of `hvcore` has code for; the others raise #UD there, as on one without
+the feature. Years in parentheses are those of the announcement.
 
 """
 LEFT_OUT = """
@@ -58,13 +59,13 @@ class Count:
     rows: set[int] = field(default_factory=set)
     executed: set[int] = field(default_factory=set)
     mnemonics: set[str] = field(default_factory=set)
-    forms: int = 0
+    form_count: int = 0
     modes: list[int] = field(default_factory=lambda: [0, 0, 0])
 
     def add(self, form: forms.Form) -> None:
         self.rows.add(form.row_number)
         self.mnemonics.add(form.row.mnemonic)
-        self.forms += 1
+        self.form_count += 1
         if form.row.semantic != "-":
             self.executed.add(form.row_number)
         for mode in range(3):
@@ -72,7 +73,7 @@ class Count:
 
     def cells(self) -> list[str]:
         return [str(number) for number in
-                (len(self.mnemonics), len(self.rows), self.forms, *self.modes, len(self.executed))]
+                (len(self.mnemonics), len(self.rows), self.form_count, *self.modes, len(self.executed))]
 
 
 def origins(path: Path = SINCE) -> list[tuple[str, list[Origin]]]:
@@ -113,9 +114,9 @@ def page() -> str:
     known = {origin.feature for _, lines in sections for origin in lines}
     if missing := set(by_feature) - known:
         raise CoverageError(f"since.txt does not say where {', '.join(sorted(missing))} come from")
-    text = [HEAD, f"{len(everything.mnemonics)} mnemonics, {len(everything.rows)} rows, {everything.forms} forms: ",
-            ", ".join(f"{number} in {mode}-bit mode" for number, mode in zip(everything.modes, MODES, strict=True)),
-            f". {len(everything.executed)} rows are executed.\n\n", WORDS]
+    modes = ", ".join(f"{number} in {mode}-bit mode" for number, mode in zip(everything.modes, MODES, strict=True))
+    text = [HEAD, f"{len(everything.mnemonics)} mnemonics, {len(everything.rows)} rows, ",
+            f"{everything.form_count} forms: {modes}. {len(everything.executed)} rows are executed.\n\n", WORDS]
     header = ["feature", "what it is", "first processor", "year", "mnemonics", "rows", "forms",
               *(f"{mode}-bit" for mode in MODES), "executed"]
     for title, lines in sections:
