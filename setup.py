@@ -3,6 +3,7 @@
 HVCORE_SANITIZE=1 builds with AddressSanitizer (see docs/development.md).
 """
 import os
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ NATIVE = "hvcore._native"
 
 COMPILE = ["-O2", "-g0", "-fno-ipa-icf", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-unused-function"]
 LINK: list[str] = []
+AVX512 = ["-DHVCORE_AVX512", *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vbmi")), "-mbmi2"]
 HANDLERS = ["-fno-inline-functions-called-once", "-fno-inline-small-functions"]
 if os.environ.get("HVCORE_SANITIZE"):
     COMPILE = ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer", "-foptimize-sibling-calls",
@@ -40,8 +42,10 @@ def module(name: str) -> Extension:
     inlined = name.startswith(("engine_", "models")) or name == "translator"
     inline = [("CYTHON_INLINE", "inline __attribute__((always_inline))")] if inlined else []
     twins = HANDLERS if name.startswith("engine_") or name == "translator" else []
-    return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE + twins,
-                     extra_link_args=LINK, define_macros=inline)
+    vectors = AVX512 if name == "sweep_avx512" else []
+    return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE + twins + vectors,
+                     include_dirs=["hvcore/_native"], extra_link_args=LINK, define_macros=inline,
+                     depends=HEADERS if name.startswith("sweep") else [], optional=bool(vectors))
 
 
 class FreshBuild(build_py):
@@ -53,7 +57,11 @@ class FreshBuild(build_py):
         super().run()
 
 
-extensions = [module(path.stem) for path in sorted((ROOT / "hvcore/_native").glob("*.pyx"))]
+HEADERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "hvcore/_native/batch").glob("*.h"))
+MODULES = [path.stem for path in sorted((ROOT / "hvcore/_native").glob("*.pyx"))]
+if platform.machine() not in ("x86_64", "AMD64"):
+    MODULES.remove("sweep_avx512")
+extensions = [module(name) for name in MODULES]
 jobs = os.cpu_count() or 1
 setup(
     ext_modules=cythonize(

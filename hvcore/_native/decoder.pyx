@@ -1,4 +1,4 @@
-"""Module `decoder`: the decode tables, generated from isa/x64.txt, and one instruction at a time for Python.
+"""Module `decoder`: the decode tables, generated from isa/x64.txt, and the free function that looks into them.
 
 Contract: `decode_one` of the .pxd reads at most `available` bytes and never fails; what it found is in `insn.status`.
 """
@@ -7,119 +7,75 @@ from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.decode cimport decode
 from hvcore._native.decode.spec cimport *
 
-include "isa/generated/tables.pxi"
+include "isa/generated/names.pxi"
 
-cdef enum:
-    FORMS_MAXIMUM = 8192
-    RULES_MAXIMUM = 16384
+cdef extern from "isa/generated/tables.h" nogil:
+    const u32[1] ISA_ENTRIES
+    const u32[1] ISA_ROOTS
+    const u32[1] ISA_FORMS
+    const u8[1] ISA_LEADS
 
-cdef opcode_t[MAP_COUNT * 256] opcodes
-cdef rule_t[RULES_MAXIMUM] rules
-cdef form_t[FORMS_MAXIMUM] forms
 cdef isa_t tables
-assert FORM_COUNT <= FORMS_MAXIMUM and RULE_COUNT <= RULES_MAXIMUM
-fill_tables(opcodes, rules, forms)
-tables.opcodes, tables.rules, tables.forms, tables.form_count = opcodes, rules, forms, FORM_COUNT
+assert sizeof(form_t) == FORM_BYTES
+tables.entries, tables.roots, tables.leads = ISA_ENTRIES, ISA_ROOTS, ISA_LEADS
+tables.forms = <const form_t*>ISA_FORMS
+tables.form_count, tables.row_count = FORM_TOTAL, ROW_TOTAL
 
-FLOWS = ("next", "jump", "branch", "call", "return", "interrupt", "end")
+FLOWS = ("next", "jump", "jump_indirect", "branch", "call", "call_indirect", "return", "interrupt", "exception",
+         "transaction")
+MODES = {16: DECODE_16, 32: DECODE_32, 64: DECODE_64}
+VENDORS = {"intel": 0, "amd": DECODE_AMD}
 
 
 cdef const isa_t* isa() noexcept nogil:
     return &tables
 
 
-cdef void decode_one(const u8* code, u32 available, insn_t* insn) noexcept nogil:
-    decode(&tables, code, available, insn)
+cdef void decode_one(const u8* code, u32 available, u8 options, insn_t* insn) noexcept nogil:
+    decode(&tables, code, available, options, insn)
 
 
-cdef class Instruction:
-    """One decoded instruction. `valid` is False for bytes that are none; then only `length` means something."""
-    cdef insn_t insn
-    cdef readonly u64 ip
-
-    @property
-    def valid(self):
-        return self.insn.status == DECODE_OK
-
-    @property
-    def truncated(self):
-        """More bytes are needed than were given."""
-        return self.insn.status == DECODE_TRUNCATED
-
-    @property
-    def length(self):
-        """Bytes."""
-        return self.insn.length
-
-    @property
-    def form(self):
-        """Index of the row of x64.txt that it matched."""
-        return self.insn.form
-
-    @property
-    def mnemonic(self):
-        """Name as in the table; "invalid" if it is no instruction."""
-        return MNEMONICS[tables.forms[self.insn.form].mnemonic if self.valid else 0]
-
-    @property
-    def flow(self):
-        """How control leaves: one of FLOWS; "end" means straight on, though decoded blocks end there."""
-        return FLOWS[tables.forms[self.insn.form].flow]
-
-    @property
-    def operand_size(self):
-        """Bits."""
-        return self.insn.width
-
-    @property
-    def features(self):
-        """CPUID features that bring it, separated by blanks."""
-        return FORM_FEATURES[self.insn.form]
-
-    @property
-    def table_line(self):
-        """Line of isa/x64.txt."""
-        return FORM_LINES[self.insn.form]
-
-    @property
-    def target(self):
-        """Where a direct branch goes; None for anything else."""
-        cdef const form_t* form = &tables.forms[self.insn.form]
-        if not self.valid or form.operand_count == 0 or form.kinds[0] != KIND_J:
-            return None
-        return (self.ip + self.insn.length + <u64>self.insn.immediate) & 0xFFFFFFFFFFFFFFFF
-
-    def __repr__(self):
-        return f"<Instruction {self.mnemonic} at {self.ip:#x}, {self.length} bytes>"
+cdef u8 options_of(int bits, vendor) except 255:
+    if bits not in MODES:
+        raise ValueError(f"bits must be 16, 32 or 64, not {bits}")
+    if vendor not in VENDORS:
+        raise ValueError(f"vendor must be 'intel' or 'amd', not {vendor!r}")
+    return MODES[bits] | VENDORS[vendor]
 
 
-def decode_instruction(code, *, u64 ip=0, Py_ssize_t offset=0):
-    """Decode the instruction at `offset` of a buffer, in 64-bit mode.
-
-    Parameters
-    ----------
-    code : buffer of bytes
-    ip : int
-        Address of the instruction, for branch targets.
-    offset : int
-        Where it starts in `code`.
-
-    Raises
-    ------
-    ValueError
-        `offset` is outside `code`.
-    """
+cdef void decode_at(code, Py_ssize_t offset, u8 options, insn_t* insn) except *:
     cdef Py_buffer source
-    cdef Instruction instruction = Instruction.__new__(Instruction)
     PyObject_GetBuffer(code, &source, PyBUF_SIMPLE)
     try:
         if not 0 <= offset < source.len:
             raise ValueError(f"offset {offset} is outside the {source.len} bytes of code")
-        decode(&tables, <const u8*>source.buf + offset, <u32>min(source.len - offset, 64), &instruction.insn)
+        decode(&tables, <const u8*>source.buf + offset, <u32>min(source.len - offset, 64), options, insn)
     finally:
         PyBuffer_Release(&source)
-    instruction.ip = ip
-    return instruction
+
+
+def decode_fields(code, *, int bits=64, Py_ssize_t offset=0, str vendor="intel"):
+    """The fields of insn_t (decode/spec.pxd) as a dict, numbers as the decoder left them. Raises as decode_instruction."""
+    cdef insn_t insn
+    decode_at(code, offset, options_of(bits, vendor), &insn)
+    return insn
+
+
+def form_fields(u32 form):
+    """The record of a form (form_t of decode/spec.pxd): numbers, and of each operand (place, register_base, access, size).
+
+    Raises IndexError for a number that is no form's."""
+    if form >= FORM_TOTAL:
+        raise IndexError(f"there are {FORM_TOTAL} forms, no number {form}")
+    cdef const form_t* found = &tables.forms[form]
+    return {
+        "flags": found.flags, "checks": found.checks, "immediate_bytes": found.immediate_bytes,
+        "immediate2_bytes": found.immediate2_bytes, "displacement_shift": found.displacement_shift,
+        "broadcast_shift": found.broadcast_shift, "operand_size": found.operand_size, "row": found.row,
+        "vector_length": found.vector_length, "mnemonic": found.mnemonic, "flow": found.flow,
+        "operands": [(found.places[i], found.register_bases[i], found.access[i], found.sizes[i])
+                     for i in range(found.operand_count)],
+    }
 
 
 def sweep(code):
@@ -133,7 +89,7 @@ def sweep(code):
     PyObject_GetBuffer(code, &source, PyBUF_SIMPLE)
     try:
         while at < source.len:
-            decode(&tables, <const u8*>source.buf + at, <u32>min(source.len - at, 64), &insn)
+            decode(&tables, <const u8*>source.buf + at, <u32>min(source.len - at, 64), DECODE_64, &insn)
             if insn.status != DECODE_OK:
                 yield at, 1, "invalid"
                 at += 1

@@ -66,7 +66,7 @@ cdef enum:
     PENDING_GENERAL_PROTECTION = 1 | 3 << 1 | 1 << 4 | 13 << 16
     QUANTA_BETWEEN_SIGNALS = 16
     IO_BITMAP_BYTES = 65536 // 4
-    VARIANTS = 12               # handlers of a form (isa/generate.py)
+    VARIANTS = 12               # handlers of a row (isa/handlers.py)
     HANDLER_SLOTS = 8192 * VARIANTS
     # ServiceReason of hvcore/enums.py
     SERVICE_HYPERCALL = 0
@@ -165,8 +165,8 @@ cdef int head_end(vp_t* vp, const op_t* op) noexcept nogil:
 
 def is_implemented(u32 form):
     """Whether any handler exists for a form of the instruction table."""
-    cdef u32 i
-    return any(handlers[form * VARIANTS + i] != NULL for i in range(VARIANTS))
+    cdef u32 first = isa().forms[form].handler // VARIANTS * VARIANTS, i
+    return any(handlers[first + i] != NULL for i in range(VARIANTS))
 
 
 include "engine_registers.pxi"

@@ -18,8 +18,13 @@ _PREFIXES = {"": None, "NP": None, "66": 0x66, "F3": 0xF3, "F2": 0xF2}
 _MAPS = ("", "0F", "0F38", "0F3A")
 _STRINGS = {"movs": "YX", "cmps": "XY", "stos": "Y", "lods": "X", "scas": "Y"}
 _STRING_WIDTHS = {"b": 8, "w": 16, "d": 32, "q": 64}
-_CPU_FLAGS = {"lzcnt": "abm"}
+_CPU_FLAGS = {"lzcnt": "abm", "clfsh": "clflush", "cmpxchg16b": "cx16", "prefetchw": "3dnowprefetch"}
 """Names of /proc/cpuinfo that are not those of the table."""
+_EVERYWHERE = frozenset(
+    ("intel186", "intel286", "intel386", "intel486", "x64", "multibytenop", "pause", "cet_ibt", "cet_ss", "cldemote",
+     "prefetchiti", "prefetchwt1", "wbnoinvd")
+)  # fmt: skip
+"""What every host of hvcore has, or takes as a no-op or as the instruction without its prefix."""
 
 _OPERAND_WIDTHS = {"a": "", "512": "", "u": "b", "u2": "b", "f": "p"}
 _FLOAT_SOURCE = re.compile(r"cvtt?(ps|pd|ss|sd|dq|si)2|(ps|pd|ss|sd)$")
@@ -49,7 +54,7 @@ def host_features() -> frozenset[str]:
     text = Path("/proc/cpuinfo").read_text()
     match = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
     flags = set(match[1].split()) if match else set()
-    return frozenset(name for name in table.FEATURES if _CPU_FLAGS.get(name, name) in flags)
+    return _EVERYWHERE | {name for name in table.FEATURES if _CPU_FLAGS.get(name, name) in flags}
 
 
 def _load_mxcsr(draft: Draft) -> None:
@@ -72,7 +77,7 @@ def _operands(row: table.Row) -> tuple[str, ...]:
     match = _FLOAT_SOURCE.search(row.mnemonic) if row.shape.startswith(("f", "vv")) else None
     kind = (match[1] or match[2]) if match else ""
     operands = []
-    for operand in row.operands:
+    for operand in row.seen:
         fixed = next((name for name, place in table.FIXED.items() if place == (operand.kind, operand.width)), None)
         width = _OPERAND_WIDTHS.get(operand.width, operand.width)
         if kind[-1:] in ("s", "d") and kind not in ("dq", "") and operand.kind in "VW":
@@ -106,20 +111,20 @@ def _modrm(row: table.Row) -> str:
 def template_of(row: table.Row) -> Template:
     """How random cases of a row are encoded."""
     opcode = bytes([row.opcode]) + (bytes([row.fixed_modrm]) if row.fixed_modrm is not None else b"")
-    letters = {operand.kind for operand in row.operands}
+    letters = {operand.kind for operand in row.seen}
     setup = {"ldmxcsr": "load_mxcsr", "leave": "leave", "enter": "leave"}.get(row.mnemonic, "")
     return Template(
         mnemonic=row.mnemonic,
         opcode=opcode,
         operands=_operands(row),
-        map=_MAPS[row.map & (table.VEX_MAPS - 1)],
+        map=_MAPS[row.map],
         prefix=_PREFIXES[row.prefix],
         modrm=_modrm(row),
         forms={"": "both", "reg": "reg", "mem": "mem"}[row.mode] if "M" not in letters else "mem",
         widths=_widths(row),
         default64="d64" in row.attributes,
         rex_w=None if row.w is None else bool(row.w),
-        vex="128" if row.map >= table.VEX_MAPS else "",
+        vex="128" if row.space == "VEX" else "",
         lock="lock" in row.attributes,
         repeat=(0xF2, 0xF3) if "rep" in row.attributes else (),
         alignment=16 if "aligned" in row.attributes else 1 if row.mnemonic.startswith(("movup", "movdqu")) else 0,
@@ -130,7 +135,7 @@ def template_of(row: table.Row) -> Template:
 
 
 def _privileged(row: table.Row) -> str | None:
-    if row.flow in ("jump", "return", "call") and row.semantic.startswith("system_"):
+    if row.flow.split("_")[0] in ("jump", "return", "call") and row.semantic.startswith("system_"):
         return "a far transfer or a door to the kernel"
     if row.mnemonic in ("in", "out", "insb", "insw", "insd", "outsb", "outsw", "outsd"):
         return "port I/O"
@@ -157,6 +162,8 @@ def sort_rows() -> tuple[list[tuple[table.Row, Template]], list[tuple[table.Row,
     covered: list[tuple[table.Row, Template]] = []
     left_out: list[tuple[table.Row, str]] = []
     for row in table.load():
+        if row.semantic == "-":
+            continue
         missing = row.features - features
         reason = next(filter(None, (reason(row) for reason in REASONS)), None)
         if reason is None and missing:

@@ -12,7 +12,7 @@ from hvcore._native.cpu.emit cimport emit, emit_end, lookups_of
 from hvcore._native.cpu.segments cimport runs_64bit
 from hvcore._native.cpu.state cimport DIRECT_SIZE, SLOT_RIP, block_t, link_t, op_t, vp_t
 from hvcore._native.decode.decode cimport decode
-from hvcore._native.decode.spec cimport DECODE_TRUNCATED, FLOW_NEXT, MAXIMUM_LENGTH, insn_t
+from hvcore._native.decode.spec cimport DECODE_64, DECODE_TRUNCATED, MAXIMUM_LENGTH, insn_t
 from hvcore._native.mem.format cimport RIGHT_EXECUTE
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at
 from hvcore._native.mem.tlb cimport tlb_code_slot, tlb_fill_code
@@ -24,19 +24,20 @@ cdef inline block_t* build(block_cache_t* cache, u64 spa) noexcept nogil:
     """Decode from `spa` to the end of a block; NULL when its first instruction crosses the page."""
     cdef block_t* block = <block_t*>(cache.arena + cache.used)
     cdef const u8* code = ram_at(cache.machine.ram, spa)
-    cdef u32 available = PAGE_SIZE - <u32>(spa & PAGE_OFFSET_MASK), at = 0, flow = FLOW_NEXT
+    cdef u32 available = PAGE_SIZE - <u32>(spa & PAGE_OFFSET_MASK), at = 0
+    cdef bint goes_on = True
     cdef insn_t insn
     memset(block, 0, sizeof(block_t))
     block.spa = spa
-    while flow == FLOW_NEXT and block.count < BLOCK_INSTRUCTIONS and at < available:
-        decode(cache.isa, code + at, available - at, &insn)
+    while goes_on and block.count < BLOCK_INSTRUCTIONS and at < available:
+        decode(cache.isa, code + at, available - at, DECODE_64, &insn)
         if insn.status == DECODE_TRUNCATED:
             if at == 0:
                 return NULL
             break
-        flow = emit(cache, block, &insn, <u16>at)
+        goes_on = emit(cache, block, &insn, <u16>at)
         at += insn.length
-    emit_end(cache, block, <u16>at, flow == FLOW_NEXT)
+    emit_end(cache, block, <u16>at, goes_on)
     block.bytes = at
     cache.used += sizeof(block_t) + block.operation_count * sizeof(op_t)
     return block
@@ -79,10 +80,10 @@ cdef inline block_t* build_crossing(vp_t* vp, block_cache_t* cache, u64 spa) noe
         return NULL
     memcpy(code, ram_at(cache.machine.ram, spa), first)
     memcpy(code + first, ram_at(cache.machine.ram, next_page), MAXIMUM_LENGTH - first)
-    decode(cache.isa, code, MAXIMUM_LENGTH, &insn)
+    decode(cache.isa, code, MAXIMUM_LENGTH, DECODE_64, &insn)
     memset(block, 0, sizeof(block_t))
     block.spa = <u64>-1
-    emit_end(cache, block, insn.length, emit(cache, block, &insn, 0) == FLOW_NEXT)
+    emit_end(cache, block, insn.length, emit(cache, block, &insn, 0))
     return block
 
 

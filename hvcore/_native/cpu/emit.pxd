@@ -7,14 +7,15 @@ from hvcore._native.base.types cimport i32, i64, u16, u32, u64, u8
 from hvcore._native.cpu.cache cimport block_cache_t
 from hvcore._native.cpu.dispatch cimport go_linked, next_op, raise_error, raise_fault
 from hvcore._native.cpu.operand cimport register_get
-from hvcore._native.cpu.spec cimport SEGMENT_FS, SEGMENT_GS, VECTOR_GP, VECTOR_UD
+from hvcore._native.cpu.spec cimport VECTOR_GP, VECTOR_UD
 from hvcore._native.cpu.state cimport (
     OP_LOOKUP, OP_STACK, OP_STACK_LOOKUP, RBP, RSP, SLOT_ADDRESS, SLOT_RIP, SLOT_ZERO, block_t, handler_t, op_t, vp_t,
 )
 from hvcore._native.decode.spec cimport (
-    DECODE_OK, DECODE_TOO_LONG, FLOW_NEXT, FORM_STACK_READ, FORM_STACK_WRITE, KIND_B, KIND_C, KIND_D, KIND_E, KIND_FS,
-    KIND_G, KIND_GS, KIND_I, KIND_J, KIND_S, KIND_V, KIND_W, KIND_Z, PREFIX_ADDRESS, PREFIX_REP, PREFIX_REPNE,
-    PREFIX_REX, PREFIX_VEX, REGISTER_NONE, REGISTER_RIP, WIDTH_B, form_t, insn_t,
+    DECODE_OK, DECODE_TOO_LONG, FORM_ENDS_BLOCK, FORM_STACK, PLACE_FIXED, PLACE_IMMEDIATE, PLACE_IMMEDIATE2,
+    PLACE_OPCODE, PLACE_REG, PLACE_RM, PLACE_TARGET, PLACE_VVVV, PREFIX_ADDRESS, PREFIX_REP, PREFIX_REPNE, PREFIX_REX,
+    PREFIX_VEX, REGISTER_CONTROL, REGISTER_GENERAL, REGISTER_NONE, REGISTER_RIP, REGISTER_SEGMENT, REGISTER_VECTOR,
+    form_t, insn_t,
 )
 from hvcore._native.model.record cimport KIND_FETCH
 from libc.string cimport memset
@@ -77,43 +78,45 @@ cdef inline int op_unimplemented(vp_t* vp, const op_t* op) noexcept nogil:
     return raise_fault(vp, op, VECTOR_UD)
 
 
-cdef inline u8 register_offset(u8 number, bint is_byte, u8 prefixes) noexcept nogil:
+cdef inline u8 register_offset(u8 number, bint is_byte, u16 prefixes) noexcept nogil:
     """Byte offset of a general register in vp_t; without REX, byte registers 4 to 7 are AH CH DH BH."""
     if is_byte and 4 <= number < 8 and not prefixes & (PREFIX_REX | PREFIX_VEX):
         return (number - 4) * 8 + 1
     return number * 8
 
 
+cdef inline u8 segment_number(u8 register) noexcept nogil:
+    return REGISTER_NONE if register == REGISTER_NONE else register - REGISTER_SEGMENT
+
+
 cdef inline void place_operands(const form_t* form, const insn_t* insn, op_t* op, u16 end) noexcept nogil:
     """Registers and immediates into the fields that handlers expect them in."""
     cdef bint is_byte
-    cdef u8 kind, i
-    op.third = insn.segment
+    cdef u8 place, base, i
+    op.third = segment_number(insn.segment)
     for i in range(form.operand_count):
-        kind = form.kinds[i]
-        is_byte = form.widths[i] == WIDTH_B
-        if kind == KIND_E or kind == KIND_Z:
-            op.rm = register_offset(insn.rm, is_byte, insn.prefixes)
-        elif kind == KIND_W:
-            op.rm = insn.rm
-        elif kind == KIND_G:
-            op.reg = register_offset(insn.reg, is_byte, insn.prefixes)
-        elif kind == KIND_V:
-            op.reg = insn.reg
-        elif kind == KIND_B:
+        place = form.places[i]
+        base = form.register_bases[i]
+        is_byte = form.sizes[i] == 0
+        if place == PLACE_RM or place == PLACE_OPCODE:
+            op.rm = register_offset(insn.rm, is_byte, insn.prefixes) if base == REGISTER_GENERAL else insn.rm
+        elif place == PLACE_REG:
+            if base == REGISTER_GENERAL:
+                op.reg = register_offset(insn.reg, is_byte, insn.prefixes)
+            elif base == REGISTER_VECTOR:
+                op.reg = insn.reg
+            else:
+                op.third = insn.reg
+        elif place == PLACE_VVVV:
             op.third = insn.vvvv * 8
-        elif kind == KIND_S or kind == KIND_C or kind == KIND_D:
-            op.third = insn.reg
-        elif kind == KIND_FS:
-            op.third = SEGMENT_FS
-        elif kind == KIND_GS:
-            op.third = SEGMENT_GS
-        elif kind == KIND_J:
+        elif place == PLACE_FIXED and REGISTER_SEGMENT <= base < REGISTER_CONTROL:
+            op.third = segment_number(base)
+        elif place == PLACE_TARGET:
             op.immediate = insn.immediate + end
             op.displacement = end
-        elif kind == KIND_I and i > 0 and form.kinds[i - 1] == KIND_I:
-            op.third = insn.immediate2
-        elif kind == KIND_I:
+        elif place == PLACE_IMMEDIATE2:
+            op.third = <u8>insn.immediate2
+        elif place == PLACE_IMMEDIATE:
             op.immediate = insn.immediate
 
 
@@ -145,14 +148,13 @@ cdef inline u32 handler_column(const insn_t* insn) noexcept nogil:
     return 8 if insn.index == REGISTER_NONE else 4
 
 
-cdef inline u32 emit(block_cache_t* cache, block_t* block, const insn_t* insn, u16 offset) noexcept nogil:
-    """Append one instruction to a block."""
+cdef inline bint emit(block_cache_t* cache, block_t* block, const insn_t* insn, u16 offset) noexcept nogil:
+    """Append one instruction to a block; whether the block goes on behind it."""
     cdef const form_t* form = &cache.isa.forms[insn.form]
     cdef op_t* op = &block.operations[block.operation_count]
     cdef op_t* prepared
     cdef handler_t run
     cdef u16 end = offset + insn.length
-    cdef u8 size = 3 if insn.width == 64 else 2 if insn.width == 32 else 1 if insn.width == 16 else 0
     if cache.notes_fetches:
         memset(op, 0, sizeof(op_t))
         op.run = cache.note_fetch
@@ -166,23 +168,23 @@ cdef inline u32 emit(block_cache_t* cache, block_t* block, const insn_t* insn, u
     op.length = insn.length
     op.position = <u8>block.count
     op.base = op.index = SLOT_ZERO * 8
-    op.prefixes = insn.prefixes & (PREFIX_ADDRESS | PREFIX_REP | PREFIX_REPNE)
+    op.prefixes = <u8>insn.prefixes & (PREFIX_ADDRESS | PREFIX_REP | PREFIX_REPNE)
     block.count += 1
     block.operation_count += 1
     if insn.status != DECODE_OK:
         op.run = cache.invalid
         op.third = VECTOR_GP if insn.status == DECODE_TOO_LONG else VECTOR_UD
-        return FLOW_NEXT + 1
-    run = cache.handlers[<u32>insn.form * 12 + handler_column(insn) + size]
+        return False
+    run = cache.handlers[form.handler + handler_column(insn)]
     if run == NULL:
         op.run = cache.unimplemented
-        return FLOW_NEXT + 1
+        return False
     if insn.is_memory and place_memory(insn, op, end):
         prepared = op + 1
         prepared[0] = op[0]
         op.run = cache.prepare
         op.immediate = insn.displacement + (end if insn.base == REGISTER_RIP else 0)
-        op.third = insn.segment
+        op.third = segment_number(insn.segment)
         op = prepared
         op.base = SLOT_ADDRESS * 8
         op.index = SLOT_ZERO * 8
@@ -193,10 +195,10 @@ cdef inline u32 emit(block_cache_t* cache, block_t* block, const insn_t* insn, u
     place_operands(form, insn, op, end)
     if form.memory_access & 3 and insn.is_memory:
         op.prefixes |= OP_LOOKUP
-    if form.flags & (FORM_STACK_READ | FORM_STACK_WRITE):
+    if form.flags & FORM_STACK:
         op.prefixes |= OP_STACK_LOOKUP
     block.accesses += lookups_of(op)
-    return form.flow
+    return not form.flags & FORM_ENDS_BLOCK
 
 
 cdef inline void emit_end(block_cache_t* cache, block_t* block, u16 offset, bint falls) noexcept nogil:

@@ -1,123 +1,62 @@
-"""One instruction of 64-bit mode: bytes to insn_t (SDM volume 2, chapter 2).
+"""One instruction of 16-, 32- or 64-bit mode: bytes to insn_t (SDM volume 2, chapter 2).
 
-prefixes -> escape and opcode -> rule -> ModRM, SIB, displacement -> immediate. Reads at most `available` bytes and
+prefixes -> opcode table -> nodes -> form -> memory operand -> immediates -> checks. Reads at most `available` bytes and
 allocates nothing. What each byte means is in the tables; how bytes follow each other is here.
 """
-from hvcore._native.base.types cimport i64, u16, u32, u8
+from hvcore._native.base.types cimport i8, i16, i32, i64, u16, u32, u64, u8
+from hvcore._native.decode.check cimport is_evex_valid, is_promoted_valid, is_valid
+from hvcore._native.decode.memory cimport decode_memory, decode_memory16, make_vsib
+from hvcore._native.decode.prefix cimport has_payload, lead_t, note_prefix, read_payload, read_rex2
 from hvcore._native.decode.spec cimport (
-    DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, FORM_DEFAULT_64, FORM_FORCED_64, FORM_LOCK, KIND_B,
-    KIND_C, KIND_D, KIND_I, KIND_J, KIND_O, MAXIMUM_LENGTH, PREFIX_ADDRESS, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REP,
-    PREFIX_REPNE, PREFIX_REX, PREFIX_VEX, REGISTER_NONE, REGISTER_RIP, VEX_MAPS, WIDTH_B, WIDTH_D, WIDTH_U, WIDTH_V,
-    WIDTH_W, WIDTH_Y, WIDTH_Z, form_t, insn_t, isa_t, opcode_t, rule_t,
+    DECODE_AMD, DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, ENTRY_BASE, ENTRY_MODRM, ENTRY_NODE,
+    ENTRY_SHIFT, ENTRY_WIDTH, FORM_CHECK, FORM_IS4, FORM_LOCK, FORM_LOCK_CR8, FORM_NO_REX2, FORM_NO_SEGMENT,
+    FORM_OFFSET, FORM_PROMOTED, FORM_REGISTERS, FORM_SHORT_REG, FORM_SHORT_RM, FORM_SIGNED, FORM_SOURCE_CONDITION,
+    FORM_VECTOR_REG, FORM_VECTOR_RM, FORM_VSIB, FORM_VVVV, KEY_66, KEY_ADDRESS, KEY_B, KEY_EVEX_B, KEY_L, KEY_PP,
+    KEY_W, LEAD_ESCAPE, LEAD_EVEX, LEAD_OPCODE, LEAD_REX, LEAD_REX2, LEAD_VEX2, LEAD_VEX3, PREFIX_ADDRESS,
+    PREFIX_EVEX, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REX, PREFIX_REX2, PREFIX_VEX, PREFIX_W, PREFIX_XOP,
+    REGISTER_NONE, SPACE_3DNOW, SPACE_COUNT, SPACE_EVEX, SPACE_REX2, MAXIMUM_LENGTH, form_t, insn_t, isa_t,
 )
 from libc.string cimport memcpy, memset
 
 
-cdef inline u8 operand_size(u8 width, u8 flags, bint has_66, bint has_w) noexcept nogil:
-    """Operand size in bits that a form's deciding width gives under these prefixes."""
-    if width == WIDTH_V or width == WIDTH_Z:
-        if flags & FORM_FORCED_64 or has_w:
-            return 64
-        if has_66:
-            return 16
-        return 64 if flags & FORM_DEFAULT_64 else 32
-    if width == WIDTH_Y:
-        return 64 if has_w else 32
-    if width == WIDTH_B or width == WIDTH_U:
-        return 8
-    if width == WIDTH_W:
-        return 16
-    if width == WIDTH_D:
-        return 32
-    return 64
+cdef inline u64 read_immediate(const u8* code, u8 size_bytes, bint is_signed) noexcept nogil:
+    cdef u64 value = 0
+    cdef u16 word
+    cdef u32 doubleword
+    if size_bytes == 1:
+        return <u64><i64><i8>code[0] if is_signed else code[0]
+    if size_bytes == 4:
+        memcpy(&doubleword, code, 4)
+        return <u64><i64><i32>doubleword if is_signed else doubleword
+    if size_bytes == 2:
+        memcpy(&word, code, 2)
+        return <u64><i64><i16>word if is_signed else word
+    memcpy(&value, code, 8)
+    return value
 
 
-cdef inline u8 immediate_bytes(u8 width, u8 size_bits, bint forced_64) noexcept nogil:
-    if width == WIDTH_B or width == WIDTH_U:
-        return 1
-    if width == WIDTH_W:
-        return 2
-    if width == WIDTH_Z:
-        return 2 if size_bits == 16 and not forced_64 else 4
-    if width == WIDTH_V:
-        return size_bits >> 3
-    return 4
+cdef inline u32 walk(const isa_t* isa, u32 entry, u32 key) noexcept nogil:
+    """From an entry of an opcode table to a form; 0 if there is none."""
+    while entry & ENTRY_NODE:
+        entry = isa.entries[(entry & ENTRY_BASE)
+                            + (key >> (entry >> ENTRY_SHIFT & 31) & ((<u32>1 << (entry >> ENTRY_WIDTH & 15)) - 1))]
+    return entry & ENTRY_BASE
 
 
-cdef inline i64 read_signed(const u8* code, u8 size_bytes) noexcept nogil:
-    cdef i64 value = 0
-    memcpy(&value, code, size_bytes)
-    return (value << (64 - 8 * size_bytes)) >> (64 - 8 * size_bytes)
-
-
-cdef inline const rule_t* match_rule(const isa_t* isa, const opcode_t* opcode, u8 prefix, bint has_66, u8 modrm,
-                                     u8 rex) noexcept nogil:
-    """The first rule of `opcode` that these bytes satisfy, or NULL. `prefix`: 0 none, 2 F3, 3 F2."""
-    cdef const rule_t* rule
-    cdef u8 present = 1 << prefix if prefix else (2 if has_66 else 1)
-    cdef u8 size_mask = 4 if rex & 8 else (1 if has_66 else 2)
-    cdef u16 i
-    for i in range(opcode.count):
-        rule = &isa.rules[opcode.first + i]
-        if not rule.prefixes & present or not rule.w & (2 if rex & 8 else 1):
-            continue
-        if not rule.rex_b & (2 if rex & 1 else 1):
-            continue
-        if rule.has_modrm and (not rule.digits >> ((modrm >> 3) & 7) & 1 or not rule.rms >> (modrm & 7) & 1
-                               or not rule.modes & (2 if modrm >= 0xC0 else 1)):
-            continue
-        if rule.sizes != 7:
-            if isa.forms[rule.form].flags & FORM_DEFAULT_64 and size_mask == 2:
-                if not rule.sizes & 4:
-                    continue
-            elif not rule.sizes & size_mask:
-                continue
-        return rule
-    return NULL
-
-
-cdef inline u8 decode_memory(const u8* code, u8 at, u32 limit, u8 modrm, u8 rex, u8 rex_x, insn_t* insn) noexcept nogil:
-    """SIB and displacement behind a ModRM byte that names memory; the offset behind them, or 0 if cut off."""
-    cdef u8 mode = modrm >> 6, rm = modrm & 7, size = 0, sib
-    insn.base = rm | (rex & 1) << 3
-    if rm == 4:
-        if at >= limit:
-            return 0
-        sib = code[at]
-        at += 1
-        insn.scale = sib >> 6
-        insn.index = ((sib >> 3) & 7) | rex_x
-        if insn.index == 4:
-            insn.index = REGISTER_NONE
-        insn.base = (sib & 7) | (rex & 1) << 3
-        if sib & 7 == 5 and mode == 0:
-            insn.base = REGISTER_NONE
-            size = 4
-    elif rm == 5 and mode == 0:
-        insn.base = REGISTER_RIP
-        size = 4
-    if mode == 1:
-        size = 1
-    elif mode == 2:
-        size = 4
-    if size:
-        if at + size > limit:
-            return 0
-        insn.displacement = read_signed(code + at, size)
-    return at + size
-
-
-cdef inline void decode(const isa_t* isa, const u8* code, u32 available, insn_t* insn) noexcept nogil:
-    """Decode the instruction at `code`. `insn.status` tells; on anything but OK only `length` means something:
-    the bytes that were looked at."""
-    cdef u32 limit = min(available, <u32>MAXIMUM_LENGTH)
-    cdef u8 at = 0, byte = 0, prefix = 0, rex = 0, table = 0, modrm = 0, size, i
-    cdef bint lock = False, names_vvvv = False
-    cdef const opcode_t* opcode
-    cdef const rule_t* rule
+cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 options, insn_t* insn) noexcept nogil:
+    """Decode the instruction at `code` in the mode of `options` (DecodeOptions). `insn.status` tells; on anything but
+    OK only `length` means something: the bytes that were looked at."""
+    cdef u32 limit = min(available, <u32>MAXIMUM_LENGTH), at = 0, entry, key, size
+    cdef u8 mode = options & 3, byte = 0, kind = 0, address
+    cdef bint has_modrm
+    cdef const u8* kinds = isa.leads + (<u32>mode << 8)
+    cdef const u32* roots = isa.roots + (mode + (3 if options & DECODE_AMD else 0)) * SPACE_COUNT
+    cdef lead_t lead
     cdef const form_t* form
     memset(insn, 0, sizeof(insn_t))
+    memset(&lead, 0, sizeof(lead_t))
     insn.base = insn.index = insn.segment = REGISTER_NONE
+    insn.mode = 16 << mode
     insn.status = DECODE_TOO_LONG if available >= MAXIMUM_LENGTH else DECODE_TRUNCATED
     insn.length = limit
 
@@ -125,124 +64,192 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, insn_t*
         if at >= limit:
             return
         byte = code[at]
+        kind = kinds[byte]
         at += 1
-        if byte == 0x66:
-            insn.prefixes |= PREFIX_OPERAND
-        elif byte == 0x67:
-            insn.prefixes |= PREFIX_ADDRESS
-        elif byte == 0xF0:
-            insn.prefixes |= PREFIX_LOCK
-            lock = True
-        elif byte == 0xF2:
-            insn.prefixes = (insn.prefixes & ~PREFIX_REP) | PREFIX_REPNE
-            prefix = 3
-        elif byte == 0xF3:
-            insn.prefixes = (insn.prefixes & ~PREFIX_REPNE) | PREFIX_REP
-            prefix = 2
-        elif byte == 0x64 or byte == 0x65:
-            insn.segment = byte - 0x60
-        elif byte == 0x26 or byte == 0x2E or byte == 0x36 or byte == 0x3E:
-            pass                    # no effect in 64-bit mode, and none on an FS or GS prefix before it
-        elif byte & 0xF0 == 0x40:
-            rex = byte
-            continue
-        else:
+        if kind == LEAD_REX:
+            lead.rex = byte
+        elif kind <= LEAD_ESCAPE or kind >= LEAD_VEX3:
             break
-        rex = 0                     # a REX prefix counts only right before the opcode
-    if rex:
+        else:
+            note_prefix(kind, byte, mode, &lead, insn)
+    if lead.rex:
         insn.prefixes |= PREFIX_REX
+    insn.prefix_length = <u8>(at - 1)
 
     # Here: `byte` is the opcode or the first byte of an escape, all prefixes are known.
-    if byte == 0x0F:
-        table = 1
+    if kind == LEAD_ESCAPE:
+        lead.table = 1
         if at >= limit:
             return
         byte = code[at]
         at += 1
         if byte == 0x38 or byte == 0x3A:
-            table = 2 if byte == 0x38 else 3
+            lead.table = 2 if byte == 0x38 else 3
             if at >= limit:
                 return
             byte = code[at]
             at += 1
-    elif byte == 0xC4 or byte == 0xC5:
-        if at + 2 + (byte == 0xC4) > limit:
+        elif byte == 0x0F:
+            lead.table = SPACE_3DNOW
+    elif kind == LEAD_REX2:
+        if at + 2 > limit:
             return
-        if insn.prefixes & (PREFIX_OPERAND | PREFIX_LOCK | PREFIX_REPNE | PREFIX_REP | PREFIX_REX):
-            insn.status = DECODE_INVALID
-            insn.length = at
-            return
-        insn.prefixes |= PREFIX_VEX
-        rex = (~code[at] >> 5) & 4
-        table = 1
-        if byte == 0xC4:
-            rex = (~code[at] >> 5) & 7
-            table = code[at] & 31
-            at += 1
-            rex |= (code[at] >> 4) & 8
-        insn.vvvv = (~code[at] >> 3) & 15
-        size = code[at] & 3
-        if size == 1:
-            insn.prefixes |= PREFIX_OPERAND
-        prefix = 0 if size < 2 else size
-        if table == 0 or table > 3 or code[at] & 4:
-            insn.status = DECODE_INVALID
-            insn.length = at
-            return
-        table += VEX_MAPS
+        read_rex2(code[at], &lead, insn)
         byte = code[at + 1]
         at += 2
-
-    opcode = &isa.opcodes[(<u32>table << 8) | byte]
-    if opcode.has_modrm:
+        insn.prefix_length += 2
+    elif kind != LEAD_OPCODE:
         if at >= limit:
             return
-        modrm = code[at]
-    rule = match_rule(isa, opcode, prefix, insn.prefixes & PREFIX_OPERAND != 0, modrm, rex)
-    if rule == NULL:
-        insn.status = DECODE_INVALID
-        insn.length = at
-        return
-    form = &isa.forms[rule.form]
-    insn.form = rule.form
-    insn.width = operand_size(form.width, form.flags, insn.prefixes & PREFIX_OPERAND != 0, rex & 8 != 0)
-    insn.rm = (byte & 7) | (rex & 1) << 3
-    if rule.has_modrm:
-        at += 1
-        insn.reg = ((modrm >> 3) & 7) | (rex & 4) << 1
-        insn.rm = (modrm & 7) | (rex & 1) << 3
-        if modrm < 0xC0 and form.kinds[0] != KIND_C and form.kinds[0] != KIND_D \
-                and form.kinds[1] != KIND_C and form.kinds[1] != KIND_D:
-            insn.is_memory = True
-            at = decode_memory(code, at, limit, modrm, rex, (rex & 2) << 2, insn)
-            if at == 0:
+        if has_payload(kind, mode, code[at]):
+            # payload, opcode: 2, 3 or 4 bytes in all
+            if at + (2 if kind == LEAD_VEX2 else 4 if kind == LEAD_EVEX else 3) > limit:
                 return
+            at += read_payload(kind, code + at, mode, &lead, insn)
+            byte = code[at]
+            at += 1
+    insn.opcode = byte
+    address = mode
+    if insn.prefixes & PREFIX_ADDRESS:
+        address = 1 if mode == 0 else mode - 1
+    insn.address_size = 16 << address
+    key = ((<u32>lead.pp << KEY_PP) | (<u32>lead.length << KEY_L) | (<u32>(lead.rex & 8) << KEY_W - 3)
+           | (<u32>(insn.prefixes & PREFIX_OPERAND) << KEY_66) | (<u32>address << KEY_ADDRESS)
+           | (<u32>(lead.rex & 1 | lead.high_base >> 4) << KEY_B) | (<u32>lead.has_b << KEY_EVEX_B) | lead.key)
+    if lead.rex & 8:
+        insn.prefixes |= PREFIX_W
 
-    for i in range(form.operand_count):
-        if form.kinds[i] == KIND_O:
-            size = 4 if insn.prefixes & PREFIX_ADDRESS else 8
-            if at + size > limit:
-                return
-            memcpy(&insn.displacement, code + at, size)
-            insn.is_memory = True
-        elif form.kinds[i] == KIND_I or form.kinds[i] == KIND_J:
-            size = immediate_bytes(form.widths[i], insn.width, form.kinds[i] == KIND_J)
-            if at + size > limit:
-                return
-            if form.kinds[i] == KIND_I and form.widths[i] == WIDTH_U and i > 0 and form.kinds[i - 1] == KIND_I:
-                insn.immediate2 = code[at]
-            else:
-                insn.immediate = read_signed(code + at, size)
-                if form.widths[i] == WIDTH_U or form.widths[i] == WIDTH_W:
-                    insn.immediate &= 0xFF if form.widths[i] == WIDTH_U else 0xFFFF
-        else:
-            names_vvvv |= form.kinds[i] == KIND_B
-            continue
+    if insn.prefixes & PREFIX_REX2 and lead.table == 0 and walk(isa, isa.entries[roots[<u32>SPACE_REX2] + byte], key):
+        lead.table = SPACE_REX2
+    entry = isa.entries[roots[lead.table] + byte] if lead.table != SPACE_3DNOW else ENTRY_MODRM
+    has_modrm = entry & ENTRY_MODRM != 0
+    if has_modrm:
+        if at >= limit:
+            return
+        insn.modrm = code[at]
+        at += 1
+        key |= insn.modrm
+        if lead.has_b and insn.modrm >= 0xC0 and lead.table != SPACE_EVEX + 4:
+            key = (key & ~(<u32>3 << KEY_L)) | 2 << KEY_L       # L'L is the rounding: 512 bits or a scalar
+    if lead.table == SPACE_3DNOW:
+        decode_3dnow(isa, code, at, limit, roots, &lead, key, insn)
+        return
+    entry = walk(isa, entry & ~<u32>ENTRY_MODRM, key)
+    form = &isa.forms[entry]
+    insn.form = <u16>entry
+    if entry == 0 or lead.bad:
+        insn.status = DECODE_INVALID
+        insn.length = <u8>at
+        return
+    insn.operand_size = form.operand_size
+    insn.vector_length = form.vector_length
+    insn.rm = (byte & 7) | (lead.rex & 1) << 3 | lead.high_base
+    if has_modrm:
+        at = decode_modrm(form, code, at, limit, &lead, insn)
+        if at == 0:
+            return
+    elif form.flags & FORM_OFFSET:
+        size = insn.address_size >> 3
+        if at + size > limit:
+            return
+        insn.displacement = <i64>read_immediate(code + at, size, False)
+        insn.displacement_size = size
+        insn.displacement_offset = <u8>at
+        insn.is_memory = True
         at += size
 
-    insn.length = at
+    size = form.immediate_bytes
+    if size:
+        if at + size + form.immediate2_bytes > limit:
+            return
+        insn.immediate_size = size
+        insn.immediate_offset = <u8>at
+        insn.immediate = <i64>read_immediate(code + at, size, form.flags & FORM_SIGNED != 0)
+        at += size
+        if form.immediate2_bytes:
+            insn.immediate2_size = form.immediate2_bytes
+            insn.immediate2 = read_immediate(code + at, form.immediate2_bytes, False)
+            at += form.immediate2_bytes
+    insn.length = <u8>at
     insn.status = DECODE_OK
-    if lock and not (form.flags & FORM_LOCK and insn.is_memory):
+    finish(form, &lead, options, insn)
+
+
+cdef inline u32 decode_modrm(const form_t* form, const u8* code, u32 at, u32 limit, const lead_t* lead,
+                             insn_t* insn) noexcept nogil:
+    """Registers and memory of a ModRM byte; the offset behind it, or 0 if cut off."""
+    cdef u32 flags = form.flags, sib = at
+    cdef u8 shift
+    insn.reg = ((insn.modrm >> 3) & 7) | (lead.rex & 4) << 1
+    if not (flags & FORM_VECTOR_REG and insn.prefixes & PREFIX_REX2):       # REX2 gives general registers bit 4
+        insn.reg |= lead.high_reg
+    if insn.modrm >= 0xC0 or flags & FORM_REGISTERS:
+        insn.rm = (insn.modrm & 7) | (lead.rex & 1) << 3
+        insn.rm |= lead.high_rm if flags & FORM_VECTOR_RM else lead.high_base
+        return at
+    insn.rm = insn.modrm & 7
+    insn.is_memory = True
+    shift = form.broadcast_shift if lead.has_b else form.displacement_shift
+    if insn.address_size == 16:
+        at = decode_memory16(code, at, limit, shift, insn)
+    else:
+        at = decode_memory(code, at, limit, lead.rex, lead.high_base, lead.high_index, shift, insn)
+    if flags & FORM_VSIB and at != 0 and not make_vsib(code, sib, lead.rex, lead.high_vsib, insn):
+        insn.index = REGISTER_NONE
+    return at
+
+
+cdef inline void finish(const form_t* form, const lead_t* lead, u8 options, insn_t* insn) noexcept nogil:
+    """The checks that need the whole instruction, and what depends on them."""
+    cdef u32 flags = form.flags
+    if flags & (FORM_SHORT_REG | FORM_SHORT_RM | FORM_IS4 | FORM_NO_SEGMENT):
+        if flags & FORM_NO_SEGMENT:
+            insn.segment = REGISTER_NONE
+        if flags & FORM_SHORT_REG:
+            insn.reg &= 7
+        if flags & FORM_SHORT_RM and not insn.is_memory:
+            insn.rm &= 7
+        if flags & FORM_IS4:
+            insn.is4 = (insn.immediate >> 4) & (15 if insn.mode == 64 else 7)
+            insn.immediate &= 15
+    if insn.prefixes & (PREFIX_LOCK | PREFIX_VEX | PREFIX_EVEX | PREFIX_XOP | PREFIX_REX2):
+        if insn.prefixes & PREFIX_REX2 and flags & FORM_NO_REX2:
+            insn.status = DECODE_INVALID
+        if insn.prefixes & PREFIX_LOCK and not (flags & FORM_LOCK and insn.is_memory):
+            if not (flags & FORM_LOCK_CR8 and options & DECODE_AMD and insn.reg == 0):
+                insn.status = DECODE_INVALID
+                return
+            insn.reg = 8
+        if not flags & (FORM_VVVV | FORM_SOURCE_CONDITION):
+            if insn.vvvv and not (flags & FORM_VSIB and insn.prefixes & PREFIX_EVEX and insn.vvvv == 16):
+                insn.status = DECODE_INVALID        # unused, it must be 1111, which is stored inverted
+        elif insn.mode != 64:
+            insn.vvvv &= 7
+        if insn.prefixes & PREFIX_EVEX:
+            # U has a meaning in memory operands with an index only: it extends a general register.
+            if lead.high_index and (not insn.is_memory or flags & FORM_VSIB):
+                insn.status = DECODE_INVALID
+            if not (is_promoted_valid(form, insn, lead.has_b) if flags & FORM_PROMOTED
+                    else is_evex_valid(form, insn, lead.has_b, lead.length)):
+                insn.status = DECODE_INVALID
+        if flags & FORM_VSIB and insn.index == REGISTER_NONE:
+            insn.status = DECODE_INVALID
+    if flags & FORM_CHECK and not is_valid(form, insn):
         insn.status = DECODE_INVALID
-    if insn.vvvv and not names_vvvv:        # unused, it must be 1111, which is stored inverted
-        insn.status = DECODE_INVALID
+
+
+cdef inline void decode_3dnow(const isa_t* isa, const u8* code, u32 at, u32 limit, const u32* roots,
+                              const lead_t* lead, u32 key, insn_t* insn) noexcept nogil:
+    """0F 0F, ModRM, and only then the opcode."""
+    cdef const form_t* form = &isa.forms[0]
+    cdef u32 entry
+    at = decode_modrm(form, code, at, limit, lead, insn)
+    if at == 0 or at >= limit:
+        return
+    insn.opcode = code[at]
+    entry = walk(isa, isa.entries[roots[<u32>SPACE_3DNOW] + code[at]] & ~<u32>ENTRY_MODRM, key)
+    form = &isa.forms[entry]
+    insn.form = <u16>entry
+    insn.length = <u8>(at + 1)
+    insn.status = DECODE_OK if entry else DECODE_INVALID
+    finish(form, lead, 0, insn)

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 try:
-    from . import table
+    from . import forms, table
 except ImportError:  # setup.py loads this file by path, before the package can be imported
+    import forms  # type: ignore[import-not-found, no-redef]
     import table  # type: ignore[import-not-found, no-redef]
 
 SEMANTICS = Path(__file__).parent.parent / "sem"
-VARIANTS = 12       # of a form: register, memory, memory without an index register; times four operand sizes
+VARIANTS = 12       # of a row that has semantics: register, memory, memory without an index register; times four operand sizes
 SIZES = (8, 16, 32, 64)
 OPERAND_BITS = {"b": 8, "w": 16, "d": 32, "q": 64, "u": 8}
 UNITS = {"integer": ("alu_", "shift_", "muldiv_", "bit_", "move"), "control": ("control_", "string_", "atomic_"),
@@ -55,32 +56,33 @@ def semantics() -> dict[str, Semantic]:
 
 def deciding_width(row: table.Row) -> str:
     """The operand width letter that says how wide the operation is; v if no operand tells."""
-    letters = [operand.width for operand in row.operands]
+    operands = row.seen
+    letters = [operand.width for operand in operands]
     for letter in ("v", "y"):
         if letter in letters:
             return letter
     if row.size is not None or "z" in letters:
         return "v"
-    for operand in row.operands:
+    for operand in operands:
         if operand.kind not in "IJ" and operand.kind not in ("DX", "CL") and operand.width in OPERAND_BITS:
             return operand.width
-    return "v" if row.operands == () or row.operands[0].kind in ("I", "J", "FS", "GS", "E", "M", "G") else "d"
+    return "v" if operands == () or operands[0].kind in ("I", "J", "FS", "GS", "E", "M", "G") else "d"
 
 
 def sizes_of(row: table.Row) -> tuple[int, ...]:
-    """The operand sizes in bits that the row can be decoded with."""
+    """The operand sizes in bits that the row can be decoded with in 64-bit mode; 32 where it has none."""
     letter = deciding_width(row)
     if letter in OPERAND_BITS:
         return (OPERAND_BITS[letter],)
-    if "f64" in row.attributes:
-        return (64,)
-    allowed = (32, 64) if letter == "y" else (16, 64) if "d64" in row.attributes else (16, 32, 64)
-    return tuple(size for size in allowed if row.size in (None, size))
+    if letter != "y" and not forms.is_sized(row):
+        return (32,)
+    sizes = {forms.effective_size(row, 64, "intel", w, has_66) for w in (False, True) for has_66 in (False, True)}
+    return tuple(size for size in SIZES if size in sizes and row.size in (None, size))
 
 
 def modes_of(row: table.Row) -> tuple[bool, ...]:
     """Whether an operand is memory: the possible answers."""
-    kinds = {operand.kind for operand in row.operands}
+    kinds = {operand.kind for operand in row.seen}
     if kinds & {"O", "M"} or row.mode == "mem":
         return (True,)
     if row.mode == "reg" or not kinds & {"E", "W"}:
@@ -100,7 +102,7 @@ def read_register(operand: table.Operand, size: int, row: table.Row) -> str:
     """Expression for the value of an operand that is not memory."""
     bits = operand_bits(operand, size)
     if operand.kind == "A":
-        others = {other.kind for other in row.operands if other is not operand}
+        others = {other.kind for other in row.seen if other is not operand}
         return f"register_get(vp, op.{'reg' if others & set('ZEO') else 'rm'}, {bits})"
     place = {"E": "rm", "R": "rm", "Z": "rm", "G": "reg", "B": "third"}.get(operand.kind)
     if place:
@@ -167,7 +169,7 @@ class Handler:
     def values(self) -> list[str]:
         """Expressions for the operands that are read."""
         values = []
-        for operand in self.row.operands:
+        for operand in self.row.seen:
             if operand.access == "a":
                 values.append(self.address)
             elif operand.reads and is_memory_operand(operand, self.memory):
@@ -177,7 +179,7 @@ class Handler:
         return values
 
     def fetch_memory(self) -> table.Operand | None:
-        for operand in self.row.operands:
+        for operand in self.row.seen:
             if is_memory_operand(operand, self.memory) and (operand.reads or operand.writes):
                 self.fetch_place(operand)
                 return operand
@@ -185,7 +187,7 @@ class Handler:
 
     def build_int(self) -> None:
         self.fetch_memory()
-        target = next((operand for operand in self.row.operands if operand.writes), None)
+        target = next((operand for operand in self.row.seen if operand.writes), None)
         result = call(self.row, self.semantic, self.values(), self.size, self.memory)
         if target is None:
             self.lines.append(result)
@@ -210,7 +212,7 @@ class Handler:
 
     def build_sse(self) -> None:
         """Shapes of letters: see the head of x64.txt. The first operand written is the target."""
-        shape, operands = self.row.shape, self.row.operands
+        shape, operands = self.row.shape, self.row.seen
         self.lines += ["if unlikely(vp.sse_vector):", "    return raise_fault(vp, op, vp.sse_vector)"]
         memory = self.fetch_memory()
         pieces = ["&vp.mxcsr"] if shape.startswith("f") else []
@@ -264,9 +266,7 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
     known = semantics()
     used = set()
     units = {name: Unit() for name in UNITS}
-    for form, row in enumerate(rows, 1):
-        if row.semantic == "-":
-            continue
+    for number, row in enumerate((row for row in rows if row.semantic != "-"), 1):
         semantic = known.get(row.semantic)
         if semantic is None:
             raise table.TableError(f"x64.txt:{row.line}: sem/ has no function {row.semantic}")
@@ -275,7 +275,7 @@ def handlers(rows: list[table.Row]) -> dict[str, Unit]:
         unit.imports.setdefault(semantic.room, set()).add(row.semantic)
         for size in sizes_of(row):
             for memory in modes_of(row):
-                base = form * VARIANTS + SIZES.index(size)
+                base = number * VARIANTS + SIZES.index(size)
                 complete = Handler(row, semantic, size, memory)
                 text = complete.build()
                 columns = (1, 2) if memory else (0,)

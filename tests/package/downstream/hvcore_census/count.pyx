@@ -1,7 +1,7 @@
 """Counts instructions: one free function of hvcore on one plain struct, no Python object in the loop."""
 cimport cython
 from hvcore._native.base.types cimport u8, u32
-from hvcore._native.decode.spec cimport DECODE_OK, insn_t
+from hvcore._native.decode.spec cimport DECODE_64, DECODE_OK, insn_t
 from hvcore._native.decoder cimport decode_one
 
 
@@ -13,7 +13,7 @@ def count(const u8[::1] code):
     cdef insn_t insn
     with nogil:
         while at < size:
-            decode_one(&code[at], <u32>min(size - at, 64), &insn)
+            decode_one(&code[at], <u32>min(size - at, 64), DECODE_64, &insn)
             if insn.status == DECODE_OK:
                 instructions += 1
                 at += insn.length
