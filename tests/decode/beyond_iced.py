@@ -7,6 +7,7 @@ from typing import Any
 import iced_x86
 
 from hvcore._native.decoder import FORM_FEATURES, MNEMONICS, form_fields
+from hvcore._native.isa import forms
 
 FEATURES = frozenset(
     "ace_1 amx_avx512 amx_fp8 amx_movrs amx_tf32 amx_transpose apx_f avx10_2 avx10_v2_aux avx512_bmm movrs msr_imm "
@@ -15,6 +16,10 @@ FEATURES = frozenset(
 """Those whose instructions iced has not got, in the encodings that hvcore's table has with them."""
 NAMES = {value: name.lower() for name, value in vars(iced_x86.Mnemonic).items() if isinstance(value, int)}
 LEGACY = frozenset((0x66, 0xF2, 0xF3, 0xF0, 0x67, 0x64, 0x65, 0x2E, 0x26, 0x36, 0x3E, *range(0x40, 0x50)))
+
+
+def is_form_beyond_iced(form: forms.Form) -> bool:
+    return form.row.mnemonic == "udb" or bool(form.row.features & FEATURES)
 
 
 def without_apx(octets: bytes, with_r4: bool) -> bytes:

@@ -77,6 +77,23 @@ def first(codes: list[bytes]) -> list[tuple[int, str] | None]:
     return found
 
 
+def assemble(lines: list[str]) -> list[bytes | None]:
+    """The shortest encoding of each line of Intel syntax, None for what the assembler does not take."""
+    found = program()
+    assert found is not None
+    source = "".join(f"line{at}:\n{line}\n" for at, line in enumerate(lines))
+    done = subprocess.run([found[0], "--triple=x86_64", "--x86-asm-syntax=intel", "--show-encoding"], input=source,
+                          capture_output=True, text=True, timeout=600, check=False)
+    codes: list[bytes | None] = [None] * len(lines)
+    at = 0
+    for line in done.stdout.splitlines():
+        if label := re.match(r"line(\d+):", line):
+            at = int(label[1])
+        elif octets := re.search(r"encoding: \[([0-9a-fx,]*)\]", line):
+            codes[at] = bytes(int(octet, 16) for octet in octets[1].split(","))
+    return codes
+
+
 def _number(text: str) -> int:
     text = text.strip()
     sign = -1 if text.startswith("-") else 1
@@ -96,7 +113,7 @@ def _memory(text: str, following: int) -> tuple[object, ...]:
     outer, _, rest = text.partition("[")
     inner = rest.rpartition("]")[0]
     words = outer.replace("ptr", " ").replace(":", ": ").split()
-    segment = next((word for word in words if word in ("cs:", "ss:", "ds:", "es:", "fs:", "gs:")), "")
+    segment = next((word for word in words if word in ("fs:", "gs:")), "")      # the others mean nothing in 64-bit mode
     size = next((word for word in words if not word.endswith(":")), "")
     registers, total = [], 0
     for term in re.sub(r"\s*([+-])\s*", r" \1", inner).split():
@@ -123,6 +140,9 @@ def read(text: str, following: int = 0) -> Reading:
             notes |= {f"dfv {flag.strip()}" for flag in word[4:].split(",") if flag.strip()} | {"dfv"}
         elif not word.startswith("1to") and word != "evex":
             notes.add(word.strip().replace("rne", "rn"))
+    if re.match(r"vp?(gather|scatter)", text) and (mask := re.search(r",(k[1-7])\b", text)):
+        notes.add(mask[1])                      # ours is an operand, as in iced
+        text = text.replace(mask[0], "")
     words = re.sub(r"\{[^}]*\}", " ", text).split(maxsplit=1)
     while len(words) > 1 and words[0] in PREFIXES:
         words = words[1].split(maxsplit=1)
@@ -135,17 +155,19 @@ def read(text: str, following: int = 0) -> Reading:
             operands.append(("number", _number(part)))
         elif part:
             operands.append(("register", part.split()[-1]))
-    return Reading(words[0], frozenset(notes), tuple(operands))
+    if words[0][0] == "f" and len(operands) == 2 and ("register", "st") in operands and "[" in text:
+        operands.remove(("register", "st"))     # LLVM leaves it out
+    return Reading(words[0].replace("movabs", "mov"), frozenset(notes), tuple(operands))
 
 
 def _is_same(ours: tuple[object, ...], theirs: tuple[object, ...]) -> bool:
-    """LLVM shows immediates signed and always says how large memory is."""
+    """LLVM shows immediates signed; what has no size for one has a size for the other."""
     if ours[0] == theirs[0] == "number":
         mine, other = ours[1], theirs[1]
         assert isinstance(mine, int) and isinstance(other, int)
         return mine == other or (other < 0 and any(mine - other == 1 << bits for bits in (8, 16, 32, 64)))
     if ours[0] == theirs[0] == "memory":
-        return ours[2:] == theirs[2:] and ours[1] in ("", theirs[1])
+        return ours[2:] == theirs[2:] and (ours[1] == theirs[1] or not ours[1] or not theirs[1])
     return ours == theirs
 
 

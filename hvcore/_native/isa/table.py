@@ -56,7 +56,7 @@ class Row:
     digit: int | None = None        # ModRM.reg as opcode extension
     has_modrm: bool = False
     mode: str = ""                  # "", "reg", "mem"
-    rm: int | None = None           # only with this ModRM.rm
+    rm: int | None = None           # ModRM.rm as opcode extension
     fixed_modrm: int | None = None
     w: int | None = None
     size: int | None = None         # only at this operand size
@@ -94,8 +94,6 @@ def _encoding(row: Row, text: str) -> Row:
     for part in text.split():
         token, _, mode = part.partition(":")
         token, _, suffix = token.partition("+")
-        if re.fullmatch("rm[0-7]", mode):
-            row, mode = replace(row, rm=int(mode[2])), "reg"
         if mode not in ("", "reg", "mem"):
             raise ValueError(part)
         before = row.opcode < 0 and row.map == 0
@@ -122,6 +120,8 @@ def _encoding(row: Row, text: str) -> Row:
             row = replace(row, space="3DNOW", has_modrm=True)
         elif token in MAPS and before:
             row = replace(row, map=MAPS[token])
+        elif re.fullmatch("rm=[0-7]", token):
+            row = replace(row, rm=int(token[3]))
         elif re.fullmatch("=[0-9A-F]{2}", token):
             row = replace(row, fixed_modrm=int(token[1:], 16), has_modrm=True)
         elif token == "/r":
@@ -223,7 +223,8 @@ def _of_source_conditions(row: Row) -> list[Row]:
     """A line with SCC as sixteen rows."""
     if "SCC" not in row.choices:
         return [row]
-    return [replace(row, condition=number, mnemonic=row.mnemonic.replace("scc", name), extras={**row.extras, "SCC": number},
+    return [replace(row, condition=number, mnemonic=row.mnemonic.replace("scc", name),
+                    extras={**row.extras, "SCC": number},
                     flags={**row.flags, "r": "" if name in ("t", "f") else CONDITION_FLAGS[number >> 1]})
             for number, name in enumerate(SOURCE_CONDITIONS)]
 
