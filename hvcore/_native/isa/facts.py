@@ -21,7 +21,7 @@ OPERANDS = 5
 KINDS = {"IMMEDIATE": 3, "IMMEDIATE2": 3, "ONE": 3, "TARGET": 4, "FAR": 5, "OFFSET": 2, "SOURCE": 2,
          "DESTINATION": 2, "TABLE": 2}
 REGISTER, MEMORY, REGISTER_OR_MEMORY = 1, 2, 6
-SPACES = ("", "3DNOW", "VEX", "EVEX", "XOP")
+SPACES = ("", "3DNOW", "VEX", "EVEX", "XOP", "REX2")
 IMPLICIT = ("in", "out", "inout", "cin", "cout", "cinout", "mem")
 ORDER = ("intel8086", "intel186", "intel286", "intel386", "intel486", "x64")
 PROCESSORS = frozenset(ORDER)

@@ -7,12 +7,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 try:
-    from . import forms
+    from . import forms, table
 except ImportError:                     # setup.py loads this file by path, before the package can be imported
     import forms  # type: ignore[import-not-found, no-redef]
+    import table  # type: ignore[import-not-found, no-redef]
 
 INTEGER = frozenset("add or adc sbb and sub xor cmp test mov rol ror rcl rcr shl shr sal sar bt bts btr btc not neg "
-                    "mul imul div idiv inc dec push pop crc32 movzx movsx ptwrite".split())
+                    "mul imul div idiv inc dec push pop crc32 movzx movsx ptwrite".split()) | {
+                        f"{name}{condition}" for name in ("ccmp", "ctest") for condition in table.SOURCE_CONDITIONS}
 """Integer instructions whose memory operand needs a size, unless a register operand tells it."""
 OWN_REGISTER = frozenset("crc32 movzx movsx ptwrite".split())
 """Those whose register operand says nothing about the memory."""
@@ -142,7 +144,11 @@ def common(line: Line) -> None:
         line.flags.add("NOP")
         line.own_size, line.name_other = "DATA", "xchg"
         line.operands = [Operand("NOP_REGISTER"), Operand("NOP_REGISTER")]
-    if name == "imul" and len(line.operands) == 3:
+    if "SCC" in row.extras:
+        line.flags.add("DEFAULT_FLAGS")
+    elif row.extras and not name.startswith("cfcmov"):
+        line.flags |= {"NO_FLAGS"} if row.extras["NF"] else set() if row.extras["ND"] else {"EVEX"}
+    if name == "imul" and len(line.operands) == 3 and row.space == "":
         line.flags.add("REPEATED")
     if name in X87_WITH_SECOND and line.memory is None:
         line.flags.add("SECOND")

@@ -18,13 +18,13 @@ except ImportError:                     # setup.py loads this file by path, befo
     from syntax import Line, Operand  # type: ignore[import-not-found, no-redef]
 
 NAMES = ("NONE", "8", "8_LEGACY", "16", "32", "64", "XMM", "YMM", "ZMM", "MASK", "MMX", "X87", "X87_TOP", "SEGMENT",
-         "CONTROL", "DEBUG", "TEST", "TILE", "BOUND")
+         "CONTROL", "DEBUG", "TEST", "TILE", "BOUND", "SCALE")
 TEXT_PLACES = ("MASK", "ACCUMULATOR", "ROUNDING", "COUNTER", "OVERRIDE", "NOP_REGISTER")
 FIRST_TEXT_PLACE = 32
 MARKS = ("MASK", "ROUNDING", "BROADCAST", "STAR")
 FLAGS = ("DATA", "DATA_MEMORY", "ADDRESS", "REP", "REPE", "REPNE", "BOUND", "NOTRACK", "HINT", "ACQUIRE", "RELEASE",
          "ELIDE_LOCK", "ALWAYS_REP", "NOP", "REPEATED", "SEGMENT", "LOCK", "RAW_DATA", "NAME_BY_ADDRESS",
-         "ADDRESS_IN_64", "NO_SEGMENT", "SECOND")
+         "ADDRESS_IN_64", "NO_SEGMENT", "SECOND", "EVEX", "NO_FLAGS", "DEFAULT_FLAGS")
 OWN_SIZES = ("NONE", "STACK", "DATA", "DATA_OR_W", "OUTSIDE_64", "SHORT_ADDRESS")
 WORD = struct.Struct("<B23s")
 LAYOUT = struct.Struct("<I6B" + "7B" * 6)
@@ -45,7 +45,7 @@ REGISTERS = {
     "X87": tuple(f"st({i})" for i in range(8)), "X87_TOP": ("st",), "SEGMENT": ("es", "cs", "ss", "ds", "fs", "gs"),
     "CONTROL": tuple(f"cr{i}" for i in range(16)), "DEBUG": tuple(f"dr{i}" for i in range(16)),
     "TEST": tuple(f"tr{i}" for i in range(8)), "TILE": tuple(f"tmm{i}" for i in range(8)),
-    "BOUND": tuple(f"bnd{i}" for i in range(4)),
+    "BOUND": tuple(f"bnd{i}" for i in range(4)), "SCALE": ("bsr0",),
 }
 _ORDERED = ("eq", "lt", "le", "unord", "neq", "nlt", "nle", "ord")
 _EXTENDED = ("eq_uq", "nge", "ngt", "false", "neq_oq", "ge", "gt", "true", "eq_os", "lt_oq", "le_oq", "unord_s",
@@ -59,7 +59,7 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
 }
 """What the values of an immediate are called within a mnemonic."""
 _CLASSES = {32: "", 64: "MASK", 72: "X87", 80: "MMX", 88: "SEGMENT", 96: "CONTROL", 112: "DEBUG", 128: "TEST",
-            136: "TILE", 144: "BOUND"}
+            136: "TILE", 144: "BOUND", 153: "SCALE"}
 NAMELESS = ("IMMEDIATE", "IMMEDIATE2", "ONE", "TARGET", "FAR", "OFFSET", "SOURCE", "DESTINATION", "TABLE")
 _VECTORS = {128: "XMM", 256: "YMM", 512: "ZMM"}
 
@@ -67,7 +67,7 @@ _VECTORS = {128: "XMM", 256: "YMM", 512: "ZMM"}
 def names_of(operand: forms.Operand) -> tuple[str, int]:
     """Which names a register operand has, and the number of a fixed register."""
     base = operand.register_base
-    if operand.place == "FIXED" and base >= 148:
+    if operand.place == "FIXED" and 148 <= base < 152:
         return "8_LEGACY", base - 144
     first = max((start for start in _CLASSES if start <= base), default=0)
     if not first:
@@ -125,7 +125,7 @@ def pseudo(form: forms.Form) -> tuple[str, int]:
         return "NONE", 0
     bare = name.removeprefix("v")
     at = len(name) - len(bare)
-    if bare in ("cmpps", "cmppd", "cmpss", "cmpsd", "cmpph", "cmpsh"):
+    if bare in ("cmpps", "cmppd", "cmpss", "cmpsd", "cmpph", "cmpsh", "cmpbf16"):
         return "COMPARE_32" if at else "COMPARE_8", at + 3
     if bare == "pclmulqdq":
         return "MULTIPLY", at + 6

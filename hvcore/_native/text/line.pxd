@@ -94,6 +94,10 @@ cdef inline char* put_prefixes(const text_tables_t* tables, u8 syntax, const lay
                                const u8* code, bint other, char* out) noexcept nogil:
     """Everything in front of the mnemonic. Prefixes without effect are not shown."""
     cdef u8 segment
+    if layout.flags & TEXT_NO_FLAGS:
+        out = put_text(out, b"{nf} ", 5)
+    elif layout.flags & TEXT_EVEX:
+        out = put_text(out, b"{evex} ", 7)
     if layout.flags & (TEXT_DATA | TEXT_DATA_MEMORY) and other and (layout.flags & TEXT_DATA or insn.is_memory):
         out = put_text(out, b".byte 0x66; ", 12) if layout.flags & TEXT_RAW_DATA else \
             put_size_prefix(syntax, False, effective_size(insn), out)
@@ -176,6 +180,20 @@ cdef inline char* put_far(u8 syntax, const insn_t* insn, char* out) noexcept nog
     else:
         out = put_character(put_far_part(syntax, insn.immediate2, 16, out), c":")
     return put_far_part(syntax, <u64>insn.immediate, bits, out)
+
+
+cdef inline char* put_default_flags(const insn_t* insn, char* out) noexcept nogil:
+    """What CCMPscc and CTESTscc leave in the flags if their condition does not hold."""
+    cdef const char* names = b"ofsfzfcf"
+    cdef u8 left = insn.vvvv, bit
+    out = put_text(out, b" {dfv=", 6)
+    for bit in range(4):
+        if left & 8 >> bit:
+            out = put_text(out, names + 2 * bit, 2)
+            left &= ~(8 >> bit)
+            if left:
+                out = put_character(out, c",")
+    return put_character(out, c"}")
 
 
 cdef inline u8 register_number(const text_operand_t* operand, const insn_t* insn) noexcept nogil:
@@ -275,6 +293,8 @@ cdef inline int put_line(const text_tables_t* tables, u8 syntax, const insn_t* i
     condition = pseudo_condition(layout, insn)
     out = put_prefixes(tables, syntax, layout, insn, code, other, out)
     out = put_mnemonic(tables, syntax, text, layout, insn, code, other, condition, out)
+    if layout.flags & TEXT_DEFAULT_FLAGS:
+        out = put_default_flags(insn, out)
     if layout.flags & TEXT_NOP and not other or layout.flags & TEXT_SECOND and not insn.is_memory and insn.rm & 7 == 1:
         return <int>(out - start)
     for number in range(layout.operand_count):

@@ -38,6 +38,7 @@ cdef enum Names:                # which registers' names
     NAMES_TEST
     NAMES_TILE
     NAMES_BOUND
+    NAMES_SCALE                 # bsr0
     NAMES_COUNT
 
 cdef enum Mark:                 # what is printed with an operand
@@ -68,6 +69,9 @@ cdef enum TextFlag:
     TEXT_NAME_BY_ADDRESS = 262144   # a suffix for the address size, where it is not the mode's own
     TEXT_ADDRESS_IN_64 = 524288     # as TEXT_ADDRESS, in 64-bit mode only
     TEXT_SECOND = 2097152       # no operands if the register is st(1)
+    TEXT_EVEX = 4194304         # {evex} in front: there is a shorter encoding that would read the same
+    TEXT_NO_FLAGS = 8388608     # {nf} in front
+    TEXT_DEFAULT_FLAGS = 16777216   # {dfv=of,sf,zf,cf} behind the mnemonic
     TEXT_NO_SEGMENT = 1048576   # an address that is not accessed has no segment
 
 cdef enum OwnSize:              # which operand size is the mode's own
