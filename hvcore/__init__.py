@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from hvcore.enums import Hypercall, PartitionProperty, PartitionState, Privilege
     from hvcore.errors import ExitNotCompleted, GuestError, HypercallError
     from hvcore.hypervisor import Hypervisor
+    from hvcore.instruction_table import InstructionTable
     from hvcore.memory import MemoryRegion
     from hvcore.partition import Partition
     from hvcore.processor import VirtualProcessor
     from hvcore.registers import RegisterName
     from hvcore.status import Status
-    from hvcore.sweeps import InstructionTable, decode, iterate, lengths
+    from hvcore.sweeps import decode, iterate, lengths
 
 __version__ = "0.1.0"
 
@@ -66,7 +67,7 @@ __getattr__, __dir__ = attributes(
         "Hypercall": "enums:Hypercall",
         "HypercallError": "errors:HypercallError",
         "Hypervisor": "hypervisor:Hypervisor",
-        "InstructionTable": "sweeps:InstructionTable",
+        "InstructionTable": "instruction_table:InstructionTable",
         "MemoryRegion": "memory:MemoryRegion",
         "PageCosts": "costs:PageCosts",
         "Partition": "partition:Partition",
