@@ -60,7 +60,7 @@ def test_polars_shares_storage() -> None:
 def test_every_column_and_fact_is_on_the_page() -> None:
     text = PAGE.read_text()
     facts = [name for name, value in vars(hv.facts).items() if isinstance(value, np.ndarray)]
-    from hvcore.sweeps import DTYPES
+    from hvcore.instruction_table import DTYPES
 
     columns = [name for name in DTYPES if name != "offset64" and not re.fullmatch(r"register[1-3]", name)]
     assert not [name for name in (*facts, *columns) if f"`{name}`" not in text]
