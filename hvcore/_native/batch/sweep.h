@@ -41,6 +41,14 @@ typedef struct {
     int64_t immediates[EMIT_ROOM];
 } batch_scratch_t;
 
+/* What a pass 1 may have found already, by row. */
+typedef struct {
+    const uint16_t *forms;
+    const uint8_t *lengths;
+    const uint32_t *open_rows;
+    size_t open_count;
+} batch_known_t;
+
 typedef void (*batch_fill_t)(const batch_tables_t *t, const uint8_t *tile, const uint64_t *infos, size_t count,
                              const batch_operands_t *to);
 
@@ -126,7 +134,8 @@ static void fill_registers(const batch_tables_t *t, const uint8_t *tile, const u
 }
 
 /* Rows of `count` instructions of one chunk. `at`: offset of the tile. Returns how many there was room for. */
-static size_t emit(batch_sweep_t *s, const uint64_t *infos, size_t count, uint64_t at, batch_fill_t fill) {
+static inline __attribute__((always_inline)) size_t emit(batch_sweep_t *s, const uint64_t *infos, size_t count,
+                                                         uint64_t at, batch_fill_t fill, const batch_known_t *known) {
     const batch_tables_t *t = s->tables;
     const batch_columns_t *c = s->columns;
     const uint8_t *tile = s->code + at;
@@ -135,6 +144,7 @@ static size_t emit(batch_sweep_t *s, const uint64_t *infos, size_t count, uint64
     size_t i, open = 0;
     uint16_t *form = c->form ? c->form + row : x->forms;
     uint8_t *length = c->length ? c->length + row : x->bytes[0];
+    const uint16_t *forms = known ? known->forms : form;
     int64_t *immediate = c->immediate ? c->immediate + row : x->immediates;
     if (count > s->capacity - row)
         count = (size_t)(s->capacity - row);
@@ -147,16 +157,21 @@ static size_t emit(batch_sweep_t *s, const uint64_t *infos, size_t count, uint64
             .displacement = c->displacement ? c->displacement + row : x->displacements,
         };
         fill(t, tile, infos, count, &o);
+    } else if (known) {
+        if (c->form)
+            memcpy(form, known->forms, count * sizeof *form);
+        if (c->length)
+            memcpy(length, known->lengths, count);
     } else if (s->want & WANT_FORMS)
         fill_forms(t, infos, count, form, length);
     else if (c->length)
         fill_lengths(infos, count, length);
     if (c->mnemonic)
         for (i = 0; i < count; i++)
-            c->mnemonic[row + i] = t->mnemonics[form[i]];
+            c->mnemonic[row + i] = t->mnemonics[forms[i]];
     if (c->flow)
         for (i = 0; i < count; i++)
-            c->flow[row + i] = t->flows[form[i]];
+            c->flow[row + i] = t->flows[forms[i]];
     if (c->offset)
         for (i = 0; i < count; i++)
             c->offset[row + i] = (uint32_t)at + (uint32_t)(infos[i] & 0xFFFF);
@@ -172,15 +187,20 @@ static size_t emit(batch_sweep_t *s, const uint64_t *infos, size_t count, uint64
     s->row += count;
     if (!s->want)
         return count;
-    for (i = 0; i < count; i++) {           /* without branches: which rows are open cannot be predicted */
-        x->open_rows[open] = (uint32_t)i;
-        open += s->want & WANT_RARE || !(infos[i] >> INFO_FAST & 0xFFFF);
-    }
-    for (i = 0; i < open; i++) {
+    const uint32_t *open_rows = x->open_rows;
+    if (known && !(s->want & WANT_RARE)) {
+        open_rows = known->open_rows;
+        open = known->open_count;
+    } else
+        for (i = 0; i < count; i++) {       /* without branches: which rows are open cannot be predicted */
+            x->open_rows[open] = (uint32_t)i;
+            open += s->want & WANT_RARE || !(infos[i] >> INFO_FAST & 0xFFFF);
+        }
+    for (i = 0; i < open && open_rows[i] < count; i++) {
         batch_row_t r;
-        uint64_t offset = at + (infos[x->open_rows[i]] & 0xFFFF);
+        uint64_t offset = at + (infos[open_rows[i]] & 0xFFFF);
         describe_at(s, offset, &r);
-        put_row(s, row + x->open_rows[i], offset, &r);
+        put_row(s, row + open_rows[i], offset, &r);
     }
     return count;
 }
@@ -215,11 +235,11 @@ static uint64_t sweep_tile(batch_sweep_t *s, uint64_t at, uint32_t size) {
             s->scratch->bridge[bridged++] = info | position;
             position += info >> INFO_LENGTH;
         }
-        done = emit(s, s->scratch->bridge, bridged, at, fill_operands);
+        done = emit(s, s->scratch->bridge, bridged, at, fill_operands, NULL);
         if (done < bridged)
             return at + (s->scratch->bridge[done] & 0xFFFF);
         if (position < stop) {
-            done = emit(s, infos + i, total - i, at, fill_operands);
+            done = emit(s, infos + i, total - i, at, fill_operands, NULL);
             if (done < total - i)
                 return at + (infos[i + done] & 0xFFFF);
             position = w->exits[chunk];
@@ -239,7 +259,8 @@ static uint64_t sweep_vectors(batch_sweep_t *s, uint64_t at, uint32_t size) {
         count = walk_vectors(s->tables, tile, size, end, w, &stop, 1);
     else
         count = walk_vectors(s->tables, tile, size, end, w, &stop, 0);
-    done = emit(s, w->infos, count, at, fill_vectors);
+    batch_known_t known = {w->forms, w->sizes, w->open_rows, w->open_count};
+    done = emit(s, w->infos, count, at, fill_vectors, &known);
     return at + (done < count ? w->infos[done] & 0xFFFF : stop);
 }
 #endif

@@ -22,6 +22,9 @@ typedef struct {
     /* Of each instruction: info, fast entry, eight bytes from the opcode on, eight up to the instruction's end. */
     uint64_t infos[VECTOR_TILE + VECTOR], entries[VECTOR_TILE + VECTOR], heads[VECTOR_TILE + VECTOR],
         tails[VECTOR_TILE + VECTOR];
+    uint16_t forms[VECTOR_TILE + VECTOR];
+    uint8_t sizes[VECTOR_TILE + VECTOR];
+    uint32_t open_rows[VECTOR_TILE + VECTOR], open_count;   /* left to `slow` */
 } vector_walk_t;
 
 typedef struct { __m512i quarter[4]; } vector_table_t;
@@ -185,7 +188,7 @@ static void find_lengths(const batch_tables_t *t, const uint8_t *code, uint32_t 
 static inline __attribute__((always_inline)) uint32_t walk_vectors(const batch_tables_t *t, const uint8_t *base,
                                                                    uint32_t size, const uint8_t *end, vector_walk_t *w,
                                                                    uint32_t *stop, int full) {
-    uint32_t at = 0, count = 0;
+    uint32_t at = 0, count = 0, open = 0;
     find_lengths(t, base, size, w);
     while (at < size) {
         const uint8_t *p = base + at;
@@ -201,8 +204,12 @@ static inline __attribute__((always_inline)) uint32_t walk_vectors(const batch_t
             length = info >> INFO_LENGTH;
             f = t->fast[info >> INFO_FAST & 0xFFFF];
             head = load_64(p + (info >> INFO_SUM & 15));
+            w->open_rows[open] = count;
+            open += !(info >> INFO_FAST & 0xFFFF);
         }
         w->infos[count] = info | at;
+        w->forms[count] = (uint16_t)f;
+        w->sizes[count] = (uint8_t)length;
         if (full) {
             w->entries[count] = f;
             w->heads[count] = head;
@@ -212,6 +219,7 @@ static inline __attribute__((always_inline)) uint32_t walk_vectors(const batch_t
         at += (uint32_t)length;
     }
     *stop = at;
+    w->open_count = open;
     return count;
 }
 
