@@ -301,6 +301,19 @@ static int opcode_exists(batch_builder_t *b, batch_place_t place, uint32_t opcod
     return 0;
 }
 
+/* The reg field is a register and nothing else, as far as can be seen. */
+static int is_uniform(const batch_builder_t *b) {
+    const batch_row_t *seen[2] = {NULL, NULL};
+    for (uint32_t i = 0; i < b->probe_count; i++) {
+        const batch_row_t *r = &b->probes[i].row, **first = &seen[b->probes[i].modrm >= 0xC0];
+        if (!*first)
+            *first = r;
+        if (r->form != (*first)->form)
+            return 0;
+    }
+    return 1;
+}
+
 /* Probes of an opcode: every ModRM that can differ, then extension bits and vvvv over the groups. */
 static void probe_opcode(batch_builder_t *b, batch_place_t place, uint32_t opcode) {
     static const uint8_t RM[4][5] = {{0, 4, 5, 9, 9}, {1, 4, 9, 9, 9}, {2, 4, 9, 9, 9}, {9, 9, 9, 9, 9}};
@@ -320,7 +333,8 @@ static void probe_opcode(batch_builder_t *b, batch_place_t place, uint32_t opcod
         for (i = 0; i < 8; i++)
             probe(b, place, opcode, 0xC0 | reg << 3 | i, 0x91 + 0x23 * (i & 1), 0);
     }
-    for (reg = 0; reg < 8; reg++)
+    const uint32_t first_reg = is_uniform(b) ? 5 : 0;
+    for (reg = first_reg; reg < 8; reg++)
         for (mode = 0; mode < 3; mode++) {
             static const uint8_t SAMPLE[] = {0x01, 0x44, 0xC1};
             uint32_t modrm = SAMPLE[mode] | reg << 3;
@@ -360,7 +374,8 @@ static uint32_t immediate_size(const batch_builder_t *b, uint32_t class) {
 static uint32_t add_entries(batch_tables_t *t, const uint64_t *f, const uint64_t *others, uint32_t count) {
     uint32_t at;
     for (at = 1; at + count <= t->fast_count; at++)
-        if (!memcmp(t->fast + at, f, count * 8) && !memcmp(t->others + at, others, count * 8))
+        if (t->fast[at] == f[0] && !memcmp(t->fast + at, f, count * 8)
+                && !memcmp(t->others + at, others, count * 8))
             return at;
     at = t->fast_count;
     if (at + count > BATCH_FAST)
