@@ -21,9 +21,8 @@ from hvcore._native.sweep import COLUMNS, PATHS, decode_into
 from hvcore.instruction_table import DTYPES, STANDARD
 
 SEED = 20261122
-SLOW_COLUMNS = ("segment", "prefixes", "operand_size", "address_size", "mask", "evex")
-"""Filled by the decoder of single instructions, which then writes all of the row: compared apart from the others."""
-FAST_COLUMNS = tuple(name for name in COLUMNS if name not in SLOW_COLUMNS)
+FAST_COLUMNS = tuple(name for name in COLUMNS if name != "prefixes")
+"""Prefixes are left to the decoder of single instructions, which then writes all of the row."""
 TILE, VECTOR_TILE, CHUNK, AHEAD = 30 * 1024, 2048, 1024, 256
 """Of batch/walk.h and batch/walk_avx512.h: where something special could happen."""
 WORTH_TABLES = 4096

@@ -188,6 +188,8 @@ static int reproduces(const batch_tables_t *t, const batch_probe_t *p, uint32_t 
     uint64_t fields = register_fields(window, info) | is4_field(p->code + length);
     uint8_t base, index, scale;
     int32_t displacement;
+    if (r->segment != BATCH_NONE || r->address_size != 64 || r->operand_size != t->operand_sizes[r->form])
+        return 0;
     if (r->status || r->form != (uint16_t)f || r->length != length || r->kinds != (uint8_t)(f >> FAST_KINDS))
         return 0;
     memory_of(t, window, load_64(p->code + p->opcode_at + 2), info, f, &base, &index, &scale, &displacement);

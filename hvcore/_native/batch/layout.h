@@ -91,7 +91,7 @@ typedef struct {
     uint32_t options;
     batch_slow_t slow;
     const uint16_t *mnemonics;              /* by form */
-    const uint8_t *flows;
+    const uint8_t *flows, *operand_sizes;
 } batch_tables_t;
 
 static inline uint64_t load_64(const uint8_t *at) { uint64_t v; memcpy(&v, at, 8); return v; }

@@ -23,7 +23,7 @@ typedef struct {
     uint8_t *operand_size, *address_size, *mask, *evex;
 } batch_columns_t;
 
-enum { WANT_OPERANDS = 1, WANT_FORMS = 2, WANT_REGISTERS = 4, WANT_RARE = 8, WANT_TARGET = 16 };
+enum { WANT_OPERANDS = 1, WANT_FORMS = 2, WANT_REGISTERS = 4, WANT_RARE = 8, WANT_TARGET = 16, WANT_PREFIXES = 32 };
 
 enum { EMIT_ROOM = 2112 };              /* rows that a chunk or tile can have */
 
@@ -106,15 +106,17 @@ static uint32_t wanted(const batch_columns_t *c) {
     uint32_t want = 0;
     if (c->kinds || c->reg || c->base || c->index || c->scale || c->displacement || c->immediate || c->target)
         want |= WANT_OPERANDS;
-    if (c->form || c->mnemonic || c->flow)
+    if (c->form || c->mnemonic || c->flow || c->operand_size)
         want |= WANT_FORMS;
     for (int i = 0; i < BATCH_OPERANDS; i++)
         if (c->registers[i])
             want |= WANT_REGISTERS;
     if (c->target)
         want |= WANT_TARGET;
-    if (c->segment || c->prefixes || c->operand_size || c->address_size || c->mask || c->evex)
+    if (c->segment || c->operand_size || c->address_size || c->mask || c->evex)
         want |= WANT_RARE;
+    if (c->prefixes)
+        want |= WANT_PREFIXES;
     return want;
 }
 
@@ -131,6 +133,29 @@ static void fill_registers(const batch_tables_t *t, const uint8_t *tile, const u
         if (c->registers[4])
             c->registers[4][row + i] = BATCH_NONE;
     }
+}
+
+/* Columns that are the same for nearly all: those of instructions with neither a segment override nor EVEX. */
+static void fill_rare(const batch_tables_t *t, const uint16_t *forms, size_t count, const batch_columns_t *c, uint64_t row) {
+    if (c->segment)
+        memset(c->segment + row, BATCH_NONE, count);
+    if (c->address_size)
+        memset(c->address_size + row, 64, count);
+    if (c->mask)
+        memset(c->mask + row, 0, count);
+    if (c->evex)
+        memset(c->evex + row, 0, count);
+    if (c->operand_size)
+        for (size_t i = 0; i < count; i++)
+            c->operand_size[row + i] = t->operand_sizes[forms[i]];
+}
+
+/* May the instruction have more than fill_rare knows? A byte before its opcode that is or looks like such a prefix. */
+static inline int has_rare(const uint8_t *p, uint64_t info) {
+    uint32_t before = info >> INFO_SUM & 15, found = 0;
+    for (uint32_t i = 0; i < before; i++)
+        found |= (p[i] & 0xFE) == 0x64 || (p[i] & 0xE7) == 0x26 || p[i] == 0x62;
+    return (int)found;
 }
 
 /* Rows of `count` instructions of one chunk. `at`: offset of the tile. Returns how many there was room for. */
@@ -182,19 +207,22 @@ static inline __attribute__((always_inline)) size_t emit(batch_sweep_t *s, const
         for (i = 0; i < count; i++)
             c->target[row + i] = target_of(s->ip + at + (infos[i] & 0xFFFF) + (infos[i] >> INFO_LENGTH), immediate[i],
                                            t->fast[infos[i] >> INFO_FAST & 0xFFFF] >> FAST_RELATIVE & 1 ? 64 : 0);
+    if (s->want & WANT_RARE)
+        fill_rare(t, forms, count, c, row);
     if (s->want & WANT_REGISTERS)
         fill_registers(t, tile, infos, count, c, row);
     s->row += count;
     if (!s->want)
         return count;
     const uint32_t *open_rows = x->open_rows;
-    if (known && !(s->want & WANT_RARE)) {
+    if (known && !(s->want & (WANT_RARE | WANT_PREFIXES))) {
         open_rows = known->open_rows;
         open = known->open_count;
     } else
         for (i = 0; i < count; i++) {       /* without branches: which rows are open cannot be predicted */
             x->open_rows[open] = (uint32_t)i;
-            open += s->want & WANT_RARE || !(infos[i] >> INFO_FAST & 0xFFFF);
+            open += s->want & WANT_PREFIXES || !(infos[i] >> INFO_FAST & 0xFFFF)
+                    || (s->want & WANT_RARE && has_rare(tile + (infos[i] & 0xFFFF), infos[i]));
         }
     for (i = 0; i < open && open_rows[i] < count; i++) {
         batch_row_t r;
