@@ -51,8 +51,8 @@ def decode(
         Which columns to fill, names of DTYPES; STANDARD, or all that `out` has, if not given. What is left out costs
         nothing. `prefixes` is much slower than the others.
     out : InstructionTable or dict of arrays
-        Storage to use again, contiguous and of the dtypes of DTYPES. Fresh pages cost more than decoding. A table given is
-        the one returned. If its rows run out the sweep stops, and `end` says where.
+        Storage to use again, contiguous and of the dtypes of DTYPES. Fresh pages cost more than decoding. A table
+        given is the one returned. If its rows run out the sweep stops, and `end` says where.
     vendor : str
         "intel" or "amd", for the few bytes that they read differently (AMD64 manual, volume 3).
 
