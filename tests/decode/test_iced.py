@@ -29,7 +29,8 @@ FORMS_OF_SEVERAL_CODES = {
     "str": "memory is 16 bits always", "smsw": "memory is 16 bits always", "mov": "memory of a segment is 16 bits always",
     "lfence": "the low bits of ModRM mean nothing", "mfence": "so do they here", "sfence": "and here",
     "loop": "counts CX, ECX or RCX by address size", "loope": "the same", "loopne": "the same",
-    "xstore": "counts in ECX or RCX",
+    "xstore": "counts in ECX or RCX", "sgdt": "stores all 32 bits of the base at either operand size",
+    "sidt": "so does this",
 }  # fmt: skip
 """Mnemonics of which one form of hvcore is several codes of iced, and why."""
 
@@ -118,7 +119,7 @@ def test_what_is_known_to_differ() -> None:
         ("c4 e3 ff f0 d1 05", "VEX.L of RORX"),
         ("c5 f0 77", "VZEROUPPER with VEX.vvvv other than 1111"),
         ("62 f1 7c 68 58 c0", "EVEX.L'L = 3"),
-        ("62 f9 7c 48 58 c0", "a reserved bit of EVEX"),
+        ("62 f0 7c 48 58 c0", "EVEX map 0"),
         ("62 f1 7c c8 58 c0", "zeroing without a mask"),
         ("62 f1 7c d9 29 00", "zeroing of memory"),
         ("62 f2 7d 08 92 04 00", "a gather without a mask"),

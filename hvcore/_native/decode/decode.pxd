@@ -4,16 +4,17 @@ prefixes -> opcode table -> nodes -> form -> memory operand -> immediates -> che
 allocates nothing. What each byte means is in the tables; how bytes follow each other is here.
 """
 from hvcore._native.base.types cimport i8, i16, i32, i64, u16, u32, u64, u8
-from hvcore._native.decode.check cimport is_evex_valid, is_valid
+from hvcore._native.decode.check cimport is_evex_valid, is_promoted_valid, is_valid
 from hvcore._native.decode.memory cimport decode_memory, decode_memory16, make_vsib
-from hvcore._native.decode.prefix cimport has_payload, lead_t, note_prefix, read_payload
+from hvcore._native.decode.prefix cimport has_payload, lead_t, note_prefix, read_payload, read_rex2
 from hvcore._native.decode.spec cimport (
-    DECODE_64, DECODE_AMD, DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, ENTRY_BASE, ENTRY_MODRM,
-    ENTRY_NODE, ENTRY_SHIFT, ENTRY_WIDTH, FORM_CHECK, FORM_IS4, FORM_LOCK, FORM_LOCK_CR8, FORM_NO_SEGMENT, FORM_OFFSET, FORM_REGISTERS,
-    FORM_SHORT_REG, FORM_SHORT_RM, FORM_SIGNED, FORM_VECTOR_REG, FORM_VECTOR_RM, FORM_VSIB, FORM_VVVV, KEY_66,
-    KEY_ADDRESS, KEY_B, KEY_EVEX_B, KEY_L, KEY_PP, KEY_W, LEAD_ESCAPE, LEAD_OPCODE, LEAD_REX, LEAD_VEX2, LEAD_VEX3,
-    MAXIMUM_LENGTH, PREFIX_ADDRESS, PREFIX_AMD, PREFIX_EVEX, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REX, PREFIX_VEX,
-    PREFIX_W, PREFIX_XOP, REGISTER_NONE, SPACE_3DNOW, SPACE_COUNT, form_t, insn_t, isa_t,
+    DECODE_AMD, DECODE_INVALID, DECODE_OK, DECODE_TOO_LONG, DECODE_TRUNCATED, ENTRY_BASE, ENTRY_MODRM, ENTRY_NODE,
+    ENTRY_SHIFT, ENTRY_WIDTH, FORM_CHECK, FORM_IS4, FORM_LOCK, FORM_LOCK_CR8, FORM_NO_REX2, FORM_NO_SEGMENT,
+    FORM_OFFSET, FORM_PROMOTED, FORM_REGISTERS, FORM_SHORT_REG, FORM_SHORT_RM, FORM_SIGNED, FORM_SOURCE_CONDITION,
+    FORM_VECTOR_REG, FORM_VECTOR_RM, FORM_VSIB, FORM_VVVV, KEY_66, KEY_ADDRESS, KEY_B, KEY_EVEX_B, KEY_L, KEY_PP,
+    KEY_W, LEAD_ESCAPE, LEAD_EVEX, LEAD_OPCODE, LEAD_REX, LEAD_REX2, LEAD_VEX2, LEAD_VEX3, PREFIX_ADDRESS,
+    PREFIX_EVEX, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REX, PREFIX_REX2, PREFIX_VEX, PREFIX_W, PREFIX_XOP,
+    REGISTER_NONE, SPACE_3DNOW, SPACE_COUNT, SPACE_EVEX, SPACE_REX2, MAXIMUM_LENGTH, form_t, insn_t, isa_t,
 )
 from libc.string cimport memcpy, memset
 
@@ -46,7 +47,8 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
     """Decode the instruction at `code` in the mode of `options` (DecodeOptions). `insn.status` tells; on anything but
     OK only `length` means something: the bytes that were looked at."""
     cdef u32 limit = min(available, <u32>MAXIMUM_LENGTH), at = 0, entry, key, size
-    cdef u8 mode = options & 3, byte = 0, kind = 0, address, opcode
+    cdef u8 mode = options & 3, byte = 0, kind = 0, address
+    cdef bint has_modrm
     cdef const u8* kinds = isa.leads + (<u32>mode << 8)
     cdef const u32* roots = isa.roots + (mode + (3 if options & DECODE_AMD else 0)) * SPACE_COUNT
     cdef lead_t lead
@@ -89,12 +91,19 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
             at += 1
         elif byte == 0x0F:
             lead.table = SPACE_3DNOW
+    elif kind == LEAD_REX2:
+        if at + 2 > limit:
+            return
+        read_rex2(code[at], &lead, insn)
+        byte = code[at + 1]
+        at += 2
+        insn.prefix_length += 2
     elif kind != LEAD_OPCODE:
         if at >= limit:
             return
         if has_payload(kind, mode, code[at]):
             # payload, opcode: 2, 3 or 4 bytes in all
-            if at + (2 if kind == LEAD_VEX2 else 4 - (kind == LEAD_VEX3 or kind == LEAD_VEX3 + 3)) > limit:
+            if at + (2 if kind == LEAD_VEX2 else 4 if kind == LEAD_EVEX else 3) > limit:
                 return
             at += read_payload(kind, code + at, mode, &lead, insn)
             byte = code[at]
@@ -106,36 +115,48 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
     insn.address_size = 16 << address
     key = ((<u32>lead.pp << KEY_PP) | (<u32>lead.length << KEY_L) | (<u32>(lead.rex & 8) << KEY_W - 3)
            | (<u32>(insn.prefixes & PREFIX_OPERAND) << KEY_66) | (<u32>address << KEY_ADDRESS)
-           | (<u32>(lead.rex & 1) << KEY_B) | (<u32>lead.has_b << KEY_EVEX_B))
+           | (<u32>(lead.rex & 1 | lead.high_base >> 4) << KEY_B) | (<u32>lead.has_b << KEY_EVEX_B) | lead.key)
     if lead.rex & 8:
         insn.prefixes |= PREFIX_W
 
-    entry = isa.entries[roots[lead.table] + byte] if lead.table != SPACE_3DNOW else ENTRY_MODRM
-    if entry & ENTRY_MODRM:
+    if insn.prefixes & PREFIX_REX2 and lead.table == 0 and walk(isa, isa.entries[roots[<u32>SPACE_REX2] + byte], key):
+        lead.table = SPACE_REX2
+    entry = isa.entries[roots[lead.table] + byte] if lead.table != SPACE_3DNOW else <u32>ENTRY_MODRM
+    has_modrm = entry & ENTRY_MODRM != 0
+    if has_modrm:
         if at >= limit:
             return
         insn.modrm = code[at]
         at += 1
         key |= insn.modrm
-        if lead.has_b and insn.modrm >= 0xC0:
+        if lead.has_b and insn.modrm >= 0xC0 and lead.table != SPACE_EVEX + 4:
             key = (key & ~(<u32>3 << KEY_L)) | 2 << KEY_L       # L'L is the rounding: 512 bits or a scalar
-    if lead.table == SPACE_3DNOW:
-        decode_3dnow(isa, code, at, limit, roots, &lead, key, insn)
-        return
-    entry = walk(isa, entry & ~<u32>ENTRY_MODRM, key)
+    entry = walk(isa, entry & ~<u32>ENTRY_MODRM, key)       # of 3DNow!: form 0, until the opcode is known
     form = &isa.forms[entry]
     insn.form = <u16>entry
-    if entry == 0 or lead.bad or (lead.high_reg and not form.flags & FORM_VECTOR_REG):
+    if (entry == 0 and lead.table != SPACE_3DNOW) or lead.bad:
         insn.status = DECODE_INVALID
         insn.length = <u8>at
         return
     insn.operand_size = form.operand_size
     insn.vector_length = form.vector_length
-    insn.rm = (byte & 7) | (lead.rex & 1) << 3
-    if isa.entries[roots[lead.table] + byte] & ENTRY_MODRM:
+    insn.rm = (byte & 7) | (lead.rex & 1) << 3 | lead.high_base
+    if has_modrm:
         at = decode_modrm(form, code, at, limit, &lead, insn)
         if at == 0:
             return
+        if lead.table == SPACE_3DNOW:
+            if at >= limit:
+                return
+            insn.opcode = code[at]
+            entry = walk(isa, isa.entries[roots[<u32>SPACE_3DNOW] + code[at]] & ~<u32>ENTRY_MODRM, key)
+            form = &isa.forms[entry]
+            insn.form = <u16>entry
+            at += 1
+            if entry == 0:
+                insn.status = DECODE_INVALID
+                insn.length = <u8>at
+                return
     elif form.flags & FORM_OFFSET:
         size = insn.address_size >> 3
         if at + size > limit:
@@ -168,11 +189,12 @@ cdef inline u32 decode_modrm(const form_t* form, const u8* code, u32 at, u32 lim
     """Registers and memory of a ModRM byte; the offset behind it, or 0 if cut off."""
     cdef u32 flags = form.flags, sib = at
     cdef u8 shift
-    insn.reg = ((insn.modrm >> 3) & 7) | (lead.rex & 4) << 1 | lead.high_reg
+    insn.reg = ((insn.modrm >> 3) & 7) | (lead.rex & 4) << 1
+    if not (flags & FORM_VECTOR_REG and insn.prefixes & PREFIX_REX2):       # REX2 gives general registers bit 4
+        insn.reg |= lead.high_reg
     if insn.modrm >= 0xC0 or flags & FORM_REGISTERS:
         insn.rm = (insn.modrm & 7) | (lead.rex & 1) << 3
-        if flags & FORM_VECTOR_RM:
-            insn.rm |= lead.high_rm
+        insn.rm |= lead.high_rm if flags & FORM_VECTOR_RM else lead.high_base
         return at
     insn.rm = insn.modrm & 7
     insn.is_memory = True
@@ -180,8 +202,8 @@ cdef inline u32 decode_modrm(const form_t* form, const u8* code, u32 at, u32 lim
     if insn.address_size == 16:
         at = decode_memory16(code, at, limit, shift, insn)
     else:
-        at = decode_memory(code, at, limit, lead.rex, 0, 0, shift, insn)
-    if flags & FORM_VSIB and at != 0 and not make_vsib(code, sib, lead.rex, lead.high_index, insn):
+        at = decode_memory(code, at, limit, lead.rex, lead.high_base, lead.high_index, shift, insn)
+    if flags & FORM_VSIB and at != 0 and not make_vsib(code, sib, lead.rex, lead.high_vsib, insn):
         insn.index = REGISTER_NONE
     return at
 
@@ -199,37 +221,27 @@ cdef inline void finish(const form_t* form, const lead_t* lead, u8 options, insn
         if flags & FORM_IS4:
             insn.is4 = (insn.immediate >> 4) & (15 if insn.mode == 64 else 7)
             insn.immediate &= 15
-    if insn.prefixes & (PREFIX_LOCK | PREFIX_VEX | PREFIX_EVEX | PREFIX_XOP):
+    if insn.prefixes & (PREFIX_LOCK | PREFIX_VEX | PREFIX_EVEX | PREFIX_XOP | PREFIX_REX2):
+        if insn.prefixes & PREFIX_REX2 and flags & FORM_NO_REX2:
+            insn.status = DECODE_INVALID
         if insn.prefixes & PREFIX_LOCK and not (flags & FORM_LOCK and insn.is_memory):
             if not (flags & FORM_LOCK_CR8 and options & DECODE_AMD and insn.reg == 0):
                 insn.status = DECODE_INVALID
                 return
             insn.reg = 8
-        if not flags & FORM_VVVV:
+        if not flags & (FORM_VVVV | FORM_SOURCE_CONDITION):
             if insn.vvvv and not (flags & FORM_VSIB and insn.prefixes & PREFIX_EVEX and insn.vvvv == 16):
                 insn.status = DECODE_INVALID        # unused, it must be 1111, which is stored inverted
         elif insn.mode != 64:
             insn.vvvv &= 7
-        if insn.prefixes & PREFIX_EVEX and not is_evex_valid(form, insn, lead.has_b, lead.length):
-            insn.status = DECODE_INVALID
+        if insn.prefixes & PREFIX_EVEX:
+            # U has a meaning in memory operands with an index only: it extends a general register.
+            if lead.high_index and (not insn.is_memory or flags & FORM_VSIB):
+                insn.status = DECODE_INVALID
+            if not (is_promoted_valid(form, insn, lead.has_b) if flags & FORM_PROMOTED
+                    else is_evex_valid(form, insn, lead.has_b, lead.length)):
+                insn.status = DECODE_INVALID
         if flags & FORM_VSIB and insn.index == REGISTER_NONE:
             insn.status = DECODE_INVALID
     if flags & FORM_CHECK and not is_valid(form, insn):
         insn.status = DECODE_INVALID
-
-
-cdef inline void decode_3dnow(const isa_t* isa, const u8* code, u32 at, u32 limit, const u32* roots,
-                              const lead_t* lead, u32 key, insn_t* insn) noexcept nogil:
-    """0F 0F, ModRM, and only then the opcode."""
-    cdef const form_t* form = &isa.forms[0]
-    cdef u32 entry
-    at = decode_modrm(form, code, at, limit, lead, insn)
-    if at == 0 or at >= limit:
-        return
-    insn.opcode = code[at]
-    entry = walk(isa, isa.entries[roots[<u32>SPACE_3DNOW] + code[at]] & ~<u32>ENTRY_MODRM, key)
-    form = &isa.forms[entry]
-    insn.form = <u16>entry
-    insn.length = <u8>(at + 1)
-    insn.status = DECODE_OK if entry else DECODE_INVALID
-    finish(form, lead, 0, insn)

@@ -1,12 +1,15 @@
-"""Prefix bytes, and the payloads of VEX, EVEX and XOP (SDM volume 2, sections 2.3 and 2.7; AMD volume 3, 1.2.7).
+"""Prefix bytes, and the payloads of VEX, EVEX, XOP and REX2.
+
+SDM volume 2, sections 2.3 and 2.7; AMD volume 3, section 1.2.7; Intel's APX specification, section 3.1.
 
 What they say is gathered in lead_t, in the order of the legacy REX byte: W 8, R 4, X 2, B 1.
 """
 from hvcore._native.base.types cimport u32, u8
 from hvcore._native.decode.spec cimport (
-    DECODE_64, EVEX_ZEROING, LEAD_67, LEAD_66, LEAD_EVEX, LEAD_LOCK, LEAD_REP, LEAD_REPNE, LEAD_VEX2, LEAD_XOP,
-    PREFIX_ADDRESS, PREFIX_EVEX, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_OVERRIDE, PREFIX_REP, PREFIX_REPNE, PREFIX_REX,
-    PREFIX_SEGMENT, PREFIX_VEX, PREFIX_XOP, REGISTER_FS, REGISTER_SEGMENT, SPACE_EVEX, SPACE_VEX, SPACE_XOP, insn_t,
+    DECODE_64, EVEX_ZEROING, KEY_ND, KEY_NF, KEY_SCC, LEAD_67, LEAD_66, LEAD_EVEX, LEAD_LOCK, LEAD_REP, LEAD_REPNE,
+    LEAD_VEX2, LEAD_XOP, PREFIX_ADDRESS, PREFIX_EVEX, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_OVERRIDE, PREFIX_REP,
+    PREFIX_REPNE, PREFIX_REX, PREFIX_REX2, PREFIX_SEGMENT, PREFIX_VEX, PREFIX_XOP, REGISTER_FS, REGISTER_SEGMENT,
+    SPACE_EVEX, SPACE_VEX, SPACE_XOP, insn_t,
 )
 
 
@@ -18,7 +21,10 @@ cdef struct lead_t:             # what comes before the opcode
     u8 table                    # number of the opcode table
     u8 high_reg                 # 16 or 0: EVEX.R'
     u8 high_rm                  # 16 or 0: EVEX.X, of vector registers
-    u8 high_index               # 16 or 0: EVEX.V', of VSIB
+    u8 high_index               # 16 or 0: EVEX.X4 or REX2.X4
+    u8 high_base                # 16 or 0: EVEX.B4 or REX2.B4, of base registers and general registers in ModRM.rm
+    u8 high_vsib                # 16 or 0: EVEX.V', of VSIB
+    u32 key                     # what EVEX adds to the key
     bint bad                    # a reserved bit is set
 
 
@@ -77,7 +83,6 @@ cdef inline u32 read_payload(u8 kind, const u8* payload, u8 mode, lead_t* lead, 
     if kind == LEAD_EVEX:
         insn.prefixes |= PREFIX_EVEX
         third = payload[2]
-        lead.bad |= first & 8 != 0 or second & 4 == 0
         lead.table = SPACE_EVEX + (first & 7)
         lead.length = third >> 5 & 3
         lead.has_b = third >> 4 & 1
@@ -86,18 +91,33 @@ cdef inline u32 read_payload(u8 kind, const u8* payload, u8 mode, lead_t* lead, 
         insn.evex = EVEX_ZEROING if third & 0x80 else 0
         if mode == DECODE_64:
             lead.high_reg = ~first & 16
-            lead.high_index = (~third & 8) << 1
-            insn.vvvv |= lead.high_index
+            lead.high_base = (first & 8) << 1
+            lead.high_index = (~second & 4) << 2
+            lead.high_vsib = (~third & 8) << 1
+            insn.vvvv |= lead.high_vsib
+            lead.key = ((<u32>lead.has_b << KEY_ND) | (<u32>(third >> 2 & 1) << KEY_NF)
+                        | (<u32>(third & 15) << KEY_SCC))
         else:
-            lead.bad |= third & 8 == 0
+            lead.bad |= first & 8 != 0 or second & 4 == 0 or third & 8 == 0
         return 3
     lead.length = second >> 2 & 1
     if kind == LEAD_XOP:
         insn.prefixes |= PREFIX_XOP
-        lead.table = SPACE_XOP + map - 8
+        lead.table = SPACE_XOP + (map & 7)
         lead.bad |= map > 15
     else:
         insn.prefixes |= PREFIX_VEX
-        lead.table = SPACE_VEX + map
+        lead.table = SPACE_VEX + (map & 7)
         lead.bad |= map > 7
     return 1 if kind == LEAD_VEX2 else 2
+
+
+cdef inline void read_rex2(u8 payload, lead_t* lead, insn_t* insn) noexcept nogil:
+    """The byte behind D5: M0 R4 X4 B4 W R3 X3 B3. REX must not stand before it."""
+    lead.bad = lead.rex != 0
+    insn.prefixes = (insn.prefixes & ~<u32>PREFIX_REX) | PREFIX_REX2
+    lead.rex = payload & 15
+    lead.table = payload >> 7
+    lead.high_reg = payload >> 2 & 16
+    lead.high_index = payload >> 1 & 16
+    lead.high_base = payload & 16

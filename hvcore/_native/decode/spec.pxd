@@ -65,6 +65,7 @@ cdef enum Register:             # the number is the architectural register; its 
     REGISTER_BOUND = 144
     REGISTER_HIGH = 148         # AH CH DH BH: what byte registers 4 to 7 are without REX
     REGISTER_RIP = 152          # EIP by address size
+    REGISTER_BSR0 = 153         # block scales of ACE
     REGISTER_NONE = 255
 
 cdef enum Place:                # where an operand is
@@ -107,6 +108,7 @@ cdef enum Access:
 cdef enum Space:                # numbers of opcode tables; the map is added to VEX and EVEX, map - 8 to XOP
     SPACE_LEGACY = 0            # one byte, 0F, 0F38, 0F3A
     SPACE_3DNOW = 4
+    SPACE_REX2 = 5              # one-byte opcodes that mean something else behind REX2
     SPACE_VEX = 8
     SPACE_EVEX = 16
     SPACE_XOP = 24
@@ -121,10 +123,9 @@ cdef enum KeyField:             # bit positions in the key that nodes look at (i
     KEY_ADDRESS = 14            # 0 16, 1 32, 2 64 bits
     KEY_B = 16                  # B of REX: the opcode register is 8 or above
     KEY_EVEX_B = 17
-    KEY_ND = 18
+    KEY_ND = 18                 # APX: what EVEX.b, bit 2 of aaa and the four bits V' aaa mean in promoted instructions
     KEY_NF = 19
-    KEY_U = 20
-    KEY_SCC = 21                # 4 bits
+    KEY_SCC = 20                # 4 bits
 
 cdef enum Entry:                # an entry of `entries`: a form, or where to look on
     ENTRY_BASE = 0x1FFFFF       # of a node: its first entry; of a form: its number
@@ -157,7 +158,8 @@ cdef enum FormFlag:
     FORM_SHORT_RM = 1048576     # so has ModRM.rm
     FORM_LOCK_CR8 = 2097152     # LOCK means CR8 (AMD)
     FORM_NO_SEGMENT = 4194304   # a segment override has no effect
-    FORM_IGNORED_B = 8388608    # EVEX.b with registers has no effect
+    FORM_PROMOTED = 8388608    # APX: EVEX.b is ND, bit 2 of aaa is NF, the others are 0
+    FORM_SOURCE_CONDITION = 16777216    # APX: aaa and V' are a condition, vvvv the flags if it is false
 
 cdef enum FormCheck:            # what neither the key nor a flag says
     CHECK_SEGMENT = 1           # ModRM.reg: a segment register
@@ -167,15 +169,14 @@ cdef enum FormCheck:            # what neither the key nor a flag says
     CHECK_BOUND_REG = 16        # below 4
     CHECK_BOUND_RM = 32
     CHECK_MASK_REG = 64         # below 8
-    CHECK_TILE = 128            # below 8
-    CHECK_DISTINCT = 256        # all registers of operands, and an index, differ
-    CHECK_DISTINCT_TARGET = 512 # the first operand is none of the others
-    CHECK_NOT_RIP = 1024        # memory is not RIP-relative
-    CHECK_SIB = 2048            # memory needs a SIB byte
-    CHECK_NO_16 = 4096          # no 16-bit addressing
-    CHECK_MASK_VVVV = 8192      # below 8
-    CHECK_TILE_RM = 16384
-    CHECK_TEST = 32768          # TR3 .. TR7
+    CHECK_DISTINCT = 128        # all registers of operands, and an index, differ
+    CHECK_DISTINCT_TARGET = 256 # the first operand is none of the others
+    CHECK_SIB = 512            # memory needs a SIB byte
+    CHECK_NO_16 = 1024          # no 16-bit addressing
+    CHECK_MASK_VVVV = 2048      # below 8
+    CHECK_TILE_RM = 4096
+    CHECK_NOT_RSP = 8192       # neither register of a pair is RSP
+    CHECK_PAIR = 16384         # and they differ
 
 
 # One form as the decoder needs it; what only people ask for is in the facts (isa/facts.py).
@@ -241,7 +242,7 @@ cdef struct insn_t:
     u8 is_memory                # an operand is memory that ModRM or an absolute offset names
     u8 reg                      # ModRM.reg with its extensions
     u8 rm                       # ModRM.rm or the opcode register with its extensions
-    u8 vvvv
+    u8 vvvv                     # of CCMPscc and CTESTscc: OF SF ZF CF if the condition is false
     u8 is4                      # register of immediate bits 7:4
     u8 base                     # register number, REGISTER_RIP or REGISTER_NONE
     u8 index                    # register number (of a vector for VSIB) or REGISTER_NONE

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 FEATURES = frozenset("""
-adx aes aeskle amx_avx512 amx_bf16 amx_complex amx_fp16 amx_fp8 amx_int8 amx_movrs amx_tf32 amx_tile amx_transpose
-apx_f avx avx10_1 avx10_2 avx2 avx512_4fmaps avx512_4vnniw avx512_bf16 avx512_bitalg avx512_fp16 avx512_ifma
+ace_1 adx aes aeskle amx_avx512 amx_bf16 amx_complex amx_fp16 amx_fp8 amx_int8 amx_movrs amx_tf32 amx_tile amx_transpose
+apx_f apx_nci_ndd_nf avx avx10_1 avx10_2 avx10_v2_aux avx2 avx512_4fmaps avx512_4vnniw avx512_bf16 avx512_bitalg
+avx512_bmm avx512_fp16 avx512_ifma
 avx512_vbmi avx512_vbmi2 avx512_vnni avx512_vp2intersect avx512_vpopcntdq avx512bw avx512cd avx512dq avx512er
 avx512f avx512pf avx512vl avx_ifma avx_ne_convert avx_vnni avx_vnni_int16 avx_vnni_int8 bmi1 bmi2 centaur_ais
 cet_ibt cet_ss cl1invmb cldemote clflushopt clfsh clwb clzero cmov cmpccxadd cmpxchg16b cpuid cx16 cx8
@@ -21,7 +22,7 @@ xsaveopt xsaves
 
 WORDS = frozenset("""
 lock xacquire xrelease rep repne bnd hint notrack no66 norep norex2 nosegment norounding wig32 amd16 amd32 amd_lock
-only64 not64 intel amd cpl0 d64 f64 aligned distinct distinct_target tuple1 load io push pop ends
+only64 not64 intel amd cpl0 d64 f64 aligned distinct distinct_target tuple1 norsp pair norexr load io push pop ends
 """.split())
 COUNTED = frozenset(("push", "pop"))
 """Words that may have a number: push=2."""

@@ -14,12 +14,12 @@ except ImportError:                     # setup.py loads this file by path, befo
     import notation  # type: ignore[import-not-found, no-redef]
     import table  # type: ignore[import-not-found, no-redef]
 
-FIELDS = {"rm": 3, "reg": 3, "mod": 2, "pp": 2, "L": 2, "W66": 2, "address": 2, "B": 1, "b": 1, "ND": 1, "NF": 1, "U": 1,
+FIELDS = {"rm": 3, "reg": 3, "mod": 2, "pp": 2, "L": 2, "W66": 2, "address": 2, "B": 1, "b": 1, "ND": 1, "NF": 1,
           "SCC": 4}
 """Parts of the key from bit 0 up, and their bits; decode/spec.pxd, KeyField, has the same. W66: W, and 66 is present."""
 ROOTS = tuple((mode, vendor) for vendor in ("intel", "amd") for mode in (16, 32, 64))
 """Modes and vendors in the order of the decoder's options."""
-SPACES = {"": 0, "3DNOW": 4, "VEX": 8, "EVEX": 16, "XOP": 16}
+SPACES = {"": 0, "3DNOW": 4, "REX2": 5, "VEX": 8, "EVEX": 16, "XOP": 16}
 SIZES = (16, 32, 64)
 Cube = tuple[int, ...]
 
@@ -32,11 +32,11 @@ _CLASSES = {0: ("E", "G", "Z", "B", "R"), 32: ("V", "W", "U", "H", "L"), 64: ("K
             80: ("P", "Q", "N"), 88: ("S",), 96: ("C",), 112: ("D",), 128: ("TR",), 136: ("TG", "TE", "TB"),
             144: ("BG", "BE")}
 CLASSES = {kind: first for first, kinds in _CLASSES.items() for kind in kinds}
-_FIXED = {"A": 0, "CL": 1, "DX": 2, "ST": 72, **{name: 88 + i for i, name in enumerate(notation.SEGMENTS)},
+_FIXED = {"A": 0, "CL": 1, "DX": 2, "ST": 72, "BSR0": 153, **{name: 88 + i for i, name in enumerate(notation.SEGMENTS)},
           **{name: i if i < 4 else 144 + i for i, name in enumerate(notation.BYTES)},
           **{prefix + name: i for i, name in enumerate(notation.GENERAL) for prefix in ("", "E", "R")},
           **{f"XMM{i}": 32 + i for i in range(8)}}
-_REGISTER_BITS = {32: 128, 64: 64, 72: 80, 80: 64, 88: 16, 136: 8192, 144: 128}
+_REGISTER_BITS = {32: 128, 64: 64, 72: 80, 80: 64, 88: 16, 136: 8192, 144: 128, 152: 1024}
 _WIDTHS = {"b": 8, "u": 8, "u2": 8, "4": 4, "w": 16, "d": 32, "q": 64, "dq": 128, "qq": 256, "oq": 512, "t": 80}
 _FRACTIONS = {"x": 1, "h": 2, "f": 4, "e": 8}
 
@@ -148,10 +148,15 @@ def cube(row: table.Row, size: int, address: int, lengths: tuple[int, ...] | Non
     if "norep" in words:
         prefixes &= 3
     addresses = 7 if not address else 1 << SIZES.index(address)
-    allowed = 7 if lengths is None and row.space == "EVEX" else 15 if lengths is None else sum(1 << length for length in lengths)
-    found = (rm, reg, mod, prefixes, allowed, _size_mask(row, size, root), addresses,
-             3 if row.rex_b is None else 1 << row.rex_b, 3, *(1 << row.extras[name] if name in row.extras else (1 << (1 << bits)) - 1
-                                               for name, bits in list(FIELDS.items())[9:]))
+    ignored = 7 if row.space == "EVEX" else 15
+    allowed = ignored if lengths is None else sum(1 << length for length in lengths)
+    # 66 is there if pp says so, and for instructions that F2 and F3 may hide it from.
+    hides_66 = row.space in ("", "3DNOW", "REX2") and row.prefix in ("F2", "F3")
+    with_66 = 15 if hides_66 or prefixes & 3 == 3 else 12 if prefixes & 3 == 2 else 3
+    found = (rm, reg, mod, prefixes, allowed, _size_mask(row, size, root) & with_66, addresses,
+             3 if row.rex_b is None else 1 << row.rex_b, 3,
+             *(1 << row.extras[name] if name in row.extras else (1 << (1 << bits)) - 1
+               for name, bits in list(FIELDS.items())[9:]))
     return None if 0 in found else found
 
 
@@ -160,6 +165,8 @@ def _bits(operand: table.Operand, width: str, size: int, address: int, length: i
     vector = 128 << (length or 0) if row.space in ("VEX", "EVEX", "XOP") else 128
     if operand.size_bytes:
         return operand.size_bytes * 8
+    if operand.kind == "VM":
+        return notation.ELEMENT_BITS[operand.element]
     if width in _FRACTIONS:
         return vector // _FRACTIONS[width]
     if width == "v" or (width == "n" and address):

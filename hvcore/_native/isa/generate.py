@@ -1,20 +1,23 @@
 """Turns the table into what native code needs: decode tables, facts, and a thin handler for every form and width.
 
 Run by setup.py before compiling; the output lies in `generated/`, is never committed, and is written only when it
-changed. native.py and nodes.py say what the decoder gets, facts.py what people get, handlers.py what a handler is.
+changed. native.py and nodes.py say what the decoder gets, facts.py what people get, text.py what the formatters get,
+handlers.py what a handler is.
 """
 from __future__ import annotations
 
 from pathlib import Path
 
 try:
-    from . import forms, handlers, native, nodes, table
+    from . import facts, forms, handlers, native, nodes, table, text
 except ImportError:                     # setup.py loads this file by path, before the package can be imported
+    import facts  # type: ignore[import-not-found, no-redef]
     import forms  # type: ignore[import-not-found, no-redef]
     import handlers  # type: ignore[import-not-found, no-redef]
     import native  # type: ignore[import-not-found, no-redef]
     import nodes  # type: ignore[import-not-found, no-redef]
     import table  # type: ignore[import-not-found, no-redef]
+    import text  # type: ignore[import-not-found, no-redef]
 
 HERE = Path(__file__).parent
 OUTPUT = HERE / "generated"
@@ -44,6 +47,10 @@ def main() -> None:
     OUTPUT.mkdir(exist_ok=True)
     write(OUTPUT / "tables.h", C_BANNER + native.header(rows, all_forms, tree.entries, tree.roots))
     write(OUTPUT / "names.pxi", names(rows, all_forms))
+    columns, fact_names = facts.header_and_names(rows, all_forms)
+    write(OUTPUT / "facts.h", C_BANNER + columns)
+    write(OUTPUT / "facts.pxi", BANNER + fact_names)
+    write(OUTPUT / "text.h", C_BANNER + text.header(all_forms))
     for name, unit in handlers.handlers(rows).items():
         write(OUTPUT / f"{name}.pxi", BANNER + handlers.unit_text(unit))
 

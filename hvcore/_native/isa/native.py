@@ -21,13 +21,17 @@ RECORD = struct.Struct("<II 8B HHI 2B 5B5B5B5B 2x")
 ACCESS = {"r": 1, "w": 2, "rw": 3, "a": 4, "-": 0, "cr": 9, "cw": 10, "rcw": 11, "n": 16}
 FLAGS = ("lock", "vvvv", "registers", "signed", "check", "is4", "vsib", "mask", "mask_needed", "zeroing", "broadcast",
          "rounding", "suppress", "offset", "no_rex2", "vector_reg", "vector_rm", "ends_block", "stack", "short_reg",
-         "short_rm", "lock_cr8", "no_segment", "ignored_b")
-CHECKS = ("segment", "segment_write", "control", "debug", "bound_reg", "bound_rm", "mask_reg", "tile", "distinct",
-          "distinct_target", "not_rip", "sib", "no_16", "mask_vvvv", "tile_rm", "test")
+         "short_rm", "lock_cr8", "no_segment", "promoted", "source_condition")
+CHECKS = ("segment", "segment_write", "control", "debug", "bound_reg", "bound_rm", "mask_reg", "distinct",
+          "distinct_target", "sib", "no_16", "mask_vvvv", "tile_rm", "not_rsp", "pair")
 LEADS = ("opcode", "escape", "rex", "66", "67", "lock", "repne", "rep", "segment", "vex3", "vex2", "evex", "xop",
          "rex2")
-_KIND_CHECKS = {"C": "control", "D": "debug", "TR": "test", "BG": "bound_reg", "BE": "bound_rm", "KG": "mask_reg",
-                "KB": "mask_vvvv", "TG": "tile", "TE": "tile_rm", "TB": "tile"}
+_KIND_CHECKS = {"C": "control", "D": "debug", "BG": "bound_reg", "BE": "bound_rm", "KG": "mask_reg",
+                "KB": "mask_vvvv", "TG": "mask_reg", "TE": "tile_rm", "TB": "mask_vvvv"}
+_WORD_CHECKS = {"distinct": "distinct", "distinct_target": "distinct_target", "norsp": "not_rsp", "pair": "pair",
+                "norexr": "mask_reg"}
+_NO_REX2 = {0: (0x4, 0x7, 0xA, 0xE), 1: (0x3, 0x8), 2: range(16), 3: range(16)}
+"""Rows of sixteen opcodes, by map, that REX2 makes invalid (APX specification, 3.1.2)."""
 
 
 def names_to_bits(names: Iterable[str], order: tuple[str, ...]) -> int:
@@ -38,7 +42,9 @@ def checks(form: forms.Form) -> set[str]:
     """What only the decoder can check once the form is known (decode/spec.pxd, FormCheck)."""
     row = form.row
     found = {_KIND_CHECKS[operand.kind] for operand in row.operands if operand.kind in _KIND_CHECKS}
-    found |= row.attributes & {"distinct", "distinct_target"}
+    found |= {check for word, check in _WORD_CHECKS.items() if word in row.attributes}
+    if row.space == "EVEX" and any(operand.kind in ("KE", "KR") for operand in row.operands):
+        found |= {"tile_rm"}
     for operand in row.operands:
         if operand.width == "sib":
             found |= {"sib", "no_16"}
@@ -57,10 +63,11 @@ def flags(form: forms.Form) -> set[str]:
         ("vvvv", "VVVV" in places), ("registers", kinds & {"C", "D", "TR"}), ("is4", "IS4" in places),
         ("vsib", "VM" in kinds), ("offset", "OFFSET" in places), ("ends_block", "ends" in row.attributes),
         ("ends_block", row.flow != "next"), ("stack", row.stack_accesses == 1), ("check", checks(form)),
-        ("no_rex2", "norex2" in row.attributes), ("vector_reg", all(operand.register_base == 32 for operand in form.operands if operand.place == "REG")), ("vector_rm", kinds & {"W", "U"}),
-        ("short_reg", kinds & {"P", "S", "TR"}), ("short_rm", kinds & {"Q", "N", "KE", "KR", "STi"}),
+        ("no_rex2", "norex2" in row.attributes or row.space == "" and row.opcode >> 4 in _NO_REX2[row.map]),
+        ("vector_reg", "V" in kinds), ("vector_rm", kinds & {"W", "U", "TE"}), ("short_reg", kinds & {"P", "S", "TR"}),
+        ("short_rm", kinds & {"Q", "N", "STi"} or kinds & {"KE", "KR"} and row.space != "EVEX"),
+        ("promoted", row.space == "EVEX" and "apx_f" in row.features), ("source_condition", "SCC" in row.extras),
         ("lock_cr8", "amd_lock" in row.attributes), ("no_segment", "nosegment" in row.attributes),
-        ("ignored_b", "norounding" in row.attributes),
     ) if is_so}
     for operand in row.operands:
         if operand.mask:
@@ -89,7 +96,7 @@ def _shift(bits: int) -> int:
 def displacement_shifts(form: forms.Form) -> tuple[int, int]:
     """log2 of N of disp8*N, without and with broadcast."""
     operand = memory(form)
-    if form.row.space != "EVEX" or form.row.map == 4 or operand is None:
+    if form.row.space != "EVEX" or "apx_f" in form.row.features or operand is None:
         return 0, 0
     element = element_bits(operand)
     by_element = operand.source.kind == "VM" or "tuple1" in form.row.attributes
@@ -144,7 +151,7 @@ def leads() -> list[int]:
              0xC5: "vex2", 0x62: "evex", 0x8F: "xop"}
     named |= dict.fromkeys((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65), "segment")
     for mode in forms.SIZES:
-        here = named | (dict.fromkeys(range(0x40, 0x50), "rex") if mode == 64 else {})
+        here = named | ({**dict.fromkeys(range(0x40, 0x50), "rex"), 0xD5: "rex2"} if mode == 64 else {})
         found += [LEADS.index(here.get(byte, "opcode")) for byte in range(256)]
     return found
 

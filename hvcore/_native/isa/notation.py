@@ -15,7 +15,7 @@ FIXED = {"AL": ("A", "b"), "AX": ("A", "w"), "rAX": ("A", "v"), "eAX": ("A", "z"
          **{f"E{name}": (f"E{name}", "d") for name in GENERAL if name != "AX"},
          **{f"R{name}": (f"R{name}", "q") for name in GENERAL if name != "AX"},
          **{name: (name, "w") for name in GENERAL if name not in ("AX", "DX")},
-         **{f"XMM{number}": (f"XMM{number}", "x") for number in range(8)}}
+         "BSR0": ("BSR0", ""), **{f"XMM{number}": (f"XMM{number}", "x") for number in range(8)}}
 """Operands that name themselves: the kind and the width that they stand for."""
 WIDTHS = frozenset(("", "b", "w", "d", "q", "x", "dq", "qq", "oq", "h", "f", "e", "v", "y", "z", "t", "p", "s", "a", "n",
                     "u", "u2", "4", "sib"))

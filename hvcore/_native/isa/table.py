@@ -27,9 +27,12 @@ except ImportError:                     # setup.py loads this file by path, befo
 
 TABLE = Path(__file__).with_name("x64.txt")
 CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g")
+SOURCE_CONDITIONS = (*CONDITIONS[:10], "t", "f", *CONDITIONS[12:])
+"""Of CCMPscc and CTESTscc: always and never where the others have parity."""
 MAPS = {"0F": 1, "0F38": 2, "0F3A": 3, **{f"MAP{number:X}": number for number in range(4, 11)}}
 LENGTHS = {"L0": (0,), "L1": (1,), "L2": (2,), "L01": (0, 1), "L12": (1, 2), "L012": (0, 1, 2), "LIG": None, "LZ": (0,)}
 SPACES = ("VEX", "EVEX", "XOP")
+CHOICES = ("ND", "NF", "SCC")
 SHAPES = re.compile(r"int|tail|f?[vr]{1,2}i?|fcmp|vi|-")
 Operand = notation.Operand
 FIXED = notation.FIXED
@@ -52,14 +55,15 @@ class Row:
     opcode_register: bool = False   # the low three bits of the opcode name a register
     digit: int | None = None        # ModRM.reg as opcode extension
     has_modrm: bool = False
-    rm: int | None = None           # ModRM.rm as opcode extension
     mode: str = ""                  # "", "reg", "mem"
+    rm: int | None = None           # ModRM.rm as opcode extension
     fixed_modrm: int | None = None
     w: int | None = None
     size: int | None = None         # only at this operand size
     address: int | None = None      # only at this address size
     rex_b: int | None = None        # only with this REX.B
-    extras: Mapping[str, int] = field(default_factory=dict)     # values of ND NF U SCC
+    extras: Mapping[str, int] = field(default_factory=dict)     # values of ND NF SCC
+    choices: frozenset[str] = frozenset()       # which of them are free: the line stands for a row of each value
     mnemonic: str = ""
     operands: tuple[Operand, ...] = ()
     semantic: str = "-"
@@ -106,7 +110,11 @@ def _encoding(row: Row, text: str) -> Row:
             row = replace(row, address=int(token[1:]))
         elif token in ("B=0", "B=1"):
             row = replace(row, rex_b=int(token[2]))
-        elif match := re.fullmatch(r"(ND|NF|U|ZU|SCC)(\d+)", token):
+        elif token in CHOICES:
+            row = replace(row, choices=row.choices | {token})
+        elif token == "REX2" and before and not row.space:
+            row = replace(row, space="REX2")
+        elif match := re.fullmatch(r"(ND|NF)([01])", token):
             row = replace(row, extras={**row.extras, match[1]: int(match[2])})
         elif token == "0F0F" and before:
             row = replace(row, space="3DNOW", has_modrm=True)
@@ -202,18 +210,49 @@ def _row(line: int, text: str) -> Row:
                    handled=tuple(handled))
 
 
+def _of_conditions(row: Row) -> list[Row]:
+    """A +cc line as sixteen rows."""
+    if row.condition is None:
+        return [row]
+    return [replace(row, opcode=row.opcode + number, condition=number, mnemonic=row.mnemonic.replace("cc", name, 1),
+                    flags={**row.flags, "r": CONDITION_FLAGS[number >> 1]} if "r" in row.flags else row.flags)
+            for number, name in enumerate(CONDITIONS)]
+
+
+def _of_source_conditions(row: Row) -> list[Row]:
+    """A line with SCC as sixteen rows."""
+    if "SCC" not in row.choices:
+        return [row]
+    return [replace(row, condition=number, mnemonic=row.mnemonic.replace("scc", name),
+                    extras={**row.extras, "SCC": number},
+                    flags={**row.flags, "r": "" if name in ("t", "f") else CONDITION_FLAGS[number >> 1]})
+            for number, name in enumerate(SOURCE_CONDITIONS)]
+
+
+def _of_choices(row: Row) -> list[Row]:
+    """A line with ND or NF as its rows: with ND the result goes to a register of its own, with NF flags stay."""
+    rows = [row]
+    if "ND" in row.choices:
+        first, *others = row.operands
+        rows = [replace(row, extras={**row.extras, "ND": 0}),
+                replace(row, extras={**row.extras, "ND": 1}, features=row.features | {"apx_nci_ndd_nf"},
+                        operands=(Operand("B", first.width, "w"), replace(first, access="r"), *others),
+                        handled=("w", "r", *row.handled[1:]))]
+    if "NF" in row.choices:
+        rows = [variant for one in rows for variant in (
+            replace(one, extras={**one.extras, "NF": 0}),
+            replace(one, extras={**one.extras, "NF": 1}, features=one.features | {"apx_nci_ndd_nf"}, flags={}))]
+    if row.space == "EVEX" and "apx_f" in row.features:
+        fixed = {"ND": 0} if "SCC" in row.choices else {"ND": 0, "NF": 0}
+        rows = [replace(one, extras={**fixed, **one.extras}) for one in rows]
+    return rows
+
+
 def load(path: Path = TABLE) -> list[Row]:
-    """All rows in table order, the +cc ones written out. Raises TableError."""
+    """All rows in table order, lines that stand for several written out. Raises TableError."""
     rows: list[Row] = []
     for line, text in enumerate(path.read_text().splitlines(), 1):
-        if not text.strip() or text.startswith("#"):
-            continue
-        row = _row(line, text)
-        if row.condition is None:
-            rows.append(row)
-            continue
-        for number, condition in enumerate(CONDITIONS):
-            flags = {**row.flags, "r": CONDITION_FLAGS[number >> 1]} if "r" in row.flags else row.flags
-            rows.append(replace(row, opcode=row.opcode + number, condition=number, flags=flags,
-                                mnemonic=row.mnemonic.replace("cc", condition, 1)))
+        if text.strip() and not text.startswith("#"):
+            rows += [row for one in _of_conditions(_row(line, text)) for two in _of_source_conditions(one)
+                     for row in _of_choices(two)]
     return rows

@@ -1,0 +1,294 @@
+"""Intel's, AT&T's and NASM's syntax: what departs from mnemonic and operands as the table has them.
+
+Each rule is a fact about the habits of assemblers and disassemblers; the lines are those of iced-x86's formatters (what
+differs is in docs/decoder.md).
+"""
+from __future__ import annotations
+
+try:
+    from .syntax import (
+        BLENDS,
+        BY_SELECTOR,
+        CLASSIFY,
+        FLOAT_SUFFIX,
+        LOOPS,
+        MASKED_STORES,
+        NARROWING,
+        NASM_SIZES,
+        SIZES,
+        SUFFIX,
+        SVM_ADDRESS,
+        VECTOR_SUFFIX,
+        X87_INTEGER_SUFFIX,
+        X87_LOAD,
+        X87_STATE,
+        X87_STORE,
+        X87_SWAPPED,
+        Line,
+        Operand,
+        common,
+        is_far,
+        is_float,
+        narrow,
+        needs_size,
+        is_string,
+        rounding,
+    )
+except ImportError:                     # setup.py loads this file by path, before the package can be imported
+    from syntax import (  # type: ignore[import-not-found, no-redef]
+        BLENDS,
+        BY_SELECTOR,
+        CLASSIFY,
+        FLOAT_SUFFIX,
+        LOOPS,
+        MASKED_STORES,
+        NARROWING,
+        NASM_SIZES,
+        SIZES,
+        SUFFIX,
+        SVM_ADDRESS,
+        VECTOR_SUFFIX,
+        X87_INTEGER_SUFFIX,
+        X87_LOAD,
+        X87_STATE,
+        X87_STORE,
+        X87_SWAPPED,
+        Line,
+        Operand,
+        common,
+        is_far,
+        is_float,
+        narrow,
+        needs_size,
+        is_string,
+        rounding,
+    )
+
+
+def intel(line: Line) -> None:
+    common(line)
+    row, memory = line.form.row, line.memory
+    name = row.mnemonic
+    first = line.operands[0] if line.operands else None
+    renamed = {"wait": "fwait", "sal": "shl", "retf": "ret far", "xlatb": "xlat"}
+    line.name = renamed.get(name, line.name)
+    if name == "prefetch" and row.digit is not None:
+        line.name = "prefetch_exclusive" if row.digit == 0 else "prefetch_reserved"
+    if name in BY_SELECTOR - {"lkgs"} or name == "mov" and first and first.names == "SEGMENT":
+        narrow(line, "16")
+    if name.lstrip("v") in ("movmskps", "movmskpd", "pmovmskb", "pextrb", "pextrw", "pinsrb", "pinsrw", "extractps",
+                            "movw"):
+        narrow(line, "32")
+    if name in ("push", "pop") and first and (first.place == "IMMEDIATE" or first.names == "SEGMENT"):
+        line.flags.add("DATA")
+    elif name in ("enter", "leave", "ret", "retf") or any(o.place in ("TARGET", "FAR") for o in line.operands):
+        line.flags |= {"DATA"} if row.flow != "transaction" else set()
+    line.own_size = line.own_size if line.own_size != "NONE" else "DATA" if name in X87_STATE | {"retf"} else "STACK"
+    if name in LOOPS or first and any(o.place == "OFFSET" for o in line.operands):
+        line.flags.add("ADDRESS")
+    if is_string(line) and name[:4] in ("stos", "lods", "scas"):
+        line.operands = [o for o in line.operands if o.is_memory]
+    if name in MASKED_STORES:
+        line.operands.append(Operand("OVERRIDE"))
+    if name == "xlatb":
+        line.operands = [Operand("TABLE")]
+    if name in SVM_ADDRESS or name == "skinit":
+        line.operands = [Operand("ACCUMULATOR") if name != "skinit" else Operand("FIXED", "32")]
+        if name == "invlpga":
+            line.operands.append(Operand("FIXED", "32", 1))
+    for operand in line.operands:
+        if operand.place == "TARGET" and row.flow in ("jump", "branch") and name not in LOOPS and "cxz" not in name \
+                and line.form.operands[0].immediate_bytes == 1:
+            operand.word = "short "
+        if operand.place == "FAR":
+            operand.word = "far "
+    if memory is not None and (needs_size(line) or name in X87_STATE | {"bound"}):
+        memory.word = memory.word_other = f"{'far ' * is_far(line)}{SIZES[memory.memory_bits]} ptr "
+        if name in X87_STATE:
+            memory.word = ""
+    if name in X87_LOAD and (memory is not None or name == "fld"):
+        line.operands.insert(0, Operand("FIXED", "X87_TOP"))
+    if name in X87_STORE | {"fstpnce"}:
+        line.operands.append(Operand("FIXED", "X87_TOP"))
+    if any(o.source.mask == "needed" for o in line.form.operands):
+        at = next(i for i, o in enumerate(line.operands) if "MASK" in o.marks)
+        line.operands[at].marks.discard("MASK")
+        line.operands.insert(at + 1, Operand("MASK"))
+    if any(o.source.rounding for o in line.form.operands):
+        line.operands[0].marks.add("ROUNDING")
+
+
+def _att_name(line: Line) -> None:
+    """Mnemonics of their own, and suffixes for the size of memory."""
+    row, memory = line.form.row, line.memory
+    name, size = row.mnemonic, line.form.operand_size
+    bits = memory.memory_bits if memory else 0
+    renamed = {"wait": "fwait", "cbw": "cbtw", "cwde": "cwtl", "cdqe": "cltq", "cwd": "cwtd", "cdq": "cltd", "cqo": "cqto",
+               "fstpnce": "fstp", "xlatb": "xlat", "pcmpestrm64": "pcmpestrmq", "pcmpestri64": "pcmpestriq",
+               "vpcmpestrm64": "vpcmpestrmq", "vpcmpestri64": "vpcmpestriq", "getsecq": "rex.w getsec"}
+    line.name = renamed.get(name, line.name)
+    if is_string(line):
+        line.name = name[:-1] if name[:4] in ("stos", "lods", "scas") else name[:-1] + {"d": "l"}.get(name[-1], name[-1])
+    elif name in ("movzx", "movsx") or name == "movsxd" and size == 64:
+        source = bits
+        target = {"16": 16, "32": 32, "64": 64}[line.operands[0].names]
+        line.name = name + "w" if source == target else name[:4] + SUFFIX[source] + SUFFIX[target]
+    elif name == "mov" and any(operand.place == "OFFSET" for operand in line.operands):
+        line.own_size, line.name_other = "SHORT_ADDRESS", "movabs"
+    elif name == "mov" and line.form.operands[-1].immediate_bytes == 8:
+        line.name = "movabs"
+    elif is_far(line):
+        line.name = "l" + name
+        line.name_other = line.name + {16: "w", 32: "l"}.get(size, "")
+        line.name = "rex.w " + line.name if size == 64 else line.name
+    elif name in X87_STATE:
+        line.own_size, line.name_other = "DATA", name + {16: "s"}.get(size, "l")
+    elif memory is not None and name in X87_LOAD | X87_STORE:
+        line.name_memory = name if name[:2] == "fb" else name + (FLOAT_SUFFIX if is_float(line) else X87_INTEGER_SUFFIX)[bits]
+    elif name in ("nop", "reservednop") and memory is not None and len(line.operands) == 1:
+        line.name_memory = "nop" + SUFFIX[bits]
+    elif name in NARROWING | CLASSIFY and needs_size(line):
+        line.name_memory = name + VECTOR_SUFFIX[bits]
+    elif needs_size(line):
+        line.name_memory = name + SUFFIX[bits]
+    if not memory and len(line.operands) == 2 and line.operands[0].place == "RM":
+        line.name = X87_SWAPPED.get(name, line.name)
+
+
+def att(line: Line) -> None:
+    common(line)
+    row = line.form.row
+    name, size = row.mnemonic, line.form.operand_size
+    _att_name(line)
+    first = line.operands[0] if line.operands else None
+    if line.own_size == "NONE":
+        line.own_size = "STACK"
+    suffix = SUFFIX.get(size, "")
+    if name in ("push", "pop") and first and (first.place == "IMMEDIATE" or first.names == "SEGMENT") or \
+            name in ("enter", "leave", "ret") or name == "call" and first and first.place == "TARGET":
+        line.name_other = name + suffix
+    if name in ("retf", "iret", "iretd", "iretq"):
+        line.name = "lret" if name == "retf" else "iret"
+        line.name_other = line.name + suffix
+        line.name += "q" if size == 64 else ""
+    if name[:4] in ("push", "popf", "popa") and name[4:] in ("f", "fd", "fq", "a", "ad", "", "d", "q") and name != "push":
+        line.name = name.rstrip("dq")
+        line.name_other = line.name + suffix
+    if name in ("lgdt", "lidt", "sgdt", "sidt"):
+        line.own_size, line.name_other = "DATA" if size != 64 else "NONE", name + suffix
+    if name in ("sysret", "sysexit"):
+        line.own_size, line.name_other = "OUTSIDE_64", name + "l"
+    if name in LOOPS:
+        line.flags |= {"DATA", "RAW_DATA", "NAME_BY_ADDRESS"}
+    elif "cxz" in name:
+        line.flags |= {"DATA", "RAW_DATA"}
+    elif row.flow in ("jump", "branch") and first and first.place == "TARGET":
+        line.flags.add("DATA")
+    if name in BY_SELECTOR:
+        narrow(line, "16")
+    if name.lstrip("v") == "movw":
+        narrow(line, "32")
+    if name in SVM_ADDRESS | {"skinit"}:
+        line.operands = []
+        line.flags |= {"ADDRESS"} if name != "skinit" else set()
+    if any(o.place == "OFFSET" for o in line.operands):
+        line.flags.add("ADDRESS")
+    if name == "xlatb":
+        line.operands = [Operand("TABLE")]
+    if row.flow in ("jump_indirect", "call_indirect"):
+        line.operands[0].marks.add("STAR")
+    if name in MASKED_STORES:
+        line.flags.add("SEGMENT")
+    if name in BLENDS and len(line.operands) == 2:
+        line.operands.append(Operand("FIXED", "XMM"))
+    if name in ("fcom", "fcomp", "fucom", "fucomp", "fxch") and len(line.operands) == 2:
+        line.operands = line.operands[1:]
+    rounding(line)
+    if name not in ("enter", "bound"):
+        line.operands.reverse()
+
+
+def nasm(line: Line) -> None:
+    common(line)
+    row, memory = line.form.row, line.memory
+    name, size = row.mnemonic, line.form.operand_size
+    first = line.operands[0] if line.operands else None
+    line.own_size = line.own_size if line.own_size != "NONE" else "STACK"
+    renamed = {"pmulhrw": "pmulhrwa", "sysretq": "o64 sysret", "sysexitq": "o64 sysexit", "getsecq": "o64 getsec"}
+    line.name = renamed.get(name, line.name)
+    if is_string(line) or name == "xlatb":
+        line.flags |= {"ADDRESS"} | ({"SEGMENT"} if name[:4] not in ("stos", "scas") and name[:3] != "ins" else set())
+        line.operands = []
+    if name == "xchg" and first and first.place == "RM":
+        line.operands.reverse()
+    selectors = name in BY_SELECTOR - {"arpl"}
+    if selectors or name in X87_STATE | {"lgdt", "lidt", "sgdt", "sidt"} and size != 64:
+        line.own_size = "DATA"
+        line.flags.add("DATA")
+    if name in BY_SELECTOR:
+        narrow(line, "16")
+    if name in ("sldt", "str", "smsw") or name == "mov" and any(o.names == "SEGMENT" for o in line.operands):
+        line.own_size = "DATA"
+        line.flags.add("DATA_MEMORY")
+    if name in ("push", "pop") and first and (first.place == "IMMEDIATE" or first.names == "SEGMENT"):
+        line.flags.add("DATA")
+        if line.form.operands[0].immediate_bytes > 1:
+            line.own_size = "OUTSIDE_64" if size == 16 else "NONE"
+    if name in ("enter", "leave"):
+        line.flags.add("DATA")
+    if name in ("retf", "iret", "iretd", "iretq"):
+        line.own_size, line.name = "DATA", name[:4]
+        line.name_other = line.name + {16: "w", 32: "d", 64: "q"}.get(size, "")
+    elif name == "ret":
+        line.name_other = name + {16: "w", 32: "d", 64: "q"}.get(size, "")
+    elif name[:4] in ("push", "popf", "popa") and name[4:] in ("f", "fd", "fq", "a", "ad", "", "d", "q") and name != "push":
+        line.name = name.rstrip("dq")
+        line.name_other = line.name + {16: "w", 32: "d"}.get(size, "")
+    if name in LOOPS:
+        line.operands.append(Operand("COUNTER", number=1))
+    _nasm_targets(line)
+    if name in SVM_ADDRESS | {"skinit"}:
+        line.operands = [Operand("ACCUMULATOR"), Operand("FIXED", "32", 1)] if name == "invlpga" else []
+        line.flags |= {"ADDRESS"} - ({"ADDRESS"} if name in ("invlpga", "skinit") else set())
+    if any(o.place == "OFFSET" for o in line.operands):
+        line.flags.add("ADDRESS_IN_64")
+    mmx = any(o.names == "MMX" for o in line.operands)
+    bare = name.lstrip("v")
+    if bare in ("pinsrb", "movw", "pmovmskb") or bare == "pinsrw" and (mmx or name != bare) or bare == "pextrw" and mmx:
+        narrow(line, "32") if not (bare == "pmovmskb" and name != bare) else None
+    if name in MASKED_STORES:
+        line.flags.add("SEGMENT")
+    if name in BLENDS and len(line.operands) == 2:
+        line.operands.append(Operand("FIXED", "XMM"))
+    if name.startswith("f") and memory is None and len(line.operands) == 2 and line.operands[0].names[:3] == "X87":
+        to = line.operands[0].place == "RM" and not name.endswith("p")
+        line.operands = [o for o in line.operands if o.place == "RM"]
+        line.name += " to" * to
+    if memory is not None and (needs_size(line) or name in ("nop",) and len(line.operands) == 1) and not is_far(line):
+        memory.word = NASM_SIZES[memory.memory_bits] + " "
+    rounding(line)
+
+
+def _nasm_targets(line: Line) -> None:
+    """short and near, and the size of an address that is not the mode's own."""
+    row = line.form.row
+    name = row.mnemonic
+    size = {16: "word ", 32: "dword "}.get(line.form.operand_size, "")
+    for operand in line.operands:
+        if operand.place == "TARGET" and name not in LOOPS and "cxz" not in name and row.flow != "transaction":
+            is_short = line.form.operands[0].immediate_bytes == 1
+            if row.flow in ("jump", "branch") and is_short:
+                operand.word = "short "
+                line.flags.add("DATA")
+            else:
+                operand.word = "near " * (row.flow == "branch")
+                operand.word_other = operand.word + size
+        elif operand.place == "TARGET" and row.flow != "transaction":
+            line.flags.add("DATA")
+        elif operand.place == "FAR":
+            operand.word_other = size
+        elif is_far(line):
+            operand.word, operand.word_other = "far ", size + "far "
+
+
+RULES = {"intel": intel, "att": att, "nasm": nasm}
