@@ -1,8 +1,8 @@
 """What decoders cost an instruction, hvcore's and its peers': `python -m benchmarks.decoders` prints the table.
 
-Each measure decodes real code in a linear sweep and gives nanoseconds an instruction. The peers in Python decode a sample
-of the same code. iced fills lists by bound methods, the fastest way to arrays that was found, and leaves out of the nine
-columns what costs it most (which operand is the first register, which immediate is valid), in its own favour.
+Each measure decodes real code in a linear sweep and gives nanoseconds an instruction. The peers in Python decode a
+sample of the same code. iced fills lists by bound methods, the fastest way to arrays that was found, and leaves out of
+the nine columns what costs it most (which operand is the first register, which immediate is valid), in its own favour.
 """
 
 from __future__ import annotations

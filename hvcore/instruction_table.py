@@ -24,8 +24,8 @@ DTYPES: Final[dict[str, numpy.dtype[Any]]] = {
 }
 """The dtype of each column. `offset` is u8 (64 bits) in tables of buffers over 4 GiB."""
 
-STANDARD: Final = ("offset", "length", "form", "mnemonic", "flow", "operand_kinds", "register", "base", "index", "scale",
-                   "displacement", "immediate", "target")
+STANDARD: Final = ("offset", "length", "form", "mnemonic", "flow", "operand_kinds", "register", "base", "index",
+                   "scale", "displacement", "segment", "immediate", "target")
 """The columns of `hv.decode` if nothing else is asked for."""
 
 class InstructionTable:

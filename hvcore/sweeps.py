@@ -49,10 +49,10 @@ def decode(
         16, 32 or 64: the mode.
     columns : iterable of str
         Which columns to fill, names of DTYPES; STANDARD, or all that `out` has, if not given. What is left out costs
-        nothing. `segment`, `prefixes` and those behind it in COLUMNS are much slower than the others.
+        nothing. `prefixes` is much slower than the others.
     out : InstructionTable or dict of arrays
-        Storage to use again, contiguous and of the dtypes of DTYPES. Fresh pages cost more than decoding. A table given is
-        the one returned. If its rows run out the sweep stops, and `end` says where.
+        Storage to use again, contiguous and of the dtypes of DTYPES. Fresh pages cost more than decoding. A table
+        given is the one returned. If its rows run out the sweep stops, and `end` says where.
     vendor : str
         "intel" or "amd", for the few bytes that they read differently (AMD64 manual, volume 3).
 

@@ -9,5 +9,14 @@ COLUMNS: tuple[str, ...]
 PATHS: tuple[str, ...]
 
 def decode_into(
-    code: Buffer, columns: Sequence[Any], *, options: int, ip: int, at: int, row: int, capacity: int, more: bool, path: str
+    code: Buffer,
+    columns: Sequence[Any],
+    *,
+    options: int,
+    ip: int,
+    at: int,
+    row: int,
+    capacity: int,
+    more: bool,
+    path: str,
 ) -> tuple[int, int]: ...

@@ -56,6 +56,7 @@ cdef extern from "batch/build.h" nogil:
         batch_slow_t slow
         const u16* mnemonics
         const u8* flows
+        const u8* operand_sizes
 
     int build_tables(batch_tables_t* tables)
 
@@ -180,16 +181,18 @@ cdef batch_tables_t* tables[OPTIONS]
 cdef bint[OPTIONS] is_built
 cdef u16* mnemonics = <u16*>PyMem_RawMalloc((isa().form_count + 1) * sizeof(u16))
 cdef u8* flows = <u8*>PyMem_RawMalloc(isa().form_count + 1)
+cdef u8* operand_sizes = <u8*>PyMem_RawMalloc(isa().form_count + 1)
 cdef sweep_t avx512 = NULL
 
 
 def _fill_facts():
     cdef u32 form
-    if mnemonics == NULL or flows == NULL:
+    if mnemonics == NULL or flows == NULL or operand_sizes == NULL:
         raise MemoryError
     for form in range(isa().form_count + 1):
         mnemonics[form] = isa().forms[form].mnemonic
         flows[form] = isa().forms[form].flow
+        operand_sizes[form] = isa().forms[form].operand_size
 
 
 _fill_facts()
@@ -211,7 +214,8 @@ cdef const batch_tables_t* tables_of(u32 options, bint fast) except NULL:
         found = tables[options] = <batch_tables_t*>calloc(1, sizeof(batch_tables_t))
         if found == NULL:
             raise MemoryError
-        found.slow, found.options, found.mnemonics, found.flows = describe, options, mnemonics, flows
+        found.slow, found.options = describe, options
+        found.mnemonics, found.flows, found.operand_sizes = mnemonics, flows, operand_sizes
     if fast and not is_built[options]:
         if not build_tables(found):
             raise MemoryError

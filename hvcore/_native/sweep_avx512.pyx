@@ -1,5 +1,5 @@
-"""Module `sweep_avx512`: the sweep of batch/sweep.h compiled for AVX-512 with VBMI, as `sweep` loads it on hosts that have
-that. It is not imported elsewhere: its code would fault.
+"""Module `sweep_avx512`: the sweep of batch/sweep.h compiled for AVX-512 with VBMI, as `sweep` loads it on hosts that
+have that. It is not imported elsewhere: its code would fault.
 """
 from cpython.pycapsule cimport PyCapsule_New
 from hvcore._native.base.types cimport u64

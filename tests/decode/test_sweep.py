@@ -1,5 +1,5 @@
-"""The batch decoder against the decoder of single instructions, row by row and column by column, on every path that this
-host has; its ends of buffers against a guard page; and what `hv.decode` promises about buffers, storage and streams.
+"""The batch decoder against the decoder of single instructions, row by row and column by column, on every path that
+this host has; its ends of buffers against a guard page; and what `hv.decode` promises about buffers, storage, streams.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from hvcore._native.sweep import COLUMNS, PATHS, decode_into
 from hvcore.instruction_table import DTYPES, STANDARD
 
 SEED = 20261122
-SLOW_COLUMNS = ("segment", "prefixes", "operand_size", "address_size", "mask", "evex")
-"""Filled by the decoder of single instructions, which then writes all of the row: compared apart from the others."""
-FAST_COLUMNS = tuple(name for name in COLUMNS if name not in SLOW_COLUMNS)
+FAST_COLUMNS = tuple(name for name in COLUMNS if name != "prefixes")
+"""Prefixes are left to the decoder of single instructions, which then writes all of the row."""
 TILE, VECTOR_TILE, CHUNK, AHEAD = 30 * 1024, 2048, 1024, 256
 """Of batch/walk.h and batch/walk_avx512.h: where something special could happen."""
 WORTH_TABLES = 4096
@@ -60,7 +59,8 @@ def assert_equal(code: Any, path: str, names: tuple[str, ...] = FAST_COLUMNS, **
 
 def real_code(size: int, position: float = 0.4) -> bytes:
     """Out of the middle of NumPy's largest module: code for SSE to AVX-512 FP16, and where that ends, data."""
-    data = max(Path(numpy.__file__).parent.rglob("_multiarray_umath*.so"), key=lambda path: path.stat().st_size).read_bytes()
+    modules = Path(numpy.__file__).parent.rglob("_multiarray_umath*.so")
+    data = max(modules, key=lambda path: path.stat().st_size).read_bytes()
     start = int(len(data) * position)
     return data[start : start + size]
 
@@ -131,7 +131,8 @@ def test_any_choice_of_columns(path: str, names: tuple[str, ...]) -> None:
 
 
 @paths
-@pytest.mark.parametrize("base", [WORTH_TABLES, CHUNK * 5, VECTOR_TILE * 3, VECTOR_TILE * 3 + AHEAD, TILE, TILE + AHEAD])
+@pytest.mark.parametrize("base", [WORTH_TABLES, CHUNK * 5, VECTOR_TILE * 3, VECTOR_TILE * 3 + AHEAD, TILE,
+                                  TILE + AHEAD])
 def test_buffers_of_every_length(path: str, base: int) -> None:
     """The buffer ends in the middle of anything: a tile, a chunk, an instruction."""
     code = mutated_code(base + 200, SEED + base)
@@ -156,7 +157,8 @@ def test_every_start(path: str) -> None:
 
 
 @paths
-@pytest.mark.parametrize("unit", ["2e", "f0", "48", "0f", "b8", "90", "48b8ff", "c5", "62", "c74424", "660f1f840000000000"])
+@pytest.mark.parametrize("unit", ["2e", "f0", "48", "0f", "b8", "90", "48b8ff", "c5", "62", "c74424",
+                                  "660f1f840000000000"])
 def test_code_that_never_synchronises(path: str, unit: str) -> None:
     unit_bytes = bytes.fromhex(unit)
     assert_equal((unit_bytes * (TILE // len(unit_bytes) + 99))[: TILE + 77], path)
@@ -175,8 +177,9 @@ def test_rows_run_out(path: str) -> None:
 
 
 @paths
-@pytest.mark.parametrize("code", [mutated_code(10_000, SEED), random_code(6000, SEED), b"\xc5" * 5000, b"\x62\xf1" * 2500,
-                                  b"\x0f" * 5001, b"\x90" * 4096 + b"\x48\xb8", b"\x66\x0f\x3a" * 2000])
+@pytest.mark.parametrize("code", [mutated_code(10_000, SEED), random_code(6000, SEED), b"\xc5" * 5000,
+                                  b"\x62\xf1" * 2500, b"\x0f" * 5001, b"\x90" * 4096 + b"\x48\xb8",
+                                  b"\x66\x0f\x3a" * 2000])
 def test_nothing_is_read_beyond_the_buffer(path: str, code: bytes) -> None:
     """The buffer ends where an unreadable page begins, and begins where one ends."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -292,8 +295,10 @@ def test_threads_decode_at_the_same_time() -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"bits": 48}, "bits must be 16, 32 or 64"), ({"vendor": "via"}, "vendor must be"), ({"ip": -1}, "ip must be"),
-    ({"columns": ["lenght"]}, "no column 'lenght'"), ({"out": {"form": numpy.empty(9, "u4")}}, r"out\['form'\] must be"),
-    ({"out": {"form": numpy.empty(9, "u2")[::2]}}, "contiguous"), ({"out": {"shape": numpy.empty(9)}}, "no column 'shape'"),
+    ({"columns": ["lenght"]}, "no column 'lenght'"),
+    ({"out": {"form": numpy.empty(9, "u4")}}, r"out\['form'\] must be"),
+    ({"out": {"form": numpy.empty(9, "u2")[::2]}}, "contiguous"),
+    ({"out": {"shape": numpy.empty(9)}}, "no column 'shape'"),
     ({"out": {"form": numpy.empty(9, "u2")}, "columns": ["length"]}, "no array for the column 'length'"),
 ])  # fmt: skip
 def test_errors_name_the_argument(options: dict[str, Any], message: str) -> None:

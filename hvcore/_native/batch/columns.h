@@ -21,7 +21,8 @@ static inline uint32_t register_of(uint32_t spec, uint64_t fields, uint32_t has_
 /* Lanes of a register's number: ModRM.reg, ModRM.rm, low opcode bits, vvvv, with their extension bits. */
 static inline uint64_t register_fields(uint64_t window, uint64_t info) {
     uint64_t sum = info >> (INFO_SUM + STEP_EXTENSIONS - 8), high = sum >> (STEP_HIGH - STEP_EXTENSIONS);
-    uint64_t b8 = sum << 3 & 8, x16 = sum << 3 & 16, r8 = sum << 1 & 8, vvvv = sum >> (STEP_VVVV - STEP_EXTENSIONS) & 15;
+    uint64_t b8 = sum << 3 & 8, x16 = sum << 3 & 16, r8 = sum << 1 & 8;
+    uint64_t vvvv = sum >> (STEP_VVVV - STEP_EXTENSIONS) & 15;
     uint64_t reg = (window >> 11 & 7) | r8 | (high << 4 & 16), rm = (window >> 8 & 7) | b8 | x16;
     return reg << (8 * LANE_REG) | rm << (8 * LANE_RM) | ((window & 7) | b8) << (8 * LANE_OPCODE)
            | (vvvv | (high << 3 & 16)) << (8 * LANE_VVVV);
@@ -70,8 +71,8 @@ static inline void put_rows(uint8_t *to, rows_t v, size_t count) {
         memcpy(to, &narrow, count);
 }
 
-/* What a block of rows needs, side by side. `head`: ModRM and SIB; `sum`: bits 8-23 of it; `entry`: bits 16-31 of the fast
- * entry. The second step leaves the size of displacements there. */
+/* What a block of rows needs, side by side. `head`: ModRM and SIB; `sum`: bits 8-23 of it; `entry`: bits 16-31 of the
+ * fast entry. The second step leaves the size of displacements there. */
 typedef struct {
     uint16_t head[BLOCK], opcode[BLOCK], sum[BLOCK], entry[BLOCK], spec[BLOCK];
     uint16_t is_byte[BLOCK], is_wide[BLOCK], has_sib[BLOCK];
@@ -80,8 +81,8 @@ typedef struct {
 } batch_block_t;
 
 /* Registers and memory of eight rows from row i of the block, which is row `to` of the columns; `count` are left. */
-static inline __attribute__((always_inline)) void fill_eight(batch_block_t *x, size_t i, const batch_operands_t *o, size_t to,
-                                                             size_t count) {
+static inline __attribute__((always_inline)) void fill_eight(batch_block_t *x, size_t i, const batch_operands_t *o,
+                                                             size_t to, size_t count) {
     rows_t head = load_rows(x->head + i), sum = load_rows(x->sum + i), spec = load_rows(x->spec + i);
     rows_t entry = load_rows(x->entry + i), lane = spec >> REGISTER_LANE & 7;
     rows_t b8 = sum >> 2 & 8, x8 = sum >> 3 & 8;            /* sum: 4 REX, 5 B, 6 X, 7 R, 8-11 vvvv, 13 R', 14 V' */

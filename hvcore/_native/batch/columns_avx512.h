@@ -22,8 +22,8 @@ static inline __m512i immediates(const batch_tables_t *t, __m512i bytes, __m512i
     return _mm512_sub_epi64(_mm512_xor_si512(bytes, flip), less);
 }
 
-static inline void fill_sixteen(const batch_tables_t *t, const uint64_t *infos, __mmask16 rows, const batch_operands_t *o,
-                                size_t i) {
+static inline void fill_sixteen(const batch_tables_t *t, const uint64_t *infos, __mmask16 rows,
+                                const batch_operands_t *o, size_t i) {
     enum { PART = VECTOR_TILE + VECTOR };
     const uint64_t *entries = infos + PART, *heads = entries + PART, *tails = heads + PART;
     const __m512i low_halves = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -52,7 +52,8 @@ static inline void fill_sixteen(const batch_tables_t *t, const uint64_t *infos, 
     __m512i rm = OR(OR(AND(SHIFT_RIGHT(head, 8), seven), b8), x16);
     __m512i opcode = OR(AND(head, seven), b8);
     __m512i vvvv = OR(AND(SHIFT_RIGHT(info, STEP_VVVV - 8), WORDS(15)), vvvv_16);
-    __m512i fields = OR(OR(reg, _mm512_slli_epi32(rm, 8)), OR(_mm512_slli_epi32(opcode, 16), _mm512_slli_epi32(vvvv, 24)));
+    __m512i fields = OR(OR(reg, _mm512_slli_epi32(rm, 8)),
+                        OR(_mm512_slli_epi32(opcode, 16), _mm512_slli_epi32(vvvv, 24)));
     __m512i lane = _mm512_sub_epi32(AND(SHIFT_RIGHT(spec, REGISTER_LANE - 3), WORDS(0x38)), WORDS(8));
     /* The fixed lane shifts by 2^32 - 8: nothing is left. */
     __m512i number = _mm512_andnot_si512(AND(SHIFT_RIGHT(spec, REGISTER_WITHOUT - 2), WORDS(0x1C)),

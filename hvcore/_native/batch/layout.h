@@ -4,7 +4,7 @@
  * else is described by `slow`, which is the decoder of single instructions. The tables are not written by hand: build.h
  * asks `slow` about every opcode and keeps only what it can reproduce.
  *
- * Pass 1 (walk.h) follows instruction lengths and leaves a u64 an instruction; pass 2 (columns.h) makes columns of them.
+ * Pass 1 (walk.h) follows lengths and leaves a u64 an instruction; pass 2 (columns.h) makes columns of them.
  */
 #ifndef HVCORE_BATCH_LAYOUT_H
 #define HVCORE_BATCH_LAYOUT_H
@@ -51,10 +51,11 @@ enum { STEP_COUNT = 8, STEP_REX = 12, STEP_EXTENSIONS = 13, STEP_VVVV = 16, STEP
  *   28     memory is addressed by ModRM            29     the immediate is relative to the next instruction, 64 bits
  *   32-46  first register        48-50  log2 of N of disp8*N
  *   52-63  bits 12-23 of a sum that must be clear; the one that stands for SUSPECT says that `slow` has to look
- * A register: 0-7 a number, to which one lane of the fields (11-13) is added, without bits 2, 3, 4 as bits 8, 9, 10 say;
- * 14 a byte register: 4 to 7 are AH to BH without REX.
+ * A register: 0-7 a number, to which one lane of the fields (11-13) is added, without its bits 2, 3, 4 as bits 8, 9, 10
+ * say; 14 a byte register: 4 to 7 are AH to BH without REX.
  */
-enum { FAST_KINDS = 16, FAST_IMMEDIATE = 24, FAST_MEMORY = 28, FAST_RELATIVE = 29, FAST_REGISTER = 32, FAST_SCALE = 48, FAST_FORBIDDEN = 52 };
+enum { FAST_KINDS = 16, FAST_IMMEDIATE = 24, FAST_MEMORY = 28, FAST_RELATIVE = 29, FAST_REGISTER = 32, FAST_SCALE = 48,
+       FAST_FORBIDDEN = 52 };
 enum { SUSPECT = 1 << 20 };
 #define FAST_UNKNOWN ((uint64_t)SUSPECT >> STEP_REX << FAST_FORBIDDEN)
 enum { LANE_FIXED, LANE_REG, LANE_RM, LANE_OPCODE, LANE_VVVV, LANE_IS4 };
@@ -72,8 +73,8 @@ enum { SHAPE_BARE, SHAPE_MODE, SHAPE_GROUP, SHAPE_WHOLE, SHAPE_TEST_8, SHAPE_TES
 
 typedef struct {
     uint64_t steps[BATCH_ROWS * 256];
-    uint16_t shapes[BATCH_CLASSES * 256];   /* by class and ModRM: 0-6 bytes from ModRM on, 7 SIB may add a displacement,
-                                               8-15 entry within the opcode's */
+    /* By class and ModRM: 0-6 bytes from ModRM on, 7 SIB may add a displacement, 8-15 entry within the opcode's. */
+    uint16_t shapes[BATCH_CLASSES * 256];
     uint64_t fast[BATCH_FAST];
     uint64_t others[BATCH_FAST];            /* registers of operands 0 to 3, as in `fast` */
     uint8_t base_map[128];                  /* memory << 6 | SIB << 5 | mod = 0 << 4 | B << 3 | low bits */
@@ -85,13 +86,13 @@ typedef struct {
     uint32_t fast_count, row_count;
     /* The same for pass 1 of AVX-512, see walk_avx512.h. */
     uint8_t modrm_lengths[256], opcodes[2][256];
-    uint32_t places[256];                   /* by its place code: 0-7 bytes before the opcode, 16-31 256 times the row */
+    uint32_t places[256];                   /* by place code: 0-7 bytes before the opcode, 16-31 256 times the row */
     uint32_t cells[256 * 256];              /* by row and opcode: 0-15 first entry, 24-31 class; 0: it does not know */
     uint8_t picks[BATCH_CLASSES * 256];     /* by class and ModRM: entry within the opcode's */
     uint32_t options;
     batch_slow_t slow;
     const uint16_t *mnemonics;              /* by form */
-    const uint8_t *flows;
+    const uint8_t *flows, *operand_sizes;
 } batch_tables_t;
 
 static inline uint64_t load_64(const uint8_t *at) { uint64_t v; memcpy(&v, at, 8); return v; }

@@ -1,189 +1,8 @@
-/* The linear sweep: tiles, joins, rows that the fast path left open, and the ends of the buffer. */
+/* The linear sweep: tiles, joins, and the ends of the buffer. */
 #ifndef HVCORE_BATCH_SWEEP_H
 #define HVCORE_BATCH_SWEEP_H
 
-#include "columns.h"
-#include "walk.h"
-#ifdef HVCORE_AVX512
-#include "columns_avx512.h"
-#endif
-
-/* Columns that are asked for; the others are NULL. In the order of COLUMNS in sweep.pyx. */
-typedef struct {
-    uint32_t *offset;
-    uint64_t *wide_offset;
-    uint8_t *length;
-    uint16_t *form, *mnemonic;
-    uint8_t *flow, *kinds, *reg, *registers[BATCH_OPERANDS], *base, *index, *scale;
-    int32_t *displacement;
-    uint8_t *segment;
-    int64_t *immediate;
-    uint64_t *target;
-    uint16_t *prefixes;
-    uint8_t *operand_size, *address_size, *mask, *evex;
-} batch_columns_t;
-
-enum { WANT_OPERANDS = 1, WANT_FORMS = 2, WANT_REGISTERS = 4, WANT_RARE = 8, WANT_TARGET = 16 };
-
-enum { EMIT_ROOM = 2112 };              /* rows that a chunk or tile can have */
-
-/* Memory of a sweep: what pass 1 leaves, and columns that are computed without being asked for. */
-typedef struct {
-    batch_walk_t walk;
-    uint64_t bridge[CHUNK_ROOM];
-#ifdef HVCORE_AVX512
-    vector_walk_t vectors;
-#endif
-    uint32_t open_rows[EMIT_ROOM];
-    uint8_t bytes[6][EMIT_ROOM];
-    uint16_t forms[EMIT_ROOM];
-    int32_t displacements[EMIT_ROOM];
-    int64_t immediates[EMIT_ROOM];
-} batch_scratch_t;
-
-typedef void (*batch_fill_t)(const batch_tables_t *t, const uint8_t *tile, const uint64_t *infos, size_t count,
-                             const batch_operands_t *to);
-
-typedef struct {
-    const batch_tables_t *tables;
-    const uint8_t *code;
-    uint64_t size, ip;
-    uint32_t want;
-    const batch_columns_t *columns;
-    uint64_t row, capacity;
-    int fast;                           /* the tables have a fast path */
-    batch_scratch_t *scratch;           /* of one call of `sweep` */
-} batch_sweep_t;
-
-typedef uint64_t (*sweep_t)(batch_sweep_t *s, uint64_t at, int more);
-
-static uint64_t target_of(uint64_t next, int64_t immediate, uint32_t bits) {
-    return bits ? (next + (uint64_t)immediate) & ~0ull >> (64 - bits) : 0;
-}
-
-static void put_row(batch_sweep_t *s, uint64_t row, uint64_t offset, const batch_row_t *r) {
-    const batch_columns_t *c = s->columns;
-#define PUT(column, value) do { if (c->column) c->column[row] = value; } while (0)
-    PUT(offset, (uint32_t)offset);
-    PUT(wide_offset, offset);
-    PUT(length, r->length);
-    PUT(form, r->form);
-    PUT(mnemonic, s->tables->mnemonics[r->form]);
-    PUT(flow, s->tables->flows[r->form]);
-    PUT(kinds, r->kinds);
-    PUT(reg, r->reg);
-    for (int i = 0; i < BATCH_OPERANDS; i++)
-        PUT(registers[i], r->registers[i]);
-    PUT(base, r->base);
-    PUT(index, r->index);
-    PUT(scale, r->scale);
-    PUT(displacement, r->displacement);
-    PUT(segment, r->segment);
-    PUT(immediate, r->immediate);
-    PUT(target, target_of(s->ip + offset + r->length, r->immediate, r->target_bits));
-    PUT(prefixes, r->prefixes);
-    PUT(operand_size, r->operand_size);
-    PUT(address_size, r->address_size);
-    PUT(mask, r->mask);
-    PUT(evex, r->evex);
-#undef PUT
-}
-
-static void describe_at(const batch_sweep_t *s, uint64_t offset, batch_row_t *r) {
-    uint64_t available = s->size - offset;
-    s->tables->slow(s->code + offset, available > 64 ? 64 : (uint32_t)available, s->tables->options, r);
-}
-
-static uint32_t wanted(const batch_columns_t *c) {
-    uint32_t want = 0;
-    if (c->kinds || c->reg || c->base || c->index || c->scale || c->displacement || c->immediate || c->target)
-        want |= WANT_OPERANDS;
-    if (c->form || c->mnemonic || c->flow)
-        want |= WANT_FORMS;
-    for (int i = 0; i < BATCH_OPERANDS; i++)
-        if (c->registers[i])
-            want |= WANT_REGISTERS;
-    if (c->target)
-        want |= WANT_TARGET;
-    if (c->segment || c->prefixes || c->operand_size || c->address_size || c->mask || c->evex)
-        want |= WANT_RARE;
-    return want;
-}
-
-static void fill_registers(const batch_tables_t *t, const uint8_t *tile, const uint64_t *infos, size_t count,
-                           const batch_columns_t *c, uint64_t row) {
-    for (size_t i = 0; i < count; i++) {
-        uint64_t info = infos[i], others = t->others[info >> INFO_FAST & 0xFFFF];
-        const uint8_t *p = tile + (info & 0xFFFF);
-        uint64_t fields = register_fields(load_64(p + (info >> INFO_SUM & 15)), info) | is4_field(p + (info >> INFO_LENGTH));
-        uint32_t has_rex = info >> (INFO_SUM + STEP_REX - 8) & 1;
-        for (int k = 0; k < 4; k++)
-            if (c->registers[k])
-                c->registers[k][row + i] = (uint8_t)register_of(others >> 16 * k & 0xFFFF, fields, has_rex);
-        if (c->registers[4])
-            c->registers[4][row + i] = BATCH_NONE;
-    }
-}
-
-/* Rows of `count` instructions of one chunk. `at`: offset of the tile. Returns how many there was room for. */
-static size_t emit(batch_sweep_t *s, const uint64_t *infos, size_t count, uint64_t at, batch_fill_t fill) {
-    const batch_tables_t *t = s->tables;
-    const batch_columns_t *c = s->columns;
-    const uint8_t *tile = s->code + at;
-    batch_scratch_t *x = s->scratch;
-    uint64_t row = s->row;
-    size_t i, open = 0;
-    uint16_t *form = c->form ? c->form + row : x->forms;
-    uint8_t *length = c->length ? c->length + row : x->bytes[0];
-    int64_t *immediate = c->immediate ? c->immediate + row : x->immediates;
-    if (count > s->capacity - row)
-        count = (size_t)(s->capacity - row);
-    if (s->want & WANT_OPERANDS) {
-        batch_operands_t o = {
-            .length = length, .form = form, .immediate = immediate,
-            .kinds = c->kinds ? c->kinds + row : x->bytes[1], .reg = c->reg ? c->reg + row : x->bytes[2],
-            .base = c->base ? c->base + row : x->bytes[3], .index = c->index ? c->index + row : x->bytes[4],
-            .scale = c->scale ? c->scale + row : x->bytes[5],
-            .displacement = c->displacement ? c->displacement + row : x->displacements,
-        };
-        fill(t, tile, infos, count, &o);
-    } else if (s->want & WANT_FORMS)
-        fill_forms(t, infos, count, form, length);
-    else if (c->length)
-        fill_lengths(infos, count, length);
-    if (c->mnemonic)
-        for (i = 0; i < count; i++)
-            c->mnemonic[row + i] = t->mnemonics[form[i]];
-    if (c->flow)
-        for (i = 0; i < count; i++)
-            c->flow[row + i] = t->flows[form[i]];
-    if (c->offset)
-        for (i = 0; i < count; i++)
-            c->offset[row + i] = (uint32_t)at + (uint32_t)(infos[i] & 0xFFFF);
-    if (c->wide_offset)
-        for (i = 0; i < count; i++)
-            c->wide_offset[row + i] = at + (infos[i] & 0xFFFF);
-    if (s->want & WANT_TARGET)
-        for (i = 0; i < count; i++)
-            c->target[row + i] = target_of(s->ip + at + (infos[i] & 0xFFFF) + (infos[i] >> INFO_LENGTH), immediate[i],
-                                           t->fast[infos[i] >> INFO_FAST & 0xFFFF] >> FAST_RELATIVE & 1 ? 64 : 0);
-    if (s->want & WANT_REGISTERS)
-        fill_registers(t, tile, infos, count, c, row);
-    s->row += count;
-    if (!s->want)
-        return count;
-    for (i = 0; i < count; i++) {           /* without branches: which rows are open cannot be predicted */
-        x->open_rows[open] = (uint32_t)i;
-        open += s->want & WANT_RARE || !(infos[i] >> INFO_FAST & 0xFFFF);
-    }
-    for (i = 0; i < open; i++) {
-        batch_row_t r;
-        uint64_t offset = at + (infos[x->open_rows[i]] & 0xFFFF);
-        describe_at(s, offset, &r);
-        put_row(s, row + x->open_rows[i], offset, &r);
-    }
-    return count;
-}
+#include "emit.h"
 
 /* One instruction by the decoder of single instructions; 0 if it is cut off and `more` will follow. */
 static uint32_t sweep_one(batch_sweep_t *s, uint64_t offset, int more) {
@@ -215,11 +34,11 @@ static uint64_t sweep_tile(batch_sweep_t *s, uint64_t at, uint32_t size) {
             s->scratch->bridge[bridged++] = info | position;
             position += info >> INFO_LENGTH;
         }
-        done = emit(s, s->scratch->bridge, bridged, at, fill_operands);
+        done = emit(s, s->scratch->bridge, bridged, at, fill_operands, NULL);
         if (done < bridged)
             return at + (s->scratch->bridge[done] & 0xFFFF);
         if (position < stop) {
-            done = emit(s, infos + i, total - i, at, fill_operands);
+            done = emit(s, infos + i, total - i, at, fill_operands, NULL);
             if (done < total - i)
                 return at + (infos[i + done] & 0xFFFF);
             position = w->exits[chunk];
@@ -239,7 +58,8 @@ static uint64_t sweep_vectors(batch_sweep_t *s, uint64_t at, uint32_t size) {
         count = walk_vectors(s->tables, tile, size, end, w, &stop, 1);
     else
         count = walk_vectors(s->tables, tile, size, end, w, &stop, 0);
-    done = emit(s, w->infos, count, at, fill_vectors);
+    batch_known_t known = {w->forms, w->sizes, w->open_rows, w->open_count};
+    done = emit(s, w->infos, count, at, fill_vectors, &known);
     return at + (done < count ? w->infos[done] & 0xFFFF : stop);
 }
 #endif

@@ -1,12 +1,12 @@
 /* Pass 1 with AVX-512 VBMI: the length of an instruction at every byte of a tile, then one walk along them.
  *
  * 64 bytes at a time, from the end of the tile to its beginning: the length at a byte that is a prefix is one more than
- * that at the byte behind it, which is known by then. Tables of 256 bytes lie in four registers. What this pass does not
- * know (two prefixes, most of EVEX, opcodes marked in the tables) it marks, and `step` of walk.h settles it.
+ * that at the byte behind it, which is known by then. Tables of 256 bytes lie in four registers. What this pass does
+ * not know (two prefixes, most of EVEX, opcodes marked in the tables) it marks, and `step` of walk.h settles it.
  *
  * Three bytes a position: the length; the place code of batch_tables_t.places; bits 12 to 19 of a sum, that is the REX
- * prefix and its B, X, R, and vvvv. A place code: 0-1 map, 2 segment prefix, 3 REX.W, 4-5 mandatory prefix, 6 REX; or with
- * bit 7 VEX, 6 EVEX, 2 256 or 512 bits, 3 W, 4-5 pp; 88 and up without a map C5; 80 what it does not know.
+ * prefix and its B, X, R, and vvvv. A place code: 0-1 map, 2 segment prefix, 3 REX.W, 4-5 mandatory prefix, 6 REX; or
+ * with bit 7 VEX, 6 EVEX, 2 256 or 512 bits, 3 W, 4-5 pp; 88 and up without a map C5; 80 what it does not know.
  */
 #ifndef HVCORE_BATCH_WALK_AVX512_H
 #define HVCORE_BATCH_WALK_AVX512_H
@@ -22,6 +22,9 @@ typedef struct {
     /* Of each instruction: info, fast entry, eight bytes from the opcode on, eight up to the instruction's end. */
     uint64_t infos[VECTOR_TILE + VECTOR], entries[VECTOR_TILE + VECTOR], heads[VECTOR_TILE + VECTOR],
         tails[VECTOR_TILE + VECTOR];
+    uint16_t forms[VECTOR_TILE + VECTOR];
+    uint8_t sizes[VECTOR_TILE + VECTOR];
+    uint32_t open_rows[VECTOR_TILE + VECTOR], open_count;   /* left to `slow` */
 } vector_walk_t;
 
 typedef struct { __m512i quarter[4]; } vector_table_t;
@@ -98,7 +101,8 @@ static void find_lengths(const batch_tables_t *t, const uint8_t *code, uint32_t 
         __mmask64 grows = _mm512_mask_cmpeq_epi8_mask(is_wide, _mm512_and_si512(b1, BYTES(0xF8)), BYTES(0xB8));
         __m512i extended = _mm512_mask_add_epi8(plain, is_rex, NEXT(plain, later_plain), one);
         extended = ADD(grows, extended, four);
-        __m512i extended_place = _mm512_mask_mov_epi8(place, is_rex, _mm512_or_si512(NEXT(place, later_place), BYTES(0x40)));
+        __m512i extended_place = _mm512_mask_mov_epi8(place, is_rex,
+                                                      _mm512_or_si512(NEXT(place, later_place), BYTES(0x40)));
         extended_place = ADD(is_wide, extended_place, BYTES(8));
         __m512i extensions = _mm512_maskz_mov_epi8(
             is_rex, _mm512_or_si512(_mm512_and_si512(_mm512_add_epi8(b, b), BYTES(14)), one));
@@ -116,7 +120,8 @@ static void find_lengths(const batch_tables_t *t, const uint8_t *code, uint32_t 
         __m512i mandatory = _mm512_maskz_mov_epi8(is_66, BYTES(0x10));
         mandatory = _mm512_mask_mov_epi8(mandatory, is_segment, four);
         mandatory = _mm512_mask_mov_epi8(mandatory, is_repeat, BYTES(0x30));
-        mandatory = _mm512_mask_sub_epi8(mandatory, _mm512_mask_test_epi8_mask(is_repeat, b, one), mandatory, BYTES(0x10));
+        __mmask64 is_f3 = _mm512_mask_test_epi8_mask(is_repeat, b, one);
+        mandatory = _mm512_mask_sub_epi8(mandatory, is_f3, mandatory, BYTES(0x10));
         __m512i final_place = _mm512_mask_mov_epi8(extended_place, is_prefix,
                                            _mm512_or_si512(NEXT(extended_place, later_extended_place), mandatory));
         __m512i final_extensions = _mm512_mask_mov_epi8(extensions, is_prefix, NEXT(extensions, later_extensions));
@@ -128,11 +133,13 @@ static void find_lengths(const batch_tables_t *t, const uint8_t *code, uint32_t 
             __m512i last = _mm512_mask_mov_epi8(b2, is_c5, b1), map_field = _mm512_and_si512(b1, BYTES(31));
             __mmask64 knows_vex = _mm512_mask_cmplt_epu8_mask(is_c4, _mm512_sub_epi8(map_field, one), BYTES(3));
             /* EVEX: R' and V' as in VEX, no mask, no broadcast, 128 or 512 bits. */
-            __mmask64 knows_evex = _mm512_mask_cmplt_epu8_mask(is_62, _mm512_sub_epi8(map_field, BYTES(0x11)), BYTES(3));
+            __mmask64 knows_evex = _mm512_mask_cmplt_epu8_mask(is_62, _mm512_sub_epi8(map_field, BYTES(0x11)),
+                                                               BYTES(3));
             knows_evex = _mm512_mask_test_epi8_mask(knows_evex, b2, four);
             knows_evex = _mm512_mask_cmpeq_epi8_mask(knows_evex, _mm512_and_si512(b3, BYTES(0xBF)), BYTES(8));
             map_field = _mm512_and_si512(map_field, BYTES(3));
-            __mmask64 first_map = _mm512_cmpeq_epi8_mask(map_field, one), third_map = _mm512_cmpeq_epi8_mask(map_field, BYTES(3));
+            __mmask64 first_map = _mm512_cmpeq_epi8_mask(map_field, one);
+            __mmask64 third_map = _mm512_cmpeq_epi8_mask(map_field, BYTES(3));
 
             /* The opcode is the third, fourth, fifth byte. */
             __m512i vex = ADD(third_map, _mm512_add_epi8(AFTER(4, modrm, later_modrm), four), one);
@@ -149,7 +156,8 @@ static void find_lengths(const batch_tables_t *t, const uint8_t *code, uint32_t 
             __m512i l = _mm512_and_si512(last, four);
             __m512i named = _mm512_or_si512(_mm512_or_si512(common, wide), map_field);
             final_place = _mm512_mask_mov_epi8(final_place, has_payload, BYTES(0x80));
-            final_place = _mm512_mask_mov_epi8(final_place, is_c5, _mm512_or_si512(_mm512_or_si512(common, l), BYTES(8)));
+            __m512i short_vex = _mm512_or_si512(_mm512_or_si512(common, l), BYTES(8));
+            final_place = _mm512_mask_mov_epi8(final_place, is_c5, short_vex);
             final_place = _mm512_mask_mov_epi8(final_place, knows_vex, _mm512_or_si512(named, l));
             l = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(b3, 4), four), BYTES(0x40));
             final_place = _mm512_mask_mov_epi8(final_place, knows_evex, _mm512_or_si512(named, l));
@@ -180,12 +188,12 @@ static void find_lengths(const batch_tables_t *t, const uint8_t *code, uint32_t 
 #undef AFTER
 #undef NEXT
 
-/* Walk the tile of `size` bytes at `base`, whose first byte begins an instruction. Returns how many begin in it; `*stop`
- * is where the next one does. `full`: leave what pass 2 needs, too. */
+/* Walk the tile of `size` bytes at `base`, whose first byte begins an instruction. Returns how many begin in it;
+ * `*stop` is where the next one does. `full`: leave what pass 2 needs, too. */
 static inline __attribute__((always_inline)) uint32_t walk_vectors(const batch_tables_t *t, const uint8_t *base,
                                                                    uint32_t size, const uint8_t *end, vector_walk_t *w,
                                                                    uint32_t *stop, int full) {
-    uint32_t at = 0, count = 0;
+    uint32_t at = 0, count = 0, open = 0;
     find_lengths(t, base, size, w);
     while (at < size) {
         const uint8_t *p = base + at;
@@ -201,8 +209,12 @@ static inline __attribute__((always_inline)) uint32_t walk_vectors(const batch_t
             length = info >> INFO_LENGTH;
             f = t->fast[info >> INFO_FAST & 0xFFFF];
             head = load_64(p + (info >> INFO_SUM & 15));
+            w->open_rows[open] = count;
+            open += !(info >> INFO_FAST & 0xFFFF);
         }
         w->infos[count] = info | at;
+        w->forms[count] = (uint16_t)f;
+        w->sizes[count] = (uint8_t)length;
         if (full) {
             w->entries[count] = f;
             w->heads[count] = head;
@@ -212,6 +224,7 @@ static inline __attribute__((always_inline)) uint32_t walk_vectors(const batch_t
         at += (uint32_t)length;
     }
     *stop = at;
+    w->open_count = open;
     return count;
 }
 
