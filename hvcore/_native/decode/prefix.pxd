@@ -103,11 +103,11 @@ cdef inline u32 read_payload(u8 kind, const u8* payload, u8 mode, lead_t* lead, 
     lead.length = second >> 2 & 1
     if kind == LEAD_XOP:
         insn.prefixes |= PREFIX_XOP
-        lead.table = SPACE_XOP + map - 8
+        lead.table = SPACE_XOP + (map & 7)
         lead.bad |= map > 15
     else:
         insn.prefixes |= PREFIX_VEX
-        lead.table = SPACE_VEX + map
+        lead.table = SPACE_VEX + (map & 7)
         lead.bad |= map > 7
     return 1 if kind == LEAD_VEX2 else 2
 
