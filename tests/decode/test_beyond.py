@@ -106,7 +106,7 @@ INVALID = {
     "C4E570FDC9": "tiles that are the same", "C4E2726CC9": "tiles that are the same",
 }  # fmt: skip
 
-OTHERWISE = {"D6": "salc", "D50A": "aad 0Ah", "6206": "bound eax,[esi]"}
+OTHERWISE = {"D6": "salc", "D50A": "aad 0Ah", "6206": "bound eax,qword ptr [esi]"}
 """What bytes of 64-bit mode mean in 32-bit mode."""
 
 
