@@ -121,7 +121,7 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
 
     if insn.prefixes & PREFIX_REX2 and lead.table == 0 and walk(isa, isa.entries[roots[<u32>SPACE_REX2] + byte], key):
         lead.table = SPACE_REX2
-    entry = isa.entries[roots[lead.table] + byte] if lead.table != SPACE_3DNOW else ENTRY_MODRM
+    entry = isa.entries[roots[lead.table] + byte] if lead.table != SPACE_3DNOW else <u32>ENTRY_MODRM
     has_modrm = entry & ENTRY_MODRM != 0
     if has_modrm:
         if at >= limit:
@@ -131,13 +131,10 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
         key |= insn.modrm
         if lead.has_b and insn.modrm >= 0xC0 and lead.table != SPACE_EVEX + 4:
             key = (key & ~(<u32>3 << KEY_L)) | 2 << KEY_L       # L'L is the rounding: 512 bits or a scalar
-    if lead.table == SPACE_3DNOW:
-        decode_3dnow(isa, code, at, limit, roots, &lead, key, insn)
-        return
-    entry = walk(isa, entry & ~<u32>ENTRY_MODRM, key)
+    entry = walk(isa, entry & ~<u32>ENTRY_MODRM, key)       # of 3DNow!: form 0, until the opcode is known
     form = &isa.forms[entry]
     insn.form = <u16>entry
-    if entry == 0 or lead.bad:
+    if (entry == 0 and lead.table != SPACE_3DNOW) or lead.bad:
         insn.status = DECODE_INVALID
         insn.length = <u8>at
         return
@@ -148,6 +145,18 @@ cdef inline void decode(const isa_t* isa, const u8* code, u32 available, u8 opti
         at = decode_modrm(form, code, at, limit, &lead, insn)
         if at == 0:
             return
+        if lead.table == SPACE_3DNOW:
+            if at >= limit:
+                return
+            insn.opcode = code[at]
+            entry = walk(isa, isa.entries[roots[<u32>SPACE_3DNOW] + code[at]] & ~<u32>ENTRY_MODRM, key)
+            form = &isa.forms[entry]
+            insn.form = <u16>entry
+            at += 1
+            if entry == 0:
+                insn.status = DECODE_INVALID
+                insn.length = <u8>at
+                return
     elif form.flags & FORM_OFFSET:
         size = insn.address_size >> 3
         if at + size > limit:
@@ -236,20 +245,3 @@ cdef inline void finish(const form_t* form, const lead_t* lead, u8 options, insn
             insn.status = DECODE_INVALID
     if flags & FORM_CHECK and not is_valid(form, insn):
         insn.status = DECODE_INVALID
-
-
-cdef inline void decode_3dnow(const isa_t* isa, const u8* code, u32 at, u32 limit, const u32* roots,
-                              const lead_t* lead, u32 key, insn_t* insn) noexcept nogil:
-    """0F 0F, ModRM, and only then the opcode."""
-    cdef const form_t* form = &isa.forms[0]
-    cdef u32 entry
-    at = decode_modrm(form, code, at, limit, lead, insn)
-    if at == 0 or at >= limit:
-        return
-    insn.opcode = code[at]
-    entry = walk(isa, isa.entries[roots[<u32>SPACE_3DNOW] + code[at]] & ~<u32>ENTRY_MODRM, key)
-    form = &isa.forms[entry]
-    insn.form = <u16>entry
-    insn.length = <u8>(at + 1)
-    insn.status = DECODE_OK if entry else DECODE_INVALID
-    finish(form, lead, 0, insn)
