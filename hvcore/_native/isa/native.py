@@ -63,9 +63,9 @@ def flags(form: forms.Form) -> set[str]:
         ("vvvv", "VVVV" in places), ("registers", kinds & {"C", "D", "TR"}), ("is4", "IS4" in places),
         ("vsib", "VM" in kinds), ("offset", "OFFSET" in places), ("ends_block", "ends" in row.attributes),
         ("ends_block", row.flow != "next"), ("stack", row.stack_accesses == 1), ("check", checks(form)),
-        ("no_rex2", "norex2" in row.attributes or row.space == "" and row.opcode >> 4 in _NO_REX2[row.map]),
+        ("no_rex2", "norex2" in row.attributes or (row.space == "" and row.opcode >> 4 in _NO_REX2[row.map])),
         ("vector_reg", "V" in kinds), ("vector_rm", kinds & {"W", "U", "TE"}), ("short_reg", kinds & {"P", "S", "TR"}),
-        ("short_rm", kinds & {"Q", "N", "STi"} or kinds & {"KE", "KR"} and row.space != "EVEX"),
+        ("short_rm", kinds & {"Q", "N", "STi"} or (kinds & {"KE", "KR"} and row.space != "EVEX")),
         ("promoted", row.space == "EVEX" and "apx_f" in row.features), ("source_condition", "SCC" in row.extras),
         ("lock_cr8", "amd_lock" in row.attributes), ("no_segment", "nosegment" in row.attributes),
     ) if is_so}

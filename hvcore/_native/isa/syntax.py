@@ -12,8 +12,8 @@ except ImportError:                     # setup.py loads this file by path, befo
     import forms  # type: ignore[import-not-found, no-redef]
     import table  # type: ignore[import-not-found, no-redef]
 
-INTEGER = frozenset("add or adc sbb and sub xor cmp test mov rol ror rcl rcr shl shr sal sar bt bts btr btc not neg mul "
-                    "imul div idiv inc dec push pop crc32 movzx movsx ptwrite".split()) | {
+INTEGER = frozenset("add or adc sbb and sub xor cmp test mov rol ror rcl rcr shl shr sal sar bt bts btr btc not neg "
+                    "mul imul div idiv inc dec push pop crc32 movzx movsx ptwrite".split()) | {
                         f"{name}{condition}" for name in ("ccmp", "ctest") for condition in table.SOURCE_CONDITIONS}
 """Integer instructions whose memory operand needs a size, unless a register operand tells it."""
 OWN_REGISTER = frozenset("crc32 movzx movsx ptwrite".split())
