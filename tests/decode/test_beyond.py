@@ -1,7 +1,7 @@
 """Instructions that iced-x86 does not know, bit by bit from the specifications, and what makes bytes of theirs invalid.
 
-Intel: APX (355828), AVX10.2 (361050), ISE reference (319433), ACE. test_llvm.py has every form that LLVM knows; here are
-the rules that it overlooks, and instructions that it has not got.
+Intel: APX (355828), AVX10.2 (361050), ISE reference (319433), ACE. test_llvm.py has every form that LLVM knows; here
+are the rules that it overlooks, and instructions that it has not got.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ INVALID = {
     "62F47F0C 44C0": "no NF in SETcc",
     "62F40412 39C8": "ND in CCMP", "62F40482 39C8": "z in CCMP", "62F40422 39C8": "L'L in CCMP",
     "62F45C18 FFF0": "PUSH2 of RSP", "62F46418 FFF4": "PUSH2 of RSP", "62F45C18 8FC0": "POP2 to RSP",
-    "62F46418 8FC3": "POP2 to one register twice", "62F46408 FFF0": "PUSH2 with ND = 0", "62F46418 FF30": "PUSH2 of memory",
+    "62F46418 8FC3": "POP2 to one register twice", "62F46408 FFF0": "PUSH2 with ND = 0",
+    "62F46418 FF30": "PUSH2 of memory",
     "62F46518 FFF0": "PUSH2 with pp = 66", "62F4641C FFF0": "PUSH2 with NF",
     "66D500 A18877665544332211": "JMPABS with 66", "67D500 A18877665544332211": "JMPABS with 67",
     "F2D500 A18877665544332211": "JMPABS with F2", "F3D500 A18877665544332211": "JMPABS with F3",
@@ -106,7 +107,7 @@ INVALID = {
     "C4E570FDC9": "tiles that are the same", "C4E2726CC9": "tiles that are the same",
 }  # fmt: skip
 
-OTHERWISE = {"D6": "salc", "D50A": "aad 0Ah", "6206": "bound eax,[esi]"}
+OTHERWISE = {"D6": "salc", "D50A": "aad 0Ah", "6206": "bound eax,qword ptr [esi]"}
 """What bytes of 64-bit mode mean in 32-bit mode."""
 
 

@@ -39,8 +39,8 @@ def is_unknown(code: bytes, form: forms.Form) -> bool:
     if row.mnemonic in ("urdmsr", "uwrmsr") and code[0] in (0x66, 0x67):
         return True
     return bool(row.features & WITHOUT or row.mnemonic in ("udb", "sal")
-                or row.digit == 1 and ("SCC" in row.extras or row.mnemonic == "test")
-                or row.mnemonic == "imulzu" and row.extras["NF"])
+                or (row.digit == 1 and ("SCC" in row.extras or row.mnemonic == "test"))
+                or (row.mnemonic == "imulzu" and row.extras["NF"]))
 
 
 def is_scaled(code: bytes, form: forms.Form) -> bool:
@@ -162,7 +162,7 @@ def test_mutations(encodings: list[tuple[bytes, Instruction, forms.Form]]) -> No
     by_number = {form.number: form for form in encoder.all_forms()}
     valid, invalid = [], []
     for _ in range(MUTATIONS):
-        code, _, form = rng.choice(encodings)
+        code = rng.choice(encodings)[0]
         bit = rng.randrange(8 * min(len(code), 8))
         octets = bytearray(code)
         octets[bit >> 3] ^= 1 << (bit & 7)
