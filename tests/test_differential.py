@@ -33,7 +33,7 @@ LEFT_OUT = {
     "an approximation: each maker has tables of its own": {"rcpps", "rcpss", "rsqrtps", "rsqrtss"},
     "must not run on the host or has no repeatable answer": {
         "int", "int1", "hlt", "vmcall", "vmmcall", "swapgs", "cpuid", "rdtsc", "rdtscp", "sldt", "str", "sgdt", "sidt",
-        "smsw", "lss", "lfs", "lgs",
+        "smsw", "lss", "lfs", "lgs", "rdpkru", "wrpkru",
     },
     "no prefetch: Intel's reserved no-op, which AMD calls invalid": {"reservednop"},
 }  # fmt: skip
