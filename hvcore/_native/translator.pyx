@@ -12,7 +12,7 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.cpu.spec cimport FLAG_AC
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.cpu.translation cimport refresh_request
-from hvcore._native.mem.batch cimport batch_t, is_plain, may_be_built, translate_each
+from hvcore._native.mem.batch cimport batch_t, columns_t, is_plain, may_be_built, translate_each
 from hvcore._native.mem.builder cimport BUILD_DONE, build_at, table_mask
 from hvcore._native.mem.descend cimport (
     WALK_NESTED, WALK_NOT_PRESENT, WALK_OK, WALK_TABLE, cached_p, memory_p, space_p, space_translate,
@@ -247,6 +247,19 @@ cdef class TableTranslator:
             self.run_batch(&batch, not lean)
         finally:
             free(batch.cached.entries)
+
+    def translate_one(self, u64 gva, *, u8 access=RIGHT_READ, int privilege=PRIVILEGE_OF_STATE, bint set_marks=False):
+        """A batch of one address: its columns as a tuple, in the order of columns_t."""
+        cdef batch_t batch
+        cdef u64 gpa = 0, spa = 0
+        cdef u8 page_shift = 0, nested_page_shift = 0, status = 0, error_code = 0, references = 0, nested_references = 0
+        self.start_batch(&batch, access & 7, privilege, set_marks)
+        batch.gvas, batch.count = &gva, 1
+        batch.out = columns_t(
+            gpa=&gpa, spa=&spa, page_shift=&page_shift, nested_page_shift=&nested_page_shift, status=&status,
+            error_code=&error_code, references=&references, nested_references=&nested_references)
+        self.run_batch(&batch, True)
+        return gpa, spa, page_shift, nested_page_shift, status, error_code, references, nested_references
 
     def translate_runs(self, u64 gva, u64 size, *, u8 access=RIGHT_READ, int privilege=PRIVILEGE_OF_STATE):
         """Runs of [gva, gva + size) that go to consecutive places or fail alike, as an array of run_t in bytes."""

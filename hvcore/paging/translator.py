@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -115,10 +116,17 @@ class Translator:
         self, gva: int, access: str | int = "r", *, privilege: str | None = None, set_marks: bool = False
     ) -> Translation:
         """Translate one address; arguments and errors as those of `translate`."""
-        rights = access if isinstance(access, str) else np.array([access])
-        found = self.translate(np.array([gva]), rights, privilege=privilege, set_marks=set_marks)
-        values = {name: int(column[0]) for name, column in found.columns.items() if name != "status"}
-        return Translation(status=TranslationStatus(int(found.status[0])), **values)
+        address = index(gva)
+        if not 0 <= address < 1 << 64:
+            raise ValueError(f"gva must fit in 64 bits, not {gva:#x}")
+        bits = parse_rights(access, "access") if isinstance(access, str) else index(access)
+        if not 1 <= bits <= 7:
+            raise ValueError(f"access must be a sum of 1 (read), 2 (write) and 4 (execute), not {access!r}")
+        self._check_marks(set_marks)
+        gpa, spa, page_shift, nested_page_shift, status, *others = self._native.translate_one(
+            address, access=bits, privilege=as_privilege(privilege), set_marks=set_marks
+        )
+        return Translation(gpa, spa, page_shift, nested_page_shift, TranslationStatus(status), *others)
 
     def translate_range(self, gva: int, size: int | str, access: str = "r", *, privilege: str | None = None) -> Runs:
         """What [gva, gva + size) goes to, as runs of consecutive places or of equal failures, in order.
@@ -169,21 +177,21 @@ class Translator:
             raise ValueError(f"limit must be 1 to 2**32, not {limit!r}")
         name, given = ("gpa", gpa) if gpa is not None else ("spa", spa)
         targets = as_addresses(given, name).reshape(-1)  # type: ignore[arg-type]
-        index: NDArray[np.int64] = np.arange(targets.size, dtype=np.int64)
+        which: NDArray[np.int64] = np.arange(targets.size, dtype=np.int64)
         if name == "spa" and self._nested:
-            index, targets = self._find(index, targets, second=True, limit=limit)
+            which, targets = self._find(which, targets, second=True, limit=limit)
         if self.state.levels:
-            index, targets = self._find(index, targets, second=False, limit=limit)
-        order = np.lexsort((targets, index))
-        return index[order], self._signed(targets[order])
+            which, targets = self._find(which, targets, second=False, limit=limit)
+        order = np.lexsort((targets, which))
+        return which[order], self._signed(targets[order])
 
     def _find(
-        self, index: NDArray[np.int64], targets: NDArray[np.uint64], *, second: bool, limit: int
+        self, numbers: NDArray[np.int64], targets: NDArray[np.uint64], *, second: bool, limit: int
     ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         order = np.argsort(targets, kind="stable")
         self._prepare_find(targets, second=second)
         which, addresses = self._native.find(targets[order], second=second, room=limit)
-        return index[order][np.frombuffer(which, np.uint64).astype(np.int64)], np.frombuffer(addresses, np.uint64)
+        return numbers[order][np.frombuffer(which, np.uint64).astype(np.int64)], np.frombuffer(addresses, np.uint64)
 
     def _prepare_find(self, targets: NDArray[np.uint64], *, second: bool) -> None:
         """Tables that a reverse look-up would miss because nobody asked for them yet are made."""

@@ -348,3 +348,30 @@ def test_tables_that_somebody_wrote_by_hand_do_no_harm() -> None:
             space.unmap(gva=0x1000 * int(rng.integers(0, 2048)), size=0x1000)
             space.map(gva=0x40_0000, gpa=0, size="4 MiB", seed=1, frames="permuted")
         del words, used
+
+
+def test_calls_run_at_the_same_time() -> None:
+    """Two batches are under way at once while this thread looks: none of them holds the GIL."""
+    space = AddressSpace(4, 4)
+    space.map(gva=0, gpa=GIB, size="64 MiB")
+    gvas = random_pages(1 << 18, 64 << 20)
+    stop, seen = threading.Event(), 0
+
+    def call() -> None:
+        while not stop.is_set():
+            space.translate(gvas)
+
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(100_000):
+        seen = max(seen, space._native.users)
+        if seen == 2:
+            with pytest.raises(RuntimeError, match="another thread"):
+                space.unmap(gva=0, size="4 KiB")
+            break
+        stop.wait(0.0005)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert seen == 2

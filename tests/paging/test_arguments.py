@@ -58,6 +58,20 @@ def test_access_of_each_element(space: AddressSpace) -> None:
     assert mixed.translate_one(0, 2).status == TranslationStatus.DENIED
 
 
+def test_one_is_a_batch_of_one(space: AddressSpace) -> None:
+    for gva in (0, 0xF_FFFF, 0x10_0000, 1 << 47, np.uint64(5)):
+        for access in ("r", "w", 4):
+            one, rights = space.translate_one(gva, access), access if isinstance(access, str) else [access]
+            many = space.translate([gva], rights)
+            assert all(getattr(one, name) == many[name][0] for name in COLUMNS)
+    for error, name, arguments in (
+        (TypeError, "integer", {"gva": 1.5}), (ValueError, "gva", {"gva": -1}), (ValueError, "gva", {"gva": 1 << 64}),
+        (ValueError, "access", {"gva": 0, "access": 9}), (ValueError, "access", {"gva": 0, "access": "z"}),
+    ):  # fmt: skip
+        with pytest.raises(error, match=name):
+            space.translate_one(**arguments)
+
+
 REFUSED: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (TypeError, "gvas", {"gvas": [1.5]}),
     (TypeError, "gvas", {"gvas": ["a"]}),
