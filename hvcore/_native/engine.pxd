@@ -46,6 +46,7 @@ cdef class Scheduler:
     cdef int deliver(self) except -1
     cdef int deliver_last(self) except -1
     cdef int count_taps(self, int change) except -1
+    cdef void set_taps(self, u32 count) noexcept
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef object run_for(self, VirtualProcessor only, max_instructions)

@@ -151,7 +151,7 @@ cdef class VirtualProcessor(RegisterFile):
         start_tap(self)
 
     def stop_tap(self):
-        """Stop noting; what has not been taken is gone."""
+        """Stop noting; what has not been taken yet is, now. Raises RuntimeError while it runs."""
         stop_tap(self)
 
     def take_noted(self, bytes records not None):

@@ -105,7 +105,10 @@ cdef class Scheduler:
                 self.cache.vps[kept] = self.cache.vps[i]
                 kept += 1
         self.cache.vp_count = kept
-        vp.stop_tap()
+        if vp.vp.tap != NULL:
+            self.deliver_last()         # a guest may delete a processor in the midst of a run
+            release_tap(vp.vp)
+            self.set_taps(self.tap_count - 1)
         vp.scheduler = None
         self.vps.pop(<u64>vp.vp, None)
 
@@ -138,14 +141,17 @@ cdef class Scheduler:
             self.leave()
 
     cdef int count_taps(self, int change) except -1:
-        """Blocks are built anew when the first listener comes and when the last one goes."""
         if self.running:
             raise RuntimeError("a processor that runs cannot be attached to or detached from")
-        self.tap_count += change
-        if self.cache.notes_fetches != (self.tap_count != 0):
-            self.cache.notes_fetches = self.tap_count != 0
-            drop_all(self.cache)
+        self.set_taps(self.tap_count + change)
         return 0
+
+    cdef void set_taps(self, u32 count) noexcept:
+        """Blocks are built anew when the first listener comes and when the last one goes."""
+        self.tap_count = count
+        if self.cache.notes_fetches != (count != 0):
+            self.cache.notes_fetches = count != 0
+            self.cache.full = True      # all are forgotten before the next one runs
 
     cdef int deliver(self) except -1:
         """Give what was noted to who listens."""

@@ -31,6 +31,8 @@ cdef int start_tap(VirtualProcessor self) except -1:
 cdef int stop_tap(VirtualProcessor self) except -1:
     if self.vp.tap == NULL:
         return 0
+    if self.vp.tap.count:
+        self.take_noted(taken_records(self.vp))
     if self.scheduler is not None:
         self.scheduler.count_taps(-1)
     release_tap(self.vp)

@@ -6,7 +6,7 @@ that is in use by one thread refuses another. Addresses, kinds and page sizes ma
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64
 from hvcore._native.model.frames cimport frames_release
-from hvcore._native.model.record cimport KIND_COUNT, KIND_WORD_SHIFT
+from hvcore._native.model.record cimport KIND_COUNT
 from hvcore._native.model.stack cimport stack_t, stacks_release, use_page
 from hvcore._native.model.structure cimport (
     EMPTY, LONG_ROW_KEYS, POLICY_FIFO, ROW_WAYS, SHORT_ROW_KEYS, SHORT_ROW_WAYS, entry_t, first_order_of, low_nibbles,
@@ -16,7 +16,8 @@ from hvcore._native.model.state cimport (
     ADDRESS_MASK, GROUPS, LEVELS, SIZES, TALLY_MOST, dimension_t, model_t, outcome_t,
 )
 from hvcore._native.model.translation cimport (
-    flush_model, flush_space, forget_latest, invalidate_model, is_latest, likely, spend_tally, take_record, weight_of,
+    finish_miss, flush_model, flush_space, forget_latest, hit_outcome, invalidate_model, is_latest, likely, spend_tally,
+    take_record, weight_of,
 )
 from hvcore._native.model.wide cimport clear, held_by, key_at, touch_wide
 from libc.stdlib cimport calloc, free, malloc
@@ -73,6 +74,7 @@ cdef class ModelCore:
         self.place_dimension(&self.model.nested, nested)
         self.model.prefetch_pages, self.model.is_tagged, self.model.page_shift, self.model.nested_page_shift, shift = \
             options
+        self.model.finish = finish_deep if self.model.nested.levels or self.model.prefetch_pages else finish_flat
         self.model.places_tables = shift != 0
         self.model.table_page_shift = shift
 

@@ -16,8 +16,18 @@ cdef bint touch_hashed(structure_t* s, u64 key) noexcept nogil:
     return touch_wide(s, key)
 
 
-cdef outcome_t take(model_t* m, u64 address, u64 word, const u64* gpa) noexcept nogil:
-    return take_record(m, address, word, gpa)
+# Out of line, so that the loops keep what they need in registers.
+
+cdef bint take(model_t* m, u64 address, u64 word) noexcept nogil:
+    return take_record(m, address, word)
+
+
+cdef outcome_t finish_flat(model_t* m, u64 address, u64 word, const u64* gpa) noexcept nogil:
+    return finish_miss(m, address, word, NULL, True)
+
+
+cdef outcome_t finish_deep(model_t* m, u64 address, u64 word, const u64* gpa) noexcept nogil:
+    return finish_miss(m, address, word, gpa, False)
 
 
 cdef void run_model(model_t* m, const u64* record, u64 address_step, const u64* word, u64 word_step, const u64* gpa,
@@ -35,7 +45,8 @@ cdef void run_model(model_t* m, const u64* record, u64 address_step, const u64* 
         m.tally = tally
         if record == end:
             break
-        take(m, record[0], word[0], gpa + (record - first) // address_step if gpa != NULL else NULL)
+        if not take(m, record[0], word[0]):
+            m.finish(m, record[0], word[0], gpa + (record - first) // address_step if gpa != NULL else NULL)
         tally = m.tally
         record += address_step
         word += word_step
@@ -46,15 +57,14 @@ cdef void run_noting(model_t* m, const u64* record, u64 address_step, const u64*
                      u64 count, outcome_t* outcomes) noexcept nogil:
     """run_model that notes what became of every record."""
     cdef u64 i
-    cdef u32 kind
     for i in range(count):
         if is_latest(m, record[0], word[0]):
             m.tally += weight_of(m, word[0])
-            kind = <u32>(word[0] >> KIND_WORD_SHIFT & 3)
-            outcomes[i] = outcome_t(level=0, guest_references=0, nested_references=0,
-                                    cycles=m.first_latencies[kind][m.latest[m.groups[kind]].size])
+            outcomes[i] = hit_outcome(m, word[0])
+        elif take(m, record[0], word[0]):
+            outcomes[i] = hit_outcome(m, word[0])
         else:
-            outcomes[i] = take(m, record[0], word[0], gpa + i if gpa != NULL else NULL)
+            outcomes[i] = m.finish(m, record[0], word[0], gpa + i if gpa != NULL else NULL)
         record += address_step
         word += word_step
     spend_tally(m)

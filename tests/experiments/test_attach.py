@@ -188,6 +188,24 @@ def test_refusals():
         vp.detach()
 
 
+def test_a_processor_that_goes():
+    """What it did is delivered, and the others run on as before."""
+    recorder = Recorder()
+    with hvcore.Hypervisor(memory="64 MiB", processors=1) as hypervisor:
+        children = [hypervisor.root.create_partition() for _ in range(2)]
+        for child in children:
+            child.map_memory(gpa=0, size="8 MiB")[CODE : CODE + len(MIXTURE)] = MIXTURE
+            child.vps[0].reset("long64", rip=CODE, rsp=STACK, page_size="4 KiB")
+        first, second = (child.vps[0] for child in children)
+        first.attach(recorder)
+        first.run(max_instructions=50)
+        children[0].destroy()
+        assert isinstance(second.run(), exits.Halt)
+        with pytest.raises(RuntimeError, match="does not exist any more"):
+            first.attach(recorder)
+    assert sum(len(chunk) for chunk in recorder.chunks) > 50
+
+
 def test_address_spaces():
     """The PCID, where the guest uses them; a flush of all has none."""
     recorder = Recorder()

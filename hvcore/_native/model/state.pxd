@@ -38,7 +38,11 @@ cdef struct latest_t:
     u64 size
 
 
+ctypedef outcome_t (*finish_t)(model_t* m, u64 address, u64 word, const u64* gpa) noexcept nogil
+
+
 cdef struct model_t:
+    finish_t finish                 # what comes behind a miss of the first level (models_loops.pxi)
     latest_t latest[GROUPS]
     u64 accesses[KIND_COUNT][SIZES]
     u64 tally                       # accesses to the latest page that are not counted yet, 16 bits a kind

@@ -32,13 +32,13 @@ cdef inline void prefetch(model_t* m, structure_t* second, u64 page, u16 asid, u
         if second.touch(second, make_key(next_page, asid, size_code(page_shift))):
             continue
         second.prefetches += 1
-        walked = walk_model(m, next_page << page_shift, asid, page_shift, nested_page_shift, gpa)
+        walked = walk_model(m, next_page << page_shift, asid, page_shift, nested_page_shift, gpa, False)
         m.prefetch_walks += 1
         m.prefetch_references += walked.guest_references + walked.nested_references
 
 
 cdef inline outcome_t miss(model_t* m, u64 key, u64 address, u16 asid, u8 kind, u8 page_shift, u8 nested_page_shift,
-                           const u64* gpa) noexcept nogil:
+                           const u64* gpa, bint is_flat) noexcept nogil:
     """What happens behind a miss of the first level."""
     cdef u32 size = size_code(page_shift)
     cdef structure_t* second = m.second[kind][size]
@@ -53,11 +53,11 @@ cdef inline outcome_t miss(model_t* m, u64 key, u64 address, u16 asid, u8 kind, 
             m.cycles_of_walks += result.cycles
             return result
         second.misses += 1
-    result = walk_model(m, address, asid, page_shift, nested_page_shift, gpa)
+    result = walk_model(m, address, asid, page_shift, nested_page_shift, gpa, is_flat)
     result.cycles += m.second_latencies[kind][size]
     m.walks += 1
     m.cycles_of_walks += result.cycles
-    if m.prefetch_pages and second != NULL:
+    if not is_flat and m.prefetch_pages and second != NULL:
         prefetch(m, second, address >> page_shift, asid, page_shift, nested_page_shift, gpa)
     return result
 
@@ -138,10 +138,10 @@ cdef inline void change_space(model_t* m, u16 asid) noexcept nogil:
         forget_latest(m)
 
 
-cdef inline outcome_t take_other(model_t* m, u64 address, u64 word) noexcept nogil:
+cdef inline void take_event(model_t* m, u64 address, u64 word) noexcept nogil:
     """A record that is no access. A kind that nobody knows does nothing; it is counted with the invalidations. Of an
     untagged model's entries all are of the address space that it is in."""
-    cdef u8 kind = <u8>(word >> KIND_WORD_SHIFT)
+    cdef u8 kind = kind_of(word)
     cdef u16 asid = <u16>(word >> 16)
     m.accesses[min(kind, <u8>KIND_INVALIDATE)][0] += 1
     if kind == KIND_FLUSH and asid == ASID_ALL:
@@ -152,41 +152,65 @@ cdef inline outcome_t take_other(model_t* m, u64 address, u64 word) noexcept nog
         elif kind == KIND_INVALIDATE:
             invalidate_model(m, address & <u64>ADDRESS_MASK, asid if m.is_tagged else 0)
     forget_latest(m)
-    return outcome_t(level=0, guest_references=0, nested_references=0, cycles=0)
 
 
-cdef inline outcome_t take_record(model_t* m, u64 address, u64 word, const u64* gpa) noexcept nogil:
-    """Any record that is not the same page again."""
-    cdef u8 kind = <u8>(word >> KIND_WORD_SHIFT), page_shift = <u8>(word >> 40)
-    cdef u16 asid = <u16>(word >> 16)
-    cdef u64 key
+cdef inline u8 kind_of(u64 word) noexcept nogil:
+    return <u8>(word >> KIND_WORD_SHIFT)
+
+
+cdef inline u8 page_shift_of(const model_t* m, u64 word) noexcept nogil:
+    cdef u8 page_shift = <u8>(word >> 40)
+    return page_shift if page_shift == 12 else known_shift(page_shift, m.page_shift)
+
+
+cdef inline u16 asid_of(const model_t* m, u64 word) noexcept nogil:
+    return <u16>(word >> 16) if m.is_tagged else 0
+
+
+cdef inline bint take_record(model_t* m, u64 address, u64 word) noexcept nogil:
+    """Any record that is not the same page again. True: done, a hit of the first level or no access; else
+    `finish_miss` comes next."""
+    cdef u8 kind = kind_of(word), page_shift
     cdef u32 size, group
     cdef structure_t* first
-    cdef outcome_t outcome
     if unlikely(kind >= KIND_FLUSH):
-        return take_other(m, address, word)
-    if unlikely(asid != m.asid):
-        change_space(m, asid)
-    if not m.is_tagged:
-        asid = 0
-    if page_shift != 12:
-        page_shift = known_shift(page_shift, m.page_shift)
+        take_event(m, address, word)
+        return True
+    if unlikely(<u16>(word >> 16) != m.asid):
+        change_space(m, <u16>(word >> 16))
+    page_shift = page_shift_of(m, word)
     size = size_code(page_shift)
     group = m.groups[kind]
     set_latest(m, group, address, word, page_shift, size)
     m.accesses[kind][size] += 1
-    address &= <u64>ADDRESS_MASK
-    key = make_key(address >> page_shift, asid, size)
     first = m.first[kind][size]
     if first != NULL:
-        if first.touch(first, key):
-            return outcome_t(level=0, guest_references=0, nested_references=0, cycles=m.first_latencies[kind][size])
+        if first.touch(first, make_key((address & <u64>ADDRESS_MASK) >> page_shift, asid_of(m, word), size)):
+            return True
         first.misses += 1
     if first == NULL or first.policy == POLICY_SRRIP:
         m.latest[group].selector = <u64>NO_SELECTOR         # the same page again does change something
-    outcome = miss(m, key, address, asid, kind, page_shift, known_shift(<u8>(word >> 48), m.nested_page_shift), gpa)
+    return False
+
+
+cdef inline outcome_t finish_miss(model_t* m, u64 address, u64 word, const u64* gpa, bint is_flat) noexcept nogil:
+    """What comes behind a miss of the first level. `is_flat`, a constant: no second dimension, no prefetching."""
+    cdef u8 kind = kind_of(word), page_shift = page_shift_of(m, word)
+    cdef u16 asid = asid_of(m, word)
+    cdef u32 size = size_code(page_shift)
+    cdef outcome_t outcome
+    address &= <u64>ADDRESS_MASK
+    outcome = miss(m, make_key(address >> page_shift, asid, size), address, asid, kind, page_shift,
+                   known_shift(<u8>(word >> 48), m.nested_page_shift), gpa, is_flat)
     outcome.cycles += m.first_latencies[kind][size]
     return outcome
+
+
+cdef inline outcome_t hit_outcome(const model_t* m, u64 word) noexcept nogil:
+    """Of a record that is done."""
+    cdef u8 kind = kind_of(word)
+    return outcome_t(level=0, guest_references=0, nested_references=0,
+                     cycles=m.first_latencies[kind][size_code(page_shift_of(m, word))] if kind < KIND_FLUSH else 0)
 
 
 cdef inline bint is_latest(const model_t* m, u64 address, u64 word) noexcept nogil:

@@ -71,14 +71,15 @@ cdef inline u64 page_gpa(model_t* m, u64 address, u16 asid, u8 page_shift) noexc
 
 
 cdef inline outcome_t walk_model(model_t* m, u64 address, u16 asid, u8 page_shift, u8 nested_page_shift,
-                                 const u64* gpa) noexcept nogil:
-    """A walk: references of both dimensions, and the cycles of everything that it looks up and reads."""
+                                 const u64* gpa, bint is_flat) noexcept nogil:
+    """A walk: references of both dimensions, and the cycles of everything that it looks up and reads.
+    `is_flat`, a constant: there is no second one."""
     cdef outcome_t result
     cdef u32 leaf = min(size_code(page_shift) + 1, m.guest.levels), top, table
     cdef u32 cycles = 0, nested = 0
     cdef u8 table_shift = m.table_page_shift if m.places_tables else nested_page_shift
     top = walk_entries(&m.guest, address, asid, leaf, &cycles)
-    if m.nested.levels:
+    if not is_flat and m.nested.levels:
         table = top
         while table >= leaf:
             nested += translate_nested(m, table_gpa(m, address, asid, table), table_shift, &cycles)
