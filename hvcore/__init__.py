@@ -66,11 +66,11 @@ __all__ = [
     "enums",
     "errors",
     "exits",
-    "paging",
     "facts",
     "format",
     "iterate",
     "lengths",
+    "paging",
 ]
 
 __getattr__, __dir__ = attributes(

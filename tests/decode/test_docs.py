@@ -19,7 +19,7 @@ NEEDS = re.compile(r"# needs (.*)$", re.MULTILINE)
 
 def missing(program: str) -> str:
     """The first package that it wants and that is not there."""
-    for name in (match := NEEDS.search(program)) and match[1].split(", ") or ():
+    for name in ((match := NEEDS.search(program)) and match[1].split(", ")) or ():
         try:
             importlib.import_module(name)
         except ImportError:
