@@ -175,8 +175,14 @@ def narrow(line: Line, names: str, which: slice = slice(None)) -> None:
             operand.names = names
 
 
+def has_rounding(line: Line) -> bool:
+    """Rounding can be given, and means something: no rounding is printed where the result is exact."""
+    row = line.form.row
+    return "norounding" not in row.attributes and any(o.rounding for o in row.operands)
+
+
 def rounding(line: Line) -> None:
     """An operand of its own: behind the registers, but in front of an integer that is converted."""
-    if any(o.source.rounding for o in line.form.operands):
+    if has_rounding(line):
         count = sum(o.place != "IMMEDIATE" for o in line.operands)
         line.operands.insert(count - (line.form.row.mnemonic in FROM_INTEGER), Operand("ROUNDING"))

@@ -23,6 +23,7 @@ try:
         Line,
         Operand,
         common,
+        has_rounding,
         is_far,
         is_string,
         narrow,
@@ -47,6 +48,7 @@ except ImportError:                     # setup.py loads this file by path, befo
         Line,
         Operand,
         common,
+        has_rounding,
         is_far,
         is_string,
         narrow,
@@ -105,7 +107,7 @@ def intel(line: Line) -> None:
         at = next(i for i, o in enumerate(line.operands) if "MASK" in o.marks)
         line.operands[at].marks.discard("MASK")
         line.operands.insert(at + 1, Operand("MASK"))
-    if any(o.source.rounding for o in line.form.operands):
+    if has_rounding(line):
         line.operands[0].marks.add("ROUNDING")
 
 
