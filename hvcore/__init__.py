@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from hvcore import enums as enums
     from hvcore import errors as errors
     from hvcore import exits as exits
-    from hvcore._native.decoder import decode_instruction as decode_one
+    from hvcore._native import facts as facts
     from hvcore._native.engine import Segment, Table
+    from hvcore._native.facts import Access, Element, Flags, Flow, OperandKind, Prefix, Register
+    from hvcore._native.instructions import Instruction, decode_one
     from hvcore.costs import PageCosts
     from hvcore.counters import Counters
     from hvcore.enums import Hypercall, PartitionProperty, PartitionState, Privilege
     from hvcore.errors import ExitNotCompleted, GuestError, HypercallError
     from hvcore.hypervisor import Hypervisor
     from hvcore.instruction_table import InstructionTable
+    from hvcore.listing import format
     from hvcore.memory import MemoryRegion
     from hvcore.partition import Partition
     from hvcore.processor import VirtualProcessor
@@ -31,19 +34,27 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Access",
     "Counters",
+    "Element",
     "ExitNotCompleted",
+    "Flags",
+    "Flow",
     "GuestError",
     "Hypercall",
     "HypercallError",
     "Hypervisor",
+    "Instruction",
     "InstructionTable",
     "MemoryRegion",
+    "OperandKind",
     "PageCosts",
     "Partition",
     "PartitionProperty",
     "PartitionState",
+    "Prefix",
     "Privilege",
+    "Register",
     "RegisterName",
     "Segment",
     "Status",
@@ -54,6 +65,8 @@ __all__ = [
     "enums",
     "errors",
     "exits",
+    "facts",
+    "format",
     "iterate",
     "lengths",
 ]
@@ -61,29 +74,39 @@ __all__ = [
 __getattr__, __dir__ = attributes(
     __name__,
     {
+        "Access": "_native.facts:Access",
         "Counters": "counters:Counters",
+        "Element": "_native.facts:Element",
         "ExitNotCompleted": "errors:ExitNotCompleted",
+        "Flags": "_native.facts:Flags",
+        "Flow": "_native.facts:Flow",
         "GuestError": "errors:GuestError",
         "Hypercall": "enums:Hypercall",
         "HypercallError": "errors:HypercallError",
         "Hypervisor": "hypervisor:Hypervisor",
+        "Instruction": "_native.instructions:Instruction",
         "InstructionTable": "instruction_table:InstructionTable",
         "MemoryRegion": "memory:MemoryRegion",
+        "OperandKind": "_native.facts:OperandKind",
         "PageCosts": "costs:PageCosts",
         "Partition": "partition:Partition",
         "PartitionProperty": "enums:PartitionProperty",
         "PartitionState": "enums:PartitionState",
+        "Prefix": "_native.facts:Prefix",
         "Privilege": "enums:Privilege",
+        "Register": "_native.facts:Register",
         "RegisterName": "registers:RegisterName",
         "Segment": "_native.engine:Segment",
         "Status": "status:Status",
         "Table": "_native.engine:Table",
         "VirtualProcessor": "processor:VirtualProcessor",
         "decode": "sweeps:decode",
-        "decode_one": "_native.decoder:decode_instruction",
+        "decode_one": "_native.instructions:decode_one",
         "enums": "enums",
         "errors": "errors",
         "exits": "exits",
+        "facts": "_native.facts",
+        "format": "listing:format",
         "iterate": "sweeps:iterate",
         "lengths": "sweeps:lengths",
     },

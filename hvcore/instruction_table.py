@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy
 from numpy.typing import NDArray
 
-from hvcore._native.decoder import decode_instruction
+from hvcore._native.instructions import decode_one
 from hvcore._native.sweep import COLUMNS
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from hvcore._native.decoder import Instruction
+    from hvcore._native.instructions import Instruction
 
 DTYPES: Final[dict[str, numpy.dtype[Any]]] = {
     name: numpy.dtype({"offset": "u4", "offset64": "u8", "form": "u2", "mnemonic": "u2", "displacement": "i4",
@@ -91,7 +91,7 @@ class InstructionTable:
         else:
             raise ValueError("instructions of a table need its column 'offset' or 'length'")
         ip = (self.ip + offset) & 0xFFFF_FFFF_FFFF_FFFF
-        return decode_instruction(self.code, ip=ip, bits=self.bits, offset=offset, vendor=self.vendor)
+        return decode_one(self.code, ip=ip, bits=self.bits, offset=offset, vendor=self.vendor)
 
     def __iter__(self) -> Iterator[Instruction]:
         return (self[row] for row in range(self.rows))

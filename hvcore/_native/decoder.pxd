@@ -10,4 +10,5 @@ from hvcore._native.base.types cimport u8, u32
 from hvcore._native.decode.spec cimport insn_t, isa_t
 
 cdef const isa_t* isa() noexcept nogil
+cdef u8 options_of(int bits, object vendor) except 255
 cdef void decode_one(const u8* code, u32 available, u8 options, insn_t* insn) noexcept nogil

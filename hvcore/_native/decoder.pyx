@@ -1,4 +1,4 @@
-"""Module `decoder`: the decode tables, generated from isa/x64.txt, and one instruction at a time for Python.
+"""Module `decoder`: the decode tables, generated from isa/x64.txt, and the free function that looks into them.
 
 Contract: `decode_one` of the .pxd reads at most `available` bytes and never fails; what it found is in `insn.status`.
 """
@@ -35,67 +35,6 @@ cdef void decode_one(const u8* code, u32 available, u8 options, insn_t* insn) no
     decode(&tables, code, available, options, insn)
 
 
-cdef class Instruction:
-    """One decoded instruction. `valid` is False for bytes that are none; then only `length` means something."""
-    cdef insn_t insn
-    cdef readonly u64 ip
-
-    @property
-    def valid(self):
-        return self.insn.status == DECODE_OK
-
-    @property
-    def truncated(self):
-        """More bytes are needed than were given."""
-        return self.insn.status == DECODE_TRUNCATED
-
-    @property
-    def length(self):
-        """Bytes."""
-        return self.insn.length
-
-    @property
-    def form(self):
-        """Index of the row of x64.txt that it matched."""
-        return self.insn.form
-
-    @property
-    def mnemonic(self):
-        """Name as in the table; "invalid" if it is no instruction."""
-        return MNEMONICS[tables.forms[self.insn.form].mnemonic if self.valid else 0]
-
-    @property
-    def flow(self):
-        """How control leaves: one of FLOWS."""
-        return FLOWS[tables.forms[self.insn.form].flow]
-
-    @property
-    def operand_size(self):
-        """Bits; 0 where the form has none."""
-        return self.insn.operand_size
-
-    @property
-    def features(self):
-        """CPUID features that bring it, separated by blanks."""
-        return FORM_FEATURES[self.insn.form]
-
-    @property
-    def table_line(self):
-        """Line of isa/x64.txt."""
-        return FORM_LINES[self.insn.form]
-
-    @property
-    def target(self):
-        """Where a direct branch goes; None for anything else."""
-        cdef const form_t* form = &tables.forms[self.insn.form]
-        if not self.valid or form.operand_count == 0 or form.places[0] != PLACE_TARGET:
-            return None
-        return (self.ip + self.insn.length + <u64>self.insn.immediate) & 0xFFFFFFFFFFFFFFFF
-
-    def __repr__(self):
-        return f"<Instruction {self.mnemonic} at {self.ip:#x}, {self.length} bytes>"
-
-
 cdef u8 options_of(int bits, vendor) except 255:
     if bits not in MODES:
         raise ValueError(f"bits must be 16, 32 or 64, not {bits}")
@@ -113,32 +52,6 @@ cdef void decode_at(code, Py_ssize_t offset, u8 options, insn_t* insn) except *:
         decode(&tables, <const u8*>source.buf + offset, <u32>min(source.len - offset, 64), options, insn)
     finally:
         PyBuffer_Release(&source)
-
-
-def decode_instruction(code, *, u64 ip=0, int bits=64, Py_ssize_t offset=0, str vendor="intel"):
-    """Decode the instruction at `offset` of a buffer.
-
-    Parameters
-    ----------
-    code : buffer of bytes
-    ip : int
-        Address of the instruction, for branch targets.
-    bits : int
-        16, 32 or 64: the mode.
-    offset : int
-        Where it starts in `code`.
-    vendor : str
-        "intel" or "amd", for the few bytes that they read differently.
-
-    Raises
-    ------
-    ValueError
-        `offset` is outside `code`, or there is no such mode or vendor.
-    """
-    cdef Instruction instruction = Instruction.__new__(Instruction)
-    decode_at(code, offset, options_of(bits, vendor), &instruction.insn)
-    instruction.ip = ip
-    return instruction
 
 
 def decode_fields(code, *, int bits=64, Py_ssize_t offset=0, str vendor="intel"):

@@ -1,4 +1,4 @@
-"""Module `facts`: what the table says about each form, as read-only NumPy columns indexed by form, and the names of numbers.
+"""Module `facts`: what the table says about each form, as read-only NumPy columns indexed by form; names of numbers.
 
 `facts.flags_read[table.form]` is an array of as many rows as the table has. The columns are views of constant data of
 this module: nothing is copied. Columns of operands have the shape (forms, 5).
@@ -95,7 +95,7 @@ Flags = IntFlag("Flags", {
 Flags.__doc__ = "Bits of RFLAGS, and from bit 24 on C0 to C3 of the x87 unit's status and the user interrupt flag."
 
 Element = IntEnum("Element", {name.upper(): number for number, name in enumerate(elements)}, module=__name__)
-Element.__doc__ = "Types of the elements of memory operands: u8 .. u512, i8 .. i64, f16, bf16, f32, f64, f80, bcd and so on."
+Element.__doc__ = "Types of the elements of memory operands: u8 .. u512, i8 .. i64, f16, bf16, f32, f64, f80, bcd ..."
 
 GENERAL = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
 _BYTES = ("al", "cl", "dl", "bl", "spl", "bpl", "sil", "dil")
@@ -117,7 +117,7 @@ def _register_names():
 
 _NAMES = _register_names()
 Register = IntEnum("Register", {name.upper(): number for number, name in sorted(_NAMES.items())}, module=__name__)
-Register.__doc__ = "Architectural registers: 0-31 general, 32-63 vector, then the others. The width is not in the number."
+Register.__doc__ = "Architectural registers: 0-31 general, 32-63 vector, then the others. The width is no part of it."
 _VECTORS = {128: "xmm", 256: "ymm", 512: "zmm"}
 
 

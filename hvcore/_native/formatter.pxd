@@ -4,4 +4,3 @@ from hvcore._native.decode.spec cimport insn_t
 
 cdef int format_line(const insn_t* insn, const u8* code, u64 ip, u8 syntax, char* out) noexcept nogil
 cdef int syntax_number(object name) except -1
-cdef int decode_options(object bits, object vendor) except -1

@@ -1,7 +1,7 @@
 """Module `formatter`: instructions as lines of text, one or a whole buffer of them.
 
-Contract: `format_line` of the .pxd writes at most LINE_MAXIMUM bytes; the bytes of the instruction are only looked at for
-prefixes. The tables are generated from isa/x64.txt and the rules in isa/syntaxes.py.
+Contract: `format_line` of the .pxd writes at most LINE_MAXIMUM bytes; the bytes of the instruction are only looked at
+for prefixes. The tables are generated from isa/x64.txt and the rules in isa/syntaxes.py.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -9,7 +9,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.unicode cimport PyUnicode_DecodeASCII
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.decode.spec cimport *
-from hvcore._native.decoder cimport decode_one
+from hvcore._native.decoder cimport decode_one, options_of
 from hvcore._native.text.line cimport put_line
 from hvcore._native.text.spec cimport *
 from hvcore._native.text.write cimport put_character, put_text
@@ -29,7 +29,7 @@ tables.conditions = <const word_t*>ISA_CONDITIONS
 tables.layouts = <const layout_t*>ISA_LAYOUTS
 tables.texts = <const text_t*>ISA_TEXTS
 tables.form_count = ISA_TEXT_FORMS
-assert sizeof(word_t) == 24 and sizeof(layout_t) == 48 and sizeof(text_t) == 8
+assert sizeof(word_t) == 24 and sizeof(layout_t) == 52 and sizeof(text_t) == 8
 
 SYNTAXES = ("intel", "att", "nasm")
 
@@ -47,18 +47,6 @@ cdef int syntax_number(object name) except -1:
         if name == SYNTAXES[number]:
             return number
     raise ValueError(f"syntax must be one of {', '.join(map(repr, SYNTAXES))}, not {name!r}")
-
-
-cdef int decode_options(object bits, object vendor) except -1:
-    """The options of decode_one for a mode and a vendor."""
-    cdef int mode = DECODE_64 if bits == 64 else DECODE_32 if bits == 32 else DECODE_16 if bits == 16 else -1
-    if mode < 0:
-        raise ValueError(f"bits must be 16, 32 or 64, not {bits!r}")
-    if vendor == "intel":
-        return mode
-    if vendor == "amd":
-        return mode | DECODE_AMD
-    raise ValueError(f"vendor must be 'intel' or 'amd', not {vendor!r}")
 
 
 cdef inline char* put_bytes_column(const u8* code, u8 length, char* out) noexcept nogil:
@@ -161,7 +149,7 @@ def format_code(code, offsets, *, u64 ip=0, bits=64, vendor="intel", syntax="int
         An argument is none of those, or an offset is outside `code`.
     """
     cdef Py_buffer source, places
-    cdef u8 options = decode_options(bits, vendor)
+    cdef u8 options = options_of(bits, vendor)
     cdef u8 number = syntax_number(syntax)
     cdef _Lines lines = _Lines()
     cdef Py_ssize_t first = 0, total
@@ -191,7 +179,7 @@ def listing(code, offsets, *, u64 ip=0, bits=64, vendor="intel", syntax="intel",
     The parameters are those of `format_code`; `digits` is the width of the addresses.
     """
     cdef Py_buffer source, places
-    cdef u8 options = decode_options(bits, vendor)
+    cdef u8 options = options_of(bits, vendor)
     cdef u8 number = syntax_number(syntax)
     cdef _Lines lines = _Lines()
     cdef Py_ssize_t first = 0, total
@@ -213,7 +201,8 @@ def listing(code, offsets, *, u64 ip=0, bits=64, vendor="intel", syntax="intel",
                     at = offset_at(places.buf, places.itemsize, first + index)
                     decode_one(<const u8*>source.buf + at, <u32>min(source.len - at, <u64>64), options, &insn)
                     out = put_text(put_address_column(ip + at, digits, out), b"  ", 2)
-                    out = put_bytes_column(<const u8*>source.buf + at, insn.length if insn.status == DECODE_OK else 1, out)
+                    out = put_bytes_column(<const u8*>source.buf + at,
+                                           insn.length if insn.status == DECODE_OK else 1, out)
                     out = put_text(out, b"  ", 2)
                     out += put_line(&tables, number, &insn, <const u8*>source.buf + at, ip + at, out)
                     out = put_character(out, c"\n")

@@ -1,8 +1,8 @@
 """Module `implicit`: what an instruction uses besides its operands, from the words of the table (`in=`, `out=`, `mem=`,
 `push` ...), and all registers that it uses in one list.
 
-Names follow what happens to the whole register: in 64-bit mode a write of EAX is one of RAX, and a VEX or EVEX instruction
-that writes XMM0 clears the rest of ZMM0, so it writes ZMM0.
+Names follow what happens to the whole register: in 64-bit mode a write of EAX is one of RAX, and a VEX or EVEX
+instruction that writes XMM0 clears the rest of ZMM0, so it writes ZMM0.
 """
 import re
 
@@ -95,7 +95,7 @@ cdef object implicit_registers(const insn_t* insn):
 
 cdef object address_registers(object memory, const insn_t* insn):
     """Base, index and segment of a memory operand."""
-    found = [(name, ACCESS_READ) for name in (memory.base_name, memory.index_name) if name and name not in ("rip", "eip")]
+    found = [(name, ACCESS_READ) for name in (memory.base_name, memory.index_name) if name not in (None, "rip", "eip")]
     segment = memory.segment
     if isa().forms[insn.form].flags & FORM_NO_SEGMENT:
         return found

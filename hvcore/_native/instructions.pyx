@@ -1,5 +1,5 @@
-"""Module `instructions`: one instruction as an object. Making it costs decoding and nothing else; whatever is asked of it
-is worked out then.
+"""Module `instructions`: one instruction as an object. Making it costs decoding and nothing else; whatever is
+asked of it is worked out then.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -7,9 +7,9 @@ from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.string cimport memcpy
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
-from hvcore._native.decoder cimport decode_one as decode, isa
+from hvcore._native.decoder cimport decode_one as decode, isa, options_of
 from hvcore._native.facts cimport broadcast_width, element_number, memory_width
-from hvcore._native.formatter cimport decode_options, format_line, syntax_number
+from hvcore._native.formatter cimport format_line, syntax_number
 from hvcore._native.implicit cimport implicit_memory, implicit_registers, register_uses
 from hvcore._native.operands cimport make_operand, operand_total, register_name
 from hvcore._native.text.operand cimport branch_target
@@ -274,7 +274,7 @@ cdef class Instruction:
 
     @property
     def implicit_memory(self):
-        """Memory that is accessed and that no operand names: a tuple of (name of the register with its address, hv.Access)."""
+        """Memory that is accessed and that no operand names: a tuple of (register with the address, hv.Access)."""
         return tuple(implicit_memory(&self.insn)) if self.insn.status == DECODE_OK else ()
 
     @property
@@ -292,23 +292,27 @@ cdef class Instruction:
 cdef Instruction make_instruction(const u8* code, u32 available, u8 options, u64 ip):
     cdef Instruction instruction = Instruction.__new__(Instruction)
     decode(code, available, options, &instruction.insn)
-    memcpy(instruction.code, code, min(available, <u32>16))
+    if available >= 16:
+        memcpy(instruction.code, code, 16)      # a constant size: two moves
+    else:
+        memcpy(instruction.code, code, available)
     instruction.ip = ip
     return instruction
 
 
-def decode_one(code, *, u64 ip=0, bits=64, Py_ssize_t offset=0, vendor="intel"):
+@cython.binding(False)
+def decode_one(code, Py_ssize_t offset=0, *, u64 ip=0, bits=64, vendor="intel"):
     """Decode the instruction at `offset` of a buffer.
 
     Parameters
     ----------
     code : buffer of bytes
+    offset : int
+        Where the instruction starts in `code`.
     ip : int
         Address of the instruction.
     bits : 16, 32 or 64
         The mode.
-    offset : int
-        Where the instruction starts in `code`.
     vendor : "intel" or "amd"
         For the few bytes that they read differently.
 
@@ -326,7 +330,7 @@ def decode_one(code, *, u64 ip=0, bits=64, Py_ssize_t offset=0, vendor="intel"):
     cdef u8 options = DECODE_64
     cdef Py_ssize_t size
     if bits != 64 or vendor != "intel":
-        options = decode_options(bits, vendor)
+        options = options_of(bits, vendor)
     if PyBytes_CheckExact(code):
         size = PyBytes_GET_SIZE(code)
         if not 0 <= offset < size:

@@ -13,7 +13,6 @@ from hvcore._native.facts cimport (
 
 from hvcore._native import facts
 
-DESCRIPTORS = frozenset(("lgdt", "lidt", "sgdt", "sidt"))
 ACCESS_NAMES = {1: "r", 2: "w", 3: "rw", 4: "a", 9: "cr", 10: "cw", 11: "crw"}
 
 
@@ -137,8 +136,6 @@ cdef class MemoryOperand(Operand):
     def bits(self):
         if self.is_broadcast:
             return broadcast_width(self.insn.form)
-        if self.insn.mode != 64 and mnemonic_of(&self.insn) in DESCRIPTORS:
-            return 48
         return memory_width(self.insn.form)
 
     @property
@@ -160,7 +157,7 @@ cdef class MemoryOperand(Operand):
 
 
 cdef class ImmediateOperand(Operand):
-    """A constant: `value` as the instruction uses it, sign-extended where it is; `bits` of it are in the instruction."""
+    """A constant: `value` as the instruction uses it, sign-extended where it is; `bits` of it are encoded."""
     cdef readonly object value
     cdef readonly int bits
     kind = facts.OperandKind.IMMEDIATE
@@ -202,7 +199,7 @@ cdef u8 register_of(const insn_t* insn, const form_t* form, int number, int bits
 
 
 cdef u8 masked_access(const insn_t* insn, u8 access, bint is_memory, int bits) except 255:
-    """What an EVEX mask that merges makes of a write: the other elements stay, and the rest of the register is cleared."""
+    """What an EVEX mask that merges makes of a write: the other elements stay, the rest of the register is cleared."""
     if not insn.mask or insn.evex & EVEX_ZEROING or not access & ACCESS_WRITE or "blendm" in mnemonic_of(insn):
         return access
     if is_memory:

@@ -1,4 +1,4 @@
-"""The command line: `hvcore run [PROGRAM]` and `hvcore info`.
+"""The command line: `hvcore run [PROGRAM]`, `hvcore decode FILE` and `hvcore info`.
 
 Exit status: 0 all went well, 1 the guest ended badly, 2 bad usage or a program that cannot be loaded, 130 Ctrl-C.
 Every failure is one line on standard error.
@@ -54,6 +54,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hvcore {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_decode(commands)
     _add_info(commands)
     return parser
 
@@ -94,6 +95,25 @@ def _add_run(commands: _SubParsersAction[_Parser]) -> None:
     run.set_defaults(command=_run)
 
 
+def _add_decode(commands: _SubParsersAction[_Parser]) -> None:
+    decode = commands.add_parser(
+        "decode",
+        help="list machine code: raw bytes, hex text, or the code of an ELF file",
+        description="Decode FILE, or standard input if it is -. Of an ELF file the executable sections, of any other "
+        "all bytes; bytes that are no instruction are listed as (bad), one at a time.",
+    )
+    decode.add_argument("file", metavar="FILE", help="a file, or - for standard input")
+    decode.add_argument("--raw", action="store_true", help="decode all bytes even if it is an ELF file")
+    decode.add_argument("--hex", action="store_true", help="the file is text: pairs of hexadecimal digits")
+    decode.add_argument("--bits", type=int, choices=(16, 32, 64), help="the mode (default: the ELF file's, else 64)")
+    decode.add_argument("--ip", type=_address, default=0, metavar="ADDRESS", help="of the first byte (default: 0)")
+    decode.add_argument("--syntax", choices=("intel", "att", "nasm"), default="intel", help="default: intel")
+    decode.add_argument("--vendor", choices=("intel", "amd"), default="intel", help="whose processor (default: intel)")
+    decode.add_argument("--columns", metavar="NAME,...", help="columns of hv.decode instead of text")
+    decode.add_argument("--json", action="store_true", help="a JSON array on standard output, an object an instruction")
+    decode.set_defaults(command=_decode)
+
+
 def _add_info(commands: _SubParsersAction[_Parser]) -> None:
     info = commands.add_parser("info", help="what this build executes, and the defaults of the machine")
     info.add_argument("--json", action="store_true", help="one JSON object on standard output, and nothing else")
@@ -106,10 +126,27 @@ def _run(options: Namespace) -> int:
     return run(options)
 
 
+def _decode(options: Namespace) -> int:
+    from hvcore.cli.decode import decode
+
+    return decode(options)
+
+
 def _info(options: Namespace) -> int:
     from hvcore.cli.info import info
 
     return info(options)
+
+
+def _address(text: str) -> int:
+    """An address; 0x10 and 4_096 are fine."""
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 64:
+        raise ArgumentTypeError(f"an address of 64 bits is needed, not {text!r}")
+    return value
 
 
 def _count(text: str) -> int:

@@ -14,7 +14,8 @@ import pytest
 
 pytest.importorskip("iced_x86", reason="iced-x86 is not installed")
 
-from hvcore._native.decoder import MNEMONICS, decode_instruction, form_fields, sweep
+from hvcore._native.decoder import MNEMONICS, form_fields, sweep
+from hvcore._native.instructions import decode_one
 
 from .compare import CODES, Comparison, text_of
 from .fuzz_iced import run
@@ -97,7 +98,7 @@ def test_what_is_known_to_differ() -> None:
     code = bytes.fromhex("f34190")
     comparison.compare(code, 0, comparison.decoder(code).decode())
     assert comparison.known.total() == 1 and not comparison.kinds
-    assert decode_instruction(code).mnemonic == "xchg"
+    assert decode_one(code).mnemonic == "xchg"
 
 
 @pytest.mark.parametrize(
@@ -138,12 +139,12 @@ def test_what_is_known_to_differ() -> None:
     ],
 )
 def test_invalid(code: str, why: str) -> None:
-    assert not decode_instruction(bytes.fromhex(code) + bytes(16)).valid, why
+    assert not decode_one(bytes.fromhex(code) + bytes(16)).valid, why
 
 
 def test_fifteen_bytes_are_the_limit() -> None:
-    assert decode_instruction(b"\x66" * 13 + b"\x01\xc0").length == 15
-    decoded = decode_instruction(b"\x66" * 14 + b"\x01\xc0")
+    assert decode_one(b"\x66" * 13 + b"\x01\xc0").length == 15
+    decoded = decode_one(b"\x66" * 14 + b"\x01\xc0")
     assert not decoded.valid
     assert not decoded.truncated
 
@@ -154,13 +155,13 @@ def test_cut_off(bits: int) -> None:
     for code in ("62f17c48588c8811223344", "c4e37916841122334455667788", "48b81122334455667788", "0f0f4c1801b4",
                  "67a011223344", "66ea11223344", "c8112233", "f2480fc7"):  # fmt: skip
         octets = bytes.fromhex(code)
-        whole = decode_instruction(octets, bits=bits)
+        whole = decode_one(octets, bits=bits)
         for length in range(1, whole.length if whole.valid else 1):
-            cut = decode_instruction(octets[:length], bits=bits)
+            cut = decode_one(octets[:length], bits=bits)
             assert cut.truncated, f"{octets[:length].hex()} ({bits}-bit)"
 
 
 @pytest.mark.parametrize("arguments", [{"bits": 48}, {"vendor": "via"}, {"offset": 3}, {"offset": -1}])
 def test_bad_arguments(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(arguments)))):
-        decode_instruction(b"\x90\x90", **arguments)  # type: ignore[arg-type]
+        decode_one(b"\x90\x90", **arguments)  # type: ignore[arg-type]

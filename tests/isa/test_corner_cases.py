@@ -13,7 +13,7 @@ import pytest
 from oracles import native
 from oracles.native import REGISTER_NAMES, STATUS_SIGNAL, STATUS_STOPPED
 
-from hvcore._native.decoder import decode_instruction
+from hvcore._native.instructions import decode_one
 from hvcore._native.isa import table
 
 DATA = Path(__file__).with_name("corner_cases.txt")
@@ -76,7 +76,7 @@ def case_of(line: Line) -> Any:
 @cache
 def undefined_of(code: bytes) -> int:
     """Flags that the table calls undefined; a count of one, or none, is not looked at here."""
-    number = decode_instruction(code).table_line
+    number = decode_one(code).table_line
     return next((row.flag_mask("u") for row in table.load() if row.line == number), 0)
 
 

@@ -18,7 +18,8 @@ except ImportError:                     # setup.py loads this file by path, befo
     import text  # type: ignore[import-not-found, no-redef]
 
 OPERANDS = 5
-KINDS = {"IMMEDIATE": 3, "IMMEDIATE2": 3, "ONE": 3, "TARGET": 4, "FAR": 5, "OFFSET": 2, "SOURCE": 2, "DESTINATION": 2, "TABLE": 2}
+KINDS = {"IMMEDIATE": 3, "IMMEDIATE2": 3, "ONE": 3, "TARGET": 4, "FAR": 5, "OFFSET": 2, "SOURCE": 2,
+         "DESTINATION": 2, "TABLE": 2}
 REGISTER, MEMORY, REGISTER_OR_MEMORY = 1, 2, 6
 SPACES = ("", "3DNOW", "VEX", "EVEX", "XOP", "REX2")
 IMPLICIT = ("in", "out", "inout", "cin", "cout", "cinout", "mem")
@@ -45,6 +46,11 @@ def element_name(operand: forms.Operand) -> str:
         whole = f"{name or 'u'}{operand.memory_bits}"
         return whole if whole in notation.ELEMENT_BITS else ""
     return name
+
+
+def element_label(name: str) -> str:
+    """A name that can be a Python one: pairs have the 2 behind."""
+    return f"{name[2:]}x2" if name.startswith("2x") else name
 
 
 def processor(form: forms.Form) -> str:
@@ -158,6 +164,6 @@ def header_and_names(rows: list[table.Row], all_forms: list[forms.Form]) -> tupl
         calls.append(f"{name} = column(ISA_FACT_{name.upper()}, FORM_TOTAL * {count}, {kind[:-2]!r}, {count})")
     tuples = [f"mnemonics = {tuple(native.mnemonics(rows))!r}", f"feature_sets = {tuple(names.features)!r}",
               f"implicit_sets = {tuple(names.implicit)!r}", f"spaces = {('legacy', *SPACES[1:])!r}",
-              f"elements = {('none', *notation.ELEMENTS[1:])!r}"]
+              f"elements = {('none', *map(element_label, notation.ELEMENTS[1:]))!r}"]
     enums = f"cdef enum:\n    FORM_TOTAL = {len(all_forms) + 1}\n"
     return "\n".join(arrays), "\n".join((*declared, "", enums, *calls, *tuples, ""))

@@ -12,8 +12,8 @@ except ImportError:                     # setup.py loads this file by path, befo
     import forms  # type: ignore[import-not-found, no-redef]
     import table  # type: ignore[import-not-found, no-redef]
 
-INTEGER = frozenset("add or adc sbb and sub xor cmp test mov rol ror rcl rcr shl shr sal sar bt bts btr btc not neg mul "
-                    "imul div idiv inc dec push pop crc32 movzx movsx ptwrite".split()) | {
+INTEGER = frozenset("add or adc sbb and sub xor cmp test mov rol ror rcl rcr shl shr sal sar bt bts btr btc not neg "
+                    "mul imul div idiv inc dec push pop crc32 movzx movsx ptwrite".split()) | {
                         f"{name}{condition}" for name in ("ccmp", "ctest") for condition in table.SOURCE_CONDITIONS}
 """Integer instructions whose memory operand needs a size, unless a register operand tells it."""
 OWN_REGISTER = frozenset("crc32 movzx movsx ptwrite".split())
@@ -23,8 +23,8 @@ NARROWING = frozenset("vcvtneps2bf16 vcvtps2phx vcvtpd2dq vcvtpd2ph vcvtpd2ps vc
                       "vcvtdq2ph vcvtudq2ph vcvtqq2ph vcvtqq2ps vcvtuqq2ph vcvtuqq2ps".split())
 """Conversions to an XMM register from memory of several lengths."""
 CLASSIFY = frozenset(("vfpclassps", "vfpclasspd", "vfpclassph"))
-X87_LOAD = frozenset("fadd fmul fcom fcomp fsub fsubr fdiv fdivr fld fiadd fimul ficom ficomp fisub fisubr fidiv fidivr "
-                     "fild fbld".split())
+X87_LOAD = frozenset("fadd fmul fcom fcomp fsub fsubr fdiv fdivr fld fiadd fimul ficom ficomp fisub fisubr fidiv "
+                     "fidivr fild fbld".split())
 X87_STORE = frozenset("fst fstp fist fistp fisttp fbstp".split())
 X87_STATE = frozenset("fldenv fnstenv frstor fnsave".split())
 X87_SWAPPED = {"fsub": "fsubr", "fsubr": "fsub", "fdiv": "fdivr", "fdivr": "fdiv", "fsubp": "fsubrp",
@@ -35,13 +35,15 @@ X87_WITH_SECOND = frozenset("fcom fcomp fucom fucomp fxch faddp fmulp fsubp fsub
 BY_SELECTOR = frozenset("lldt ltr verr verw lmsw arpl lkgs".split())
 """Only the low 16 bits of the register are used, and Intel and AT&T name just those."""
 STRING = frozenset(name + size for name in ("ins", "outs", "movs", "cmps", "stos", "lods", "scas") for size in "bwdq")
+FLAGS_AND_ALL = frozenset("pushf pushfd pushfq popf popfd popfq pusha pushad popa popad".split())
+"""The letter for the size at their end is a matter of taste."""
 SVM_ADDRESS = frozenset("vmrun vmload vmsave clzero pvalidate invlpgb invlpga".split())
 MONITORS = frozenset(("monitor", "monitorx"))
 MASKED_STORES = frozenset(("maskmovq", "maskmovdqu", "vmaskmovdqu"))
 LOOPS = frozenset(("loop", "loope", "loopne"))
 BLENDS = frozenset(("pblendvb", "blendvps", "blendvpd", "sha256rnds2"))
-PADLOCK = frozenset("montmul xsha1 xsha256 xsha512 xcryptecb xcryptcbc xcryptctr xcryptcfb xcryptofb ccs_hash ccs_encrypt "
-                    "undoc xstore_alt xsha512_alt".split())
+PADLOCK = frozenset("montmul xsha1 xsha256 xsha512 xcryptecb xcryptcbc xcryptctr xcryptcfb xcryptofb ccs_hash "
+                    "ccs_encrypt undoc xstore_alt xsha512_alt".split())
 """VIA's instructions that repeat by themselves: F3 is a part of the opcode and is printed all the same."""
 CONDITION_NAMES = {"nb": "ae", "z": "e", "nz": "ne", "nbe": "a", "nl": "ge", "nle": "g"}
 SUFFIX = {8: "b", 16: "w", 32: "l", 64: "q"}
@@ -63,6 +65,7 @@ class Operand:
     marks: set[str] = field(default_factory=set)
     word: str = ""                  # in front of memory or a target
     word_other: str | None = None   # the same at an operand size that is not the mode's own
+    word_broadcast: str = ""        # the same if the memory is broadcast
     memory_bits: int = 0
 
     @property
@@ -100,7 +103,7 @@ def needs_size(line: Line) -> bool:
     if name in INTEGER:
         count = [o for o in line.general() if o.place != "FIXED"]
         segment = any(o.names in ("SEGMENT", "CONTROL", "DEBUG") for o in line.operands)
-        return name in OWN_REGISTER or not count and not segment
+        return name in OWN_REGISTER or (not count and not segment)
     if name in NARROWING:
         return line.operands[0].names == "XMM"
     return name in FROM_INTEGER or name in CLASSIFY or name in X87_LOAD | X87_STORE or (

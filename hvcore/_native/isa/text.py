@@ -24,11 +24,11 @@ FIRST_TEXT_PLACE = 32
 MARKS = ("MASK", "ROUNDING", "BROADCAST", "STAR")
 FLAGS = ("DATA", "DATA_MEMORY", "ADDRESS", "REP", "REPE", "REPNE", "BOUND", "NOTRACK", "HINT", "ACQUIRE", "RELEASE",
          "ELIDE_LOCK", "ALWAYS_REP", "NOP", "REPEATED", "SEGMENT", "LOCK", "RAW_DATA", "NAME_BY_ADDRESS",
-         "ADDRESS_IN_64", "NO_SEGMENT", "SECOND", "EVEX",
-         "NO_FLAGS", "DEFAULT_FLAGS")
-OWN_SIZES = ("NONE", "STACK", "DATA", "OUTSIDE_64", "SHORT_ADDRESS")
+         "ADDRESS_IN_64", "NO_SEGMENT", "SECOND", "EVEX", "NO_FLAGS", "DEFAULT_FLAGS",
+         "NAME_BY_SIZE")
+OWN_SIZES = ("NONE", "STACK", "DATA", "DATA_OR_W", "OUTSIDE_64", "SHORT_ADDRESS")
 WORD = struct.Struct("<B23s")
-LAYOUT = struct.Struct("<I6B" + "6B" * 6 + "2x")
+LAYOUT = struct.Struct("<I6B" + "7B" * 6)
 TEXT = struct.Struct("<4H")
 OPERANDS_MAXIMUM = 6
 
@@ -49,8 +49,9 @@ REGISTERS = {
     "BOUND": tuple(f"bnd{i}" for i in range(4)), "SCALE": ("bsr0",),
 }
 _ORDERED = ("eq", "lt", "le", "unord", "neq", "nlt", "nle", "ord")
-_EXTENDED = ("eq_uq", "nge", "ngt", "false", "neq_oq", "ge", "gt", "true", "eq_os", "lt_oq", "le_oq", "unord_s", "neq_us",
-             "nlt_uq", "nle_uq", "ord_s", "eq_us", "nge_uq", "ngt_uq", "false_os", "neq_os", "ge_oq", "gt_oq", "true_us")
+_EXTENDED = ("eq_uq", "nge", "ngt", "false", "neq_oq", "ge", "gt", "true", "eq_os", "lt_oq", "le_oq", "unord_s",
+             "neq_us", "nlt_uq", "nle_uq", "ord_s", "eq_us", "nge_uq", "ngt_uq", "false_os", "neq_os", "ge_oq", "gt_oq",
+             "true_us")
 CONDITIONS: dict[str, tuple[str, ...]] = {
     "NONE": (), "COMPARE_8": _ORDERED, "COMPARE_32": _ORDERED + _EXTENDED,
     "COMPARE_INTEGER": ("eq", "lt", "le", "false", "neq", "nlt", "nle", "true"),
@@ -58,8 +59,9 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     "MULTIPLY": ("lql", "hql", "lqh", "hqh"),
 }
 """What the values of an immediate are called within a mnemonic."""
-_CLASSES = {32: "", 64: "MASK", 72: "X87", 80: "MMX", 88: "SEGMENT", 96: "CONTROL", 112: "DEBUG", 128: "TEST", 136: "TILE",
-            144: "BOUND", 153: "SCALE"}
+_CLASSES = {32: "", 64: "MASK", 72: "X87", 80: "MMX", 88: "SEGMENT", 96: "CONTROL", 112: "DEBUG", 128: "TEST",
+            136: "TILE", 144: "BOUND", 153: "SCALE"}
+NAMELESS = ("IMMEDIATE", "IMMEDIATE2", "ONE", "TARGET", "FAR", "OFFSET", "SOURCE", "DESTINATION", "TABLE")
 _VECTORS = {128: "XMM", 256: "YMM", 512: "ZMM"}
 
 
@@ -92,8 +94,7 @@ def base_line(form: forms.Form) -> Line:
     """A form as the table has it."""
     operands = []
     for operand in form.operands:
-        names, number = names_of(operand) if operand.place not in (
-            "IMMEDIATE", "IMMEDIATE2", "ONE", "TARGET", "FAR", "OFFSET", "SOURCE", "DESTINATION", "TABLE") else ("NONE", 0)
+        names, number = ("NONE", 0) if operand.place in NAMELESS else names_of(operand)
         if operand.place != "FIXED":
             number = 0
         if operand.place in ("IMMEDIATE", "IMMEDIATE2"):
@@ -128,7 +129,7 @@ def pseudo(form: forms.Form) -> tuple[str, int]:
     if bare in ("cmpps", "cmppd", "cmpss", "cmpsd", "cmpph", "cmpsh", "cmpbf16"):
         return "COMPARE_32" if at else "COMPARE_8", at + 3
     if bare == "pclmulqdq":
-        return "MULTIPLY", at + 5
+        return "MULTIPLY", at + 6
     if at and bare.rstrip("bwdq").rstrip("u") in ("pcmp", "pcom"):
         return "COMPARE_INTEGER" if bare[2] == "m" else "COMPARE_XOP", 5
     return "NONE", 0
@@ -159,7 +160,7 @@ class Tables:
             native.PLACES.index(operand.place)
         other = operand.word if operand.word_other is None else operand.word_other
         return (place, NAMES.index(operand.names), operand.number, native.names_to_bits(operand.marks, MARKS),
-                self.word(operand.word), self.word(other))
+                self.word(operand.word), self.word(other), self.word(operand.word_broadcast))
 
     def layout(self, line: Line) -> int:
         form = line.form
@@ -168,9 +169,9 @@ class Tables:
         index = next((o.source for o in form.operands if o.source.kind == "VM"), None)
         index_names = 0 if index is None else NAMES.index(_VECTORS[index_bits(form, index)])
         operands = [value for operand in line.operands for value in self.operand(operand)]
-        record = LAYOUT.pack(native.names_to_bits(line.flags, FLAGS), OWN_SIZES.index(line.own_size), len(line.operands),
-                             broadcast, index_names, list(CONDITIONS).index(kind), at,
-                             *operands, *[0] * (6 * OPERANDS_MAXIMUM - len(operands)))
+        record = LAYOUT.pack(native.names_to_bits(line.flags, FLAGS), OWN_SIZES.index(line.own_size),
+                             len(line.operands), broadcast, index_names, list(CONDITIONS).index(kind), at,
+                             *operands, *[0] * (7 * OPERANDS_MAXIMUM - len(operands)))
         return self.layouts.setdefault(record, len(self.layouts))
 
     def text(self, line: Line) -> bytes:
@@ -210,7 +211,8 @@ def header(all_forms: list[forms.Form]) -> str:
     registers = [word for syntax in syntaxes.RULES for word in _register_words(syntax)]
     return "\n".join(("#include <stdint.h>\n", f"static const uint32_t ISA_TEXT_FORMS = {len(all_forms) + 1};\n",
                       _array("ISA_WORDS", _word_bytes(list(tables.words))),
-                      _array("ISA_REGISTERS", _word_bytes(registers)), _array("ISA_CONDITIONS", _word_bytes(conditions)),
+                      _array("ISA_REGISTERS", _word_bytes(registers)),
+                      _array("ISA_CONDITIONS", _word_bytes(conditions)),
                       _array("ISA_LAYOUTS", b"".join(tables.layouts)), _array("ISA_TEXTS", texts)))
 
 

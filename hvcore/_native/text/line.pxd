@@ -5,11 +5,11 @@ The syntaxes are those of iced-x86's formatters with their default options; what
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.text.operand cimport (
-    branch_target, byte_names, effective_size, general_names, has_override, put_immediate, put_memory, put_register, put_string_memory, put_target,
-    target_bits,
+    branch_target, byte_names, effective_size, general_names, has_override, put_far, put_immediate,
+    put_memory, put_register, put_string_memory, put_target, target_bits,
 )
 from hvcore._native.text.spec cimport *
-from hvcore._native.text.write cimport put_character, put_number, put_text, put_word
+from hvcore._native.text.write cimport put_character, put_text, put_word
 
 
 cdef inline bint is_other_size(const layout_t* layout, const insn_t* insn) noexcept nogil:
@@ -22,6 +22,8 @@ cdef inline bint is_other_size(const layout_t* layout, const insn_t* insn) noexc
         return insn.address_size == 64
     if layout.own_size == OWN_DATA:
         return effective_size(insn) != (32 if insn.mode == 64 else insn.mode)
+    if layout.own_size == OWN_DATA_OR_W:
+        return effective_size(insn) != 64 and effective_size(insn) != (32 if insn.mode == 64 else insn.mode)
     if insn.operand_size == 0 and insn.mode == 64:
         return False
     return effective_size(insn) != insn.mode
@@ -138,6 +140,8 @@ cdef inline char* put_mnemonic(const text_tables_t* tables, u8 syntax, const tex
         out = put_text(out, word.text, layout.pseudo_at)
         out = put_word(out, &tables.conditions[layout.pseudo * 32 + condition])
         out = put_text(out, word.text + layout.pseudo_at, word.length - layout.pseudo_at)
+    if layout.flags & TEXT_NAME_BY_SIZE and other:
+        out = put_character(out, c"w" if effective_size(insn) == 16 else c"l")
     if layout.flags & TEXT_NAME_BY_ADDRESS and insn.address_size != insn.mode:
         out = put_character(out, c"w" if insn.address_size == 16 else c"l" if insn.address_size == 32 else c"q")
     if syntax == SYNTAX_ATT and layout.flags & TEXT_HINT:
@@ -158,40 +162,6 @@ cdef inline char* put_rounding(u8 syntax, const insn_t* insn, char* out) noexcep
     elif insn.rounding == 3:
         out[-6] = c"z"
     return out
-
-
-cdef inline char* put_far_part(u8 syntax, u64 value, u8 bits, char* out) noexcept nogil:
-    """With all its digits, unless one is enough."""
-    if value < 10:
-        return put_number(out, value, syntax == SYNTAX_ATT)
-    return put_target(syntax, value, bits, out)
-
-
-cdef inline char* put_far(u8 syntax, const insn_t* insn, char* out) noexcept nogil:
-    cdef u8 bits = 16 if insn.operand_size == 16 else 32
-    if syntax == SYNTAX_INTEL:
-        out = put_character(put_far_part(syntax, <u64>insn.immediate, bits, out), c",")
-        return put_far_part(syntax, insn.immediate2, 16, out)
-    if syntax == SYNTAX_ATT:
-        out = put_far_part(syntax, insn.immediate2, 16, put_character(out, c"$"))
-        out = put_character(put_character(out, c","), c"$")
-    else:
-        out = put_character(put_far_part(syntax, insn.immediate2, 16, out), c":")
-    return put_far_part(syntax, <u64>insn.immediate, bits, out)
-
-
-cdef inline char* put_default_flags(const insn_t* insn, char* out) noexcept nogil:
-    """What CCMPscc and CTESTscc leave in the flags if their condition does not hold."""
-    cdef const char* names = b"ofsfzfcf"
-    cdef u8 left = insn.vvvv, bit
-    out = put_text(out, b" {dfv=", 6)
-    for bit in range(4):
-        if left & 8 >> bit:
-            out = put_text(out, names + 2 * bit, 2)
-            left &= ~(8 >> bit)
-            if left:
-                out = put_character(out, c",")
-    return put_character(out, c"}")
 
 
 cdef inline u8 register_number(const text_operand_t* operand, const insn_t* insn) noexcept nogil:
@@ -216,8 +186,9 @@ cdef inline char* put_operand(const text_tables_t* tables, u8 syntax, const layo
     if operand.marks & MARK_STAR:
         out = put_character(out, c"*")
     if place >= PLACE_TARGET or memory:
-        word = operand.word_other if other else operand.word
-        if word and not insn.evex & EVEX_BROADCAST:
+        word = (operand.word_broadcast if insn.evex & EVEX_BROADCAST else operand.word_other if other else
+                operand.word)
+        if word:
             out = put_word(out, &tables.words[word])
     if memory:
         return put_memory(tables, syntax, insn, ip, layout, place == PLACE_OFFSET, out)
@@ -278,7 +249,7 @@ cdef inline bint is_shown(const layout_t* layout, u8 number, const insn_t* insn)
 
 cdef inline int put_line(const text_tables_t* tables, u8 syntax, const insn_t* insn, const u8* code, u64 ip,
                          char* start) noexcept nogil:
-    """Write the line of one instruction, whose bytes are `code`, and return its length. LINE_MAXIMUM bytes are enough."""
+    """Write the line of one instruction, whose bytes are `code`, and return its length: LINE_MAXIMUM at most."""
     cdef const text_t* text = &tables.texts[syntax * tables.form_count + insn.form]
     cdef const layout_t* layout = &tables.layouts[text.layout]
     cdef bint other, first = True

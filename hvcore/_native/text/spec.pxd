@@ -71,6 +71,7 @@ cdef enum TextFlag:
     TEXT_SECOND = 2097152       # no operands if the register is st(1)
     TEXT_EVEX = 4194304         # {evex} in front: there is a shorter encoding that would read the same
     TEXT_NO_FLAGS = 8388608     # {nf} in front
+    TEXT_NAME_BY_SIZE = 33554432    # a suffix for the operand size, where it is not the mode's own
     TEXT_DEFAULT_FLAGS = 16777216   # {dfv=of,sf,zf,cf} behind the mnemonic
     TEXT_NO_SEGMENT = 1048576   # an address that is not accessed has no segment
 
@@ -78,6 +79,7 @@ cdef enum OwnSize:              # which operand size is the mode's own
     OWN_NONE
     OWN_STACK                   # 16, 32, 64
     OWN_DATA                    # 16, 32, 32
+    OWN_DATA_OR_W               # the same, and 64
     OWN_OUTSIDE_64              # all, but none in 64-bit mode
     OWN_SHORT_ADDRESS           # all, unless addresses have 64 bits
 
@@ -104,6 +106,7 @@ cdef struct text_operand_t:
     u8 marks                    # Mark
     u8 word                     # index of the word in front of memory or a target; 0: none
     u8 word_other               # the same at an operand size that is not the mode's own
+    u8 word_broadcast           # the same if the memory is broadcast
 
 
 cdef struct layout_t:
