@@ -1,6 +1,6 @@
 """What the table says about each form: NumPy columns indexed by form, and the names of numbers. See facts.pyx."""
 from enum import IntEnum, IntFlag
-from typing import Any, Final
+from typing import Final
 
 import numpy
 from numpy.typing import NDArray

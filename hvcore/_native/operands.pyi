@@ -1,5 +1,5 @@
 """The operands of an instruction as objects. See operands.pyx."""
-from typing import ClassVar, Final
+from typing import Final
 
 from typing_extensions import disjoint_base
 

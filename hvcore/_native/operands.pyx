@@ -27,6 +27,7 @@ cdef int operand_total(const insn_t* insn) noexcept nogil:
 
 cdef class Operand:
     """What all operands have. `access` is an hv.Access: what the instruction does with it."""
+    kind = facts.OperandKind.NONE
     cdef readonly int number
     cdef u8 how
 

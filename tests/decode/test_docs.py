@@ -19,7 +19,8 @@ NEEDS = re.compile(r"# needs (.*)$", re.MULTILINE)
 
 def missing(program: str) -> str:
     """The first package that it wants and that is not there."""
-    for name in (match := NEEDS.search(program)) and match[1].split(", ") or ():
+    match = NEEDS.search(program)
+    for name in match[1].split(", ") if match else ():
         try:
             importlib.import_module(name)
         except ImportError:

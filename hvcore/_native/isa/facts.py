@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Iterable
 
 try:
-    from . import forms, native, notation, table, text
+    from . import features, forms, native, notation, table, text
 except ImportError:                     # setup.py loads this file by path, before the package can be imported
+    import features  # type: ignore[import-not-found, no-redef]
     import forms  # type: ignore[import-not-found, no-redef]
     import native  # type: ignore[import-not-found, no-redef]
     import notation  # type: ignore[import-not-found, no-redef]
@@ -122,7 +123,7 @@ def columns(rows: list[table.Row], names: Names) -> list[tuple[str, str, int, Va
         ("mnemonic", "uint16_t", 1, lambda f: [mnemonics[f.row.mnemonic]]),
         ("row", "uint16_t", 1, lambda f: [f.row_number]),
         ("line", "uint16_t", 1, lambda f: [f.row.line]),
-        ("flow", "uint8_t", 1, lambda f: [table.FLOWS.index(f.row.flow)]),
+        ("flow", "uint8_t", 1, lambda f: [features.FLOWS.index(f.row.flow)]),
         ("flags_read", "uint32_t", 1, lambda f: [f.row.flag_mask("r")]),
         ("flags_written", "uint32_t", 1, lambda f: [f.row.flag_mask("w")]),
         ("flags_cleared", "uint32_t", 1, lambda f: [f.row.flag_mask("0")]),

@@ -5,8 +5,8 @@ The syntaxes are those of iced-x86's formatters with their default options; what
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.text.operand cimport (
-    branch_target, byte_names, effective_size, general_names, has_override, put_far, put_immediate,
-    put_memory, put_register, put_string_memory, put_target, target_bits,
+    branch_target, byte_names, effective_size, general_names, has_override, put_default_flags, put_far,
+    put_immediate, put_memory, put_register, put_string_memory, put_target, target_bits,
 )
 from hvcore._native.text.spec cimport *
 from hvcore._native.text.write cimport put_character, put_text, put_word
