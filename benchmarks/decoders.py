@@ -21,9 +21,9 @@ import numpy
 import hvcore as hv
 from benchmarks.corpus import corpus, sample
 from benchmarks.measure import Measure, run_rounds, timed
-from hvcore import sweeps
 from hvcore._native.decoder import MODES
 from hvcore._native.sweep import COLUMNS, PATHS, decode_into
+from hvcore.instruction_table import DTYPES
 
 BOUNDARIES = ("length",)
 MNEMONICS = ("mnemonic", "length")
@@ -48,7 +48,7 @@ size_t decode_all(const unsigned char *code, size_t size) {
 
 def sweep_of(code: bytes, names: tuple[str, ...], path: str) -> Measure:
     """hvcore, into storage that is used again."""
-    arrays = {name: numpy.zeros(len(code) // 2 + 16, sweeps.DTYPES[name]) for name in names}
+    arrays = {name: numpy.zeros(len(code) // 2 + 16, DTYPES[name]) for name in names}
     ordered = [arrays.get(name) for name in COLUMNS]
     capacity = len(code) // 2 + 16
 

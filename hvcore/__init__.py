@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from hvcore.enums import Hypercall, PartitionProperty, PartitionState, Privilege
     from hvcore.errors import ExitNotCompleted, GuestError, HypercallError
     from hvcore.hypervisor import Hypervisor
+    from hvcore.instruction_table import InstructionTable
     from hvcore.listing import format
     from hvcore.memory import MemoryRegion
     from hvcore.partition import Partition
     from hvcore.processor import VirtualProcessor
     from hvcore.registers import RegisterName
     from hvcore.status import Status
-    from hvcore.sweeps import InstructionTable, decode, iterate, lengths
+    from hvcore.sweeps import decode, iterate, lengths
 
 __version__ = "0.1.0"
 
@@ -84,7 +85,7 @@ __getattr__, __dir__ = attributes(
         "HypercallError": "errors:HypercallError",
         "Hypervisor": "hypervisor:Hypervisor",
         "Instruction": "_native.instructions:Instruction",
-        "InstructionTable": "sweeps:InstructionTable",
+        "InstructionTable": "instruction_table:InstructionTable",
         "MemoryRegion": "memory:MemoryRegion",
         "OperandKind": "_native.facts:OperandKind",
         "PageCosts": "costs:PageCosts",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hvcore._native.formatter import format_code
 from hvcore._native.instructions import Instruction
-from hvcore.sweeps import InstructionTable
+from hvcore.instruction_table import InstructionTable
 
 
 @overload

@@ -1,4 +1,4 @@
-"""Whole buffers of code as columns: `hv.decode`, `hv.lengths`, `hv.iterate` and the table that they give.
+"""Whole buffers of code as columns: `hv.decode`, `hv.lengths` and `hv.iterate`.
 
 A sweep is linear: each instruction begins where the one before ends. A byte where none begins is a row of form 0 and
 length 1, and the sweep goes on at the next byte; so is each byte of an instruction that the buffer's end cuts off.
@@ -7,30 +7,17 @@ length 1, and the sweep goes on at the next byte; so is each byte of an instruct
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
 from numpy.typing import NDArray
 
 from hvcore._native.decoder import MODES, VENDORS
-from hvcore._native.instructions import decode_one
 from hvcore._native.sweep import COLUMNS, PATHS, decode_into
+from hvcore.instruction_table import DTYPES, STANDARD, InstructionTable
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-    from hvcore._native.instructions import Instruction
-
-DTYPES: Final[dict[str, numpy.dtype[Any]]] = {
-    name: numpy.dtype({"offset": "u4", "offset64": "u8", "form": "u2", "mnemonic": "u2", "displacement": "i4",
-                       "immediate": "i8", "target": "u8", "prefixes": "u2"}.get(name, "u1"))
-    for name in COLUMNS
-}
-"""The dtype of each column. `offset` is u8 (64 bits) in tables of buffers over 4 GiB."""
-
-STANDARD: Final = ("offset", "length", "form", "mnemonic", "flow", "operand_kinds", "register", "base", "index", "scale",
-                   "displacement", "immediate", "target")
-"""The columns of `hv.decode` if nothing else is asked for."""
 
 _GUESS = 3          # bytes an instruction, when rows have to be reserved: real code has four
 
@@ -39,86 +26,6 @@ class Readable(Protocol):
     """A binary file, or something like one."""
 
     def read(self, size: int, /) -> bytes: ...
-
-
-class InstructionTable:
-    """Decoded instructions, one NumPy array a column; an attribute for each of them.
-
-    The arrays are views of the rows that were written, `len(table)` of them; `table.columns` has them all by name.
-    `table[3]` is the instruction of a row as an object, made when asked for. Registers are numbers (hv.Register); 255
-    is none. Nothing is copied on the way to others: `pandas.DataFrame(table.columns, copy=False)`, and whatever takes
-    Arrow streams takes the table.
-
-    Attributes
-    ----------
-    code : buffer
-        What was decoded; kept alive, not copied.
-    ip, bits, vendor
-        As they were given.
-    end : int
-        Offset in `code` behind the last row: less than its size if rows ran out.
-    """
-
-    __slots__ = ("_storage", "bits", "code", "end", "ip", "rows", "vendor")
-
-    def __init__(self, storage: Mapping[str, NDArray[Any]]) -> None:
-        self._storage = dict(storage)
-        self.code: Buffer = b""
-        self.ip, self.bits, self.vendor = 0, 64, "intel"
-        self.rows = self.end = 0
-
-    @property
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """Every column by name: views of the written rows."""
-        return {name: array[: self.rows] for name, array in self._storage.items()}
-
-    @property
-    def storage(self) -> dict[str, NDArray[Any]]:
-        """The arrays with all the room they have, as `out` takes them."""
-        return dict(self._storage)
-
-    @property
-    def capacity(self) -> int:
-        """Rows that there is room for."""
-        return min((len(array) for array in self._storage.values()), default=0)
-
-    def __getattr__(self, name: str) -> NDArray[Any]:
-        if name.startswith("_") or name not in self._storage:
-            raise AttributeError(f"the table has no column {name!r}; it has {', '.join(self._storage)}"
-                                 if not name.startswith("_") else name)
-        return self._storage[name][: self.rows]
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._storage})
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def __getitem__(self, row: int) -> Instruction:
-        """The instruction of a row; needs the column `offset`, or `length`."""
-        position = range(self.rows)[row]
-        if "offset" in self._storage:
-            offset = int(self._storage["offset"][position])
-        elif "length" in self._storage:
-            offset = int(self._storage["length"][:position].sum(dtype=numpy.uint64))
-        else:
-            raise ValueError("instructions of a table need its column 'offset' or 'length'")
-        ip = (self.ip + offset) & 0xFFFF_FFFF_FFFF_FFFF
-        return decode_one(self.code, ip=ip, bits=self.bits, offset=offset, vendor=self.vendor)
-
-    def __iter__(self) -> Iterator[Instruction]:
-        return (self[row] for row in range(self.rows))
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The Arrow PyCapsule interface, by pyarrow."""
-        try:
-            import pyarrow
-        except ImportError:
-            raise ImportError("an Arrow stream of an InstructionTable needs pyarrow") from None
-        return pyarrow.table(self.columns).__arrow_c_stream__(requested_schema)
-
-    def __repr__(self) -> str:
-        return f"<InstructionTable of {self.rows} rows: {', '.join(self._storage)}>"
 
 
 def decode(
@@ -206,13 +113,13 @@ def iterate(
     InstructionTable
         At least one row each. The tables do not share storage.
     """
-    options, ip, names = _options(bits, vendor), _address(ip), _names(columns, STANDARD)
+    ip, names = _address(ip), _names(columns, STANDARD)
+    _options(bits, vendor)
     if chunk < 1:
         raise ValueError(f"chunk must be positive, not {chunk}")
     if isinstance(source, bytes | bytearray | memoryview):
         raise ValueError("source must be a file or an iterable of buffers; decode() takes one buffer")
     pieces = iter(lambda: source.read(chunk), b"") if hasattr(source, "read") else iter(source)
-    del options
     carry = b""
     for piece in pieces:
         code = carry + bytes(piece)

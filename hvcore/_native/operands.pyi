@@ -6,7 +6,6 @@ from typing_extensions import disjoint_base
 from hvcore._native.facts import Access, Element, OperandKind
 
 ACCESS_NAMES: Final[dict[int, str]]
-DESCRIPTORS: Final[frozenset[str]]
 
 @disjoint_base
 class Operand:

@@ -13,7 +13,6 @@ from hvcore._native.facts cimport (
 
 from hvcore._native import facts
 
-DESCRIPTORS = frozenset(("lgdt", "lidt", "sgdt", "sidt"))
 ACCESS_NAMES = {1: "r", 2: "w", 3: "rw", 4: "a", 9: "cr", 10: "cw", 11: "crw"}
 
 
@@ -137,8 +136,6 @@ cdef class MemoryOperand(Operand):
     def bits(self):
         if self.is_broadcast:
             return broadcast_width(self.insn.form)
-        if self.insn.mode != 64 and mnemonic_of(&self.insn) in DESCRIPTORS:
-            return 48
         return memory_width(self.insn.form)
 
     @property

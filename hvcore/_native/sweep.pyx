@@ -1,7 +1,7 @@
 """Module `sweep`: columns of decoded instructions over whole buffers.
 
-The passes are C (batch/*.h): pass 1 finds where instructions begin, pass 2 fills columns. This module owns the tables of
-their fast path, which are built when they are first used, and hands buffers over.
+The passes are C (batch/*.h): pass 1 finds where instructions begin, pass 2 fills columns. This module owns the tables
+of their fast path, which are built when they are first used, and hands buffers over.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_RawMalloc
@@ -219,14 +219,6 @@ cdef const batch_tables_t* tables_of(u32 options, bint fast) except NULL:
     return found
 
 
-cdef extern from *:
-    """
-    #define TSIZE sizeof(batch_tables_t)
-    """
-    size_t TSIZE
-def dump():
-    return (<const u8*>tables_of(2, True))[:TSIZE]
-
 def decode_into(code, columns, *, u8 options, u64 ip, u64 at, u64 row, u64 capacity, bint more, str path):
     """Decode `code` from offset `at` into rows `row` up to `capacity` of arrays.
 
@@ -265,7 +257,8 @@ def decode_into(code, columns, *, u8 options, u64 ip, u64 at, u64 row, u64 capac
                 taken += 1
         s.fast = path != "single" and options & 3 == DECODE_64 and source.len - at >= WORTH_TABLES
         s.tables = tables_of(options, s.fast)
-        s.code, s.size, s.ip, s.columns, s.row, s.capacity = <const u8*>source.buf, source.len, ip, &pointers, row, capacity
+        s.code, s.size, s.ip = <const u8*>source.buf, source.len, ip
+        s.columns, s.row, s.capacity = &pointers, row, capacity
         with nogil:
             at = run(&s, at, more)
     finally:

@@ -16,8 +16,9 @@ from hvcore._native import facts
 from hvcore._native.formatter import listing
 from hvcore.boot.sections import CodeFile, is_elf, read_code
 from hvcore.cli.failure import Failure, refusals
+from hvcore.instruction_table import DTYPES, InstructionTable
 from hvcore.listing import format, offsets
-from hvcore.sweeps import DTYPES, InstructionTable, iterate
+from hvcore.sweeps import iterate
 
 PIECE = 1 << 20
 """Bytes that are decoded at a time."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import hvcore as hv
 from hvcore._native.decoder import MODES, VENDORS
 from hvcore._native.sweep import COLUMNS, PATHS, decode_into
-from hvcore.sweeps import DTYPES, STANDARD
+from hvcore.instruction_table import DTYPES, STANDARD
 
 SEED = 20261122
 SLOW_COLUMNS = ("segment", "prefixes", "operand_size", "address_size", "mask", "evex")

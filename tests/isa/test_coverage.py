@@ -15,7 +15,7 @@ import pytest
 from oracles.iced_samples import CODES, KINDS, NEVER_DECODED, Sample, codes, iced_x86, names_of, samples
 
 from hvcore._native import facts
-from hvcore._native.decoder import decode_instruction
+from hvcore._native.instructions import decode_one
 from hvcore._native.isa import forms, notation, table
 
 MNEMONICS = names_of(iced_x86.Mnemonic)
@@ -87,7 +87,7 @@ def all_forms() -> tuple[Any, ...]:
 
 def form_of(sample: Sample) -> Any:
     """The form that hvcore decodes a sample to."""
-    number = decode_instruction(sample.octets, bits=sample.bits, vendor=sample.vendor).form
+    number = decode_one(sample.octets, bits=sample.bits, vendor=sample.vendor).form
     assert number, f"{sample}: invalid"
     return all_forms()[number]
 
@@ -108,7 +108,7 @@ def test_every_code_has_samples() -> None:
 def test_every_code_is_decoded() -> None:
     def compare() -> Iterator[str]:
         for sample in all_samples():
-            ours = decode_instruction(sample.octets, bits=sample.bits, vendor=sample.vendor)
+            ours = decode_one(sample.octets, bits=sample.bits, vendor=sample.vendor)
             mnemonic = MNEMONICS[sample.decoded.mnemonic].lower()
             if not ours.valid or ours.length != len(sample.octets) or ours.mnemonic != mnemonic:
                 yield f"{sample}: {ours}, iced says {mnemonic}"

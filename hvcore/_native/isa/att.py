@@ -119,8 +119,9 @@ def att(line: Line) -> None:
     if name in FLAGS_AND_ALL:
         line.name = name.rstrip("dq")
         line.name_other = line.name + suffix
-    if name in ("lgdt", "lidt", "sgdt", "sidt"):
-        line.own_size, line.name_other = "DATA" if size != 64 else "NONE", name + suffix
+    if name in ("lgdt", "lidt", "sgdt", "sidt") and size != 64:
+        line.own_size = "DATA"
+        line.flags.add("NAME_BY_SIZE")
     if name in ("sysret", "sysexit"):
         line.own_size, line.name_other = "OUTSIDE_64", name + "l"
     if name in LOOPS:

@@ -5,11 +5,11 @@ The syntaxes are those of iced-x86's formatters with their default options; what
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.decode.spec cimport *
 from hvcore._native.text.operand cimport (
-    branch_target, byte_names, effective_size, general_names, has_override, put_immediate, put_memory,
-    put_register, put_string_memory, put_target, target_bits,
+    branch_target, byte_names, effective_size, general_names, has_override, put_default_flags, put_far,
+    put_immediate, put_memory, put_register, put_string_memory, put_target, target_bits,
 )
 from hvcore._native.text.spec cimport *
-from hvcore._native.text.write cimport put_character, put_default_flags, put_number, put_text, put_word
+from hvcore._native.text.write cimport put_character, put_text, put_word
 
 
 cdef inline bint is_other_size(const layout_t* layout, const insn_t* insn) noexcept nogil:
@@ -140,6 +140,8 @@ cdef inline char* put_mnemonic(const text_tables_t* tables, u8 syntax, const tex
         out = put_text(out, word.text, layout.pseudo_at)
         out = put_word(out, &tables.conditions[layout.pseudo * 32 + condition])
         out = put_text(out, word.text + layout.pseudo_at, word.length - layout.pseudo_at)
+    if layout.flags & TEXT_NAME_BY_SIZE and other:
+        out = put_character(out, c"w" if effective_size(insn) == 16 else c"l")
     if layout.flags & TEXT_NAME_BY_ADDRESS and insn.address_size != insn.mode:
         out = put_character(out, c"w" if insn.address_size == 16 else c"l" if insn.address_size == 32 else c"q")
     if syntax == SYNTAX_ATT and layout.flags & TEXT_HINT:
@@ -160,26 +162,6 @@ cdef inline char* put_rounding(u8 syntax, const insn_t* insn, char* out) noexcep
     elif insn.rounding == 3:
         out[-6] = c"z"
     return out
-
-
-cdef inline char* put_far_part(u8 syntax, u64 value, u8 bits, char* out) noexcept nogil:
-    """With all its digits, unless one is enough."""
-    if value < 10:
-        return put_number(out, value, syntax == SYNTAX_ATT)
-    return put_target(syntax, value, bits, out)
-
-
-cdef inline char* put_far(u8 syntax, const insn_t* insn, char* out) noexcept nogil:
-    cdef u8 bits = 16 if insn.operand_size == 16 else 32
-    if syntax == SYNTAX_INTEL:
-        out = put_character(put_far_part(syntax, <u64>insn.immediate, bits, out), c",")
-        return put_far_part(syntax, insn.immediate2, 16, out)
-    if syntax == SYNTAX_ATT:
-        out = put_far_part(syntax, insn.immediate2, 16, put_character(out, c"$"))
-        out = put_character(put_character(out, c","), c"$")
-    else:
-        out = put_character(put_far_part(syntax, insn.immediate2, 16, out), c":")
-    return put_far_part(syntax, <u64>insn.immediate, bits, out)
 
 
 cdef inline u8 register_number(const text_operand_t* operand, const insn_t* insn) noexcept nogil:
@@ -280,7 +262,7 @@ cdef inline int put_line(const text_tables_t* tables, u8 syntax, const insn_t* i
     out = put_prefixes(tables, syntax, layout, insn, code, other, out)
     out = put_mnemonic(tables, syntax, text, layout, insn, code, other, condition, out)
     if layout.flags & TEXT_DEFAULT_FLAGS:
-        out = put_default_flags(insn.vvvv, out)
+        out = put_default_flags(insn, out)
     if layout.flags & TEXT_NOP and not other or layout.flags & TEXT_SECOND and not insn.is_memory and insn.rm & 7 == 1:
         return <int>(out - start)
     for number in range(layout.operand_count):

@@ -183,6 +183,40 @@ cdef inline char* put_target(u8 syntax, u64 target, u8 bits, char* out) noexcept
     return put_suffixed(out, target, bits >> 2)
 
 
+cdef inline char* put_far_part(u8 syntax, u64 value, u8 bits, char* out) noexcept nogil:
+    """With all its digits, unless one is enough."""
+    if value < 10:
+        return put_number(out, value, syntax == SYNTAX_ATT)
+    return put_target(syntax, value, bits, out)
+
+
+cdef inline char* put_far(u8 syntax, const insn_t* insn, char* out) noexcept nogil:
+    cdef u8 bits = 16 if insn.operand_size == 16 else 32
+    if syntax == SYNTAX_INTEL:
+        out = put_character(put_far_part(syntax, <u64>insn.immediate, bits, out), c",")
+        return put_far_part(syntax, insn.immediate2, 16, out)
+    if syntax == SYNTAX_ATT:
+        out = put_far_part(syntax, insn.immediate2, 16, put_character(out, c"$"))
+        out = put_character(put_character(out, c","), c"$")
+    else:
+        out = put_character(put_far_part(syntax, insn.immediate2, 16, out), c":")
+    return put_far_part(syntax, <u64>insn.immediate, bits, out)
+
+
+cdef inline char* put_default_flags(const insn_t* insn, char* out) noexcept nogil:
+    """What CCMPscc and CTESTscc leave in the flags if their condition does not hold."""
+    cdef const char* names = b"ofsfzfcf"
+    cdef u8 left = insn.vvvv, bit
+    out = put_text(out, b" {dfv=", 6)
+    for bit in range(4):
+        if left & 8 >> bit:
+            out = put_text(out, names + 2 * bit, 2)
+            left &= ~(8 >> bit)
+            if left:
+                out = put_character(out, c",")
+    return put_character(out, c"}")
+
+
 cdef inline char* put_immediate(u8 syntax, u64 value, u8 bits, char* out) noexcept nogil:
     if syntax == SYNTAX_ATT:
         out = put_character(out, c"$")

@@ -72,6 +72,7 @@ cdef enum TextFlag:
     TEXT_SECOND = 2097152       # no operands if the register is st(1)
     TEXT_EVEX = 4194304         # {evex} in front: there is a shorter encoding that would read the same
     TEXT_NO_FLAGS = 8388608     # {nf} in front
+    TEXT_NAME_BY_SIZE = 33554432    # a suffix for the operand size, where it is not the mode's own
     TEXT_DEFAULT_FLAGS = 16777216   # {dfv=of,sf,zf,cf} behind the mnemonic
 
 cdef enum OwnSize:              # which operand size is the mode's own
