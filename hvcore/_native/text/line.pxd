@@ -262,7 +262,7 @@ cdef inline int put_line(const text_tables_t* tables, u8 syntax, const insn_t* i
     out = put_prefixes(tables, syntax, layout, insn, code, other, out)
     out = put_mnemonic(tables, syntax, text, layout, insn, code, other, condition, out)
     if layout.flags & TEXT_DEFAULT_FLAGS:
-        out = put_default_flags(insn.vvvv, out)
+        out = put_default_flags(insn, out)
     if layout.flags & TEXT_NOP and not other or layout.flags & TEXT_SECOND and not insn.is_memory and insn.rm & 7 == 1:
         return <int>(out - start)
     for number in range(layout.operand_count):

@@ -72,17 +72,3 @@ cdef inline char* put_signed(char* out, i64 value, bint prefixed) noexcept nogil
         out = put_character(out, c"-")
         return put_number(out, 0 - <u64>value, prefixed)
     return put_number(out, <u64>value, prefixed)
-
-
-cdef inline char* put_default_flags(u8 flags, char* out) noexcept nogil:
-    """What CCMPscc and CTESTscc leave in the flags if their condition does not hold: bits O S Z C."""
-    cdef const char* names = b"ofsfzfcf"
-    cdef u8 bit
-    out = put_text(out, b" {dfv=", 6)
-    for bit in range(4):
-        if flags & 8 >> bit:
-            out = put_text(out, names + 2 * bit, 2)
-            flags &= ~(8 >> bit)
-            if flags:
-                out = put_character(out, c",")
-    return put_character(out, c"}")
