@@ -155,7 +155,8 @@ cdef inline WalkStatus descend(tables_t tables, page_format_t form, u64 table, u
     Unrolled, what an entry of each level may be is known when this is compiled."""
     cdef WalkStatus status
     if not UNROLL:
-        return descend_marking(tables, form, table, reserved, split_reserved, address, MARK_NONE, set_nested_marks, at)
+        return descend_marking(tables, form, table, reserved, split_reserved, address, MARK_NONE, set_nested_marks,
+                               at)
     at.path = <u64>-1
     at.nested_references = 0
     at.entry = table
