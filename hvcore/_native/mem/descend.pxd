@@ -22,8 +22,8 @@ cdef extern from *:
     #define HVCORE_UNROLL 0
     #endif
     """
-    # Set for modules that are compiled with everything in line (setup.py). Elsewhere a descent is a loop: level by level
-    # it would be a call a level, and a TLB miss of a processor twice as dear.
+    # Set for modules that are compiled with everything in line (setup.py). Elsewhere a descent is a loop: level by
+    # level it would be a call a level, and a TLB miss of a processor twice as dear.
     bint UNROLL "HVCORE_UNROLL"
 
 ctypedef ram_t* memory_p
