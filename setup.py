@@ -41,6 +41,8 @@ def module(name: str) -> Extension:
     # The translator is the walker compiled for each format: that folds in line only, one function a format.
     inlined = name.startswith(("engine_", "models")) or name == "translator"
     inline = [("CYTHON_INLINE", "inline __attribute__((always_inline))")] if inlined else []
+    if name == "translator":
+        inline.append(("HVCORE_UNROLL", "1"))
     twins = HANDLERS if name.startswith("engine_") or name == "translator" else []
     vectors = AVX512 if name == "sweep_avx512" else []
     return Extension(f"{NATIVE}.{name}", [f"hvcore/_native/{name}.pyx"], extra_compile_args=COMPILE + twins + vectors,

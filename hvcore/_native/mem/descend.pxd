@@ -16,6 +16,16 @@ from hvcore._native.mem.second_level cimport (
 )
 from cython cimport likely, unlikely
 
+cdef extern from *:
+    """
+    #ifndef HVCORE_UNROLL
+    #define HVCORE_UNROLL 0
+    #endif
+    """
+    # Set for modules that are compiled with everything in line (setup.py). Elsewhere a descent is a loop: level by
+    # level it would be a call a level, and a TLB miss of a processor twice as dear.
+    bint UNROLL "HVCORE_UNROLL"
+
 ctypedef ram_t* memory_p
 ctypedef space_t* space_p
 ctypedef cached_space_t* cached_p
@@ -142,8 +152,11 @@ cdef inline WalkStatus descend(tables_t tables, page_format_t form, u64 table, u
                                u64 address, bint set_nested_marks, descent_t* at) noexcept nogil:
     """From the top table at `table` to the entry that maps `address`; rights are the caller's to judge.
 
-    Level by level and not in a loop: what an entry of each level may be is then known when this is compiled."""
+    Unrolled, what an entry of each level may be is known when this is compiled."""
     cdef WalkStatus status
+    if not UNROLL:
+        return descend_marking(tables, form, table, reserved, split_reserved, address, MARK_NONE, set_nested_marks,
+                               at)
     at.path = <u64>-1
     at.nested_references = 0
     at.entry = table
@@ -174,7 +187,7 @@ cdef inline WalkStatus descend(tables_t tables, page_format_t form, u64 table, u
 cdef inline WalkStatus descend_marking(tables_t tables, page_format_t form, u64 table, u64 reserved,
                                        u64 split_reserved, u64 address, Mark mark, bint set_nested_marks,
                                        descent_t* at) noexcept nogil:
-    """`descend` for the second pass, which is rare: short code, not fast code. Each entry is marked on the way."""
+    """`descend` in short code; with `mark` each entry is marked on the way, in a second pass, which is rare."""
     cdef u8 level = form.levels
     cdef WalkStatus status
     at.path = <u64>-1

@@ -9,7 +9,7 @@ from hvcore._native.text.operand cimport (
     put_immediate, put_memory, put_register, put_string_memory, put_target, target_bits,
 )
 from hvcore._native.text.spec cimport *
-from hvcore._native.text.write cimport put_character, put_default_flags, put_text, put_word
+from hvcore._native.text.write cimport put_character, put_text, put_word
 
 
 cdef inline bint is_other_size(const layout_t* layout, const insn_t* insn) noexcept nogil:
