@@ -17,7 +17,7 @@ NATIVE = "hvcore._native"
 
 COMPILE = ["-O2", "-g0", "-fno-ipa-icf", "-ffp-contract=off", "-fno-strict-aliasing", "-Wno-unused-function"]
 LINK: list[str] = []
-AVX512 = ["-DHVCORE_AVX512", *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vbmi")), "-mbmi2"]
+AVX512 = ["-O3", "-DHVCORE_AVX512", *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vbmi")), "-mbmi2"]
 HANDLERS = ["-fno-inline-functions-called-once", "-fno-inline-small-functions"]
 if os.environ.get("HVCORE_SANITIZE"):
     COMPILE = ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer", "-foptimize-sibling-calls",
