@@ -282,6 +282,7 @@ class Register(IntEnum):
     DH = 150
     BH = 151
     RIP = 152
+    BSR0 = 153
     NONE = 255
 
 def register_name(number: int, bits: int = 64) -> str: ...

@@ -16,7 +16,7 @@ from hvcore._native.decode.spec cimport (
     FLOW_CALL_INDIRECT, FLOW_EXCEPTION, FLOW_INTERRUPT, FLOW_JUMP, FLOW_JUMP_INDIRECT, FLOW_NEXT, FLOW_RETURN,
     FLOW_TRANSACTION, PREFIX_ADDRESS, PREFIX_AMD, PREFIX_EVEX, PREFIX_LOCK, PREFIX_OPERAND, PREFIX_REP,
     PREFIX_REPNE, PREFIX_REX, PREFIX_REX2, PREFIX_SEGMENT, PREFIX_VEX, PREFIX_W, PREFIX_XOP, REGISTER_BOUND,
-    REGISTER_CONTROL, REGISTER_DEBUG, REGISTER_ES, REGISTER_HIGH, REGISTER_MASK, REGISTER_MMX, REGISTER_NONE,
+    REGISTER_BSR0, REGISTER_CONTROL, REGISTER_DEBUG, REGISTER_ES, REGISTER_HIGH, REGISTER_MASK, REGISTER_MMX, REGISTER_NONE,
     REGISTER_RIP, REGISTER_TEST, REGISTER_TILE, REGISTER_VECTOR, REGISTER_X87,
 )
 
@@ -111,7 +111,7 @@ def _register_names():
         names.update({first + number: f"{stem}{number}" for number in range(count)})
     names.update({REGISTER_ES + number: name for number, name in enumerate(_SEGMENTS)})
     names.update({REGISTER_HIGH + number: name for number, name in enumerate(("ah", "ch", "dh", "bh"))})
-    names[REGISTER_RIP], names[REGISTER_NONE] = "rip", "none"
+    names[REGISTER_RIP], names[REGISTER_BSR0], names[REGISTER_NONE] = "rip", "bsr0", "none"
     return names
 
 

@@ -25,8 +25,7 @@ KNOWN: dict[str, tuple[str, set[str]]] = {
     "flags_undefined": ("the same", {"rcl", "rcr"}),
     "features": (
         "one form for several operand or address sizes",
-        {"mov", "sldt", "str", "smsw", "loop", "loope", "loopne", "xstore",
-         "sgdt", "sidt", "lgdt", "lidt"},
+        {"mov", "sldt", "str", "smsw", "loop", "loope", "loopne", "xstore"},
     ),
     "operands": ("[rDI] is implicit memory here", {"maskmovq", "maskmovdqu", "vmaskmovdqu"}),
     "address": ("AL is an implicit register here", {"xlatb"}),

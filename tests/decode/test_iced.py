@@ -32,7 +32,7 @@ FORMS_OF_SEVERAL_CODES = {
     "lfence": "the low bits of ModRM mean nothing", "mfence": "so do they here", "sfence": "and here",
     "loop": "counts CX, ECX or RCX by address size", "loope": "the same", "loopne": "the same",
     "xstore": "counts in ECX or RCX", "sgdt": "stores all 32 bits of the base at either operand size",
-    "sidt": "so does this",
+    "sidt": "so does this", "prefetchrst2": "a reserved hint for iced",
 }  # fmt: skip
 """Mnemonics of which one form of hvcore is several codes of iced, and why."""
 

@@ -188,6 +188,7 @@ BUGS = tuple(map(re.compile, (
     r"{nf} (sh|ro|rc|sa)[lr] r\w+, \w+$",                       # 66 and W: a register more than there are operands
     r"(vcvtt|vmin|vmax).* [xy]mm.*{sae}",
     r" j\w+ -?0x",                                               # REX2 in front of Jcc; the target is none in assembly
+    r"(push|pop)2p? (.*\brsp|(\w+), \3$)",                       # RSP, or a register popped twice
     r"tdp\w+ .*(tmm\d).*\1",                                    # tiles that should differ
     r"vbmacx?or.*{k\d}",                                        # AMD's manual has no mask
     r"vbmacx?or.*\[",                                           # and no L'L = 2 of memory
