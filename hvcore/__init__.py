@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hvcore import enums as enums
     from hvcore import errors as errors
     from hvcore import exits as exits
+    from hvcore import experiments as experiments
     from hvcore import paging as paging
     from hvcore._native import facts as facts
     from hvcore._native.engine import Segment, Table
@@ -66,6 +67,7 @@ __all__ = [
     "enums",
     "errors",
     "exits",
+    "experiments",
     "facts",
     "format",
     "iterate",
@@ -107,6 +109,7 @@ __getattr__, __dir__ = attributes(
         "enums": "enums",
         "errors": "errors",
         "exits": "exits",
+        "experiments": "experiments",
         "paging": "paging",
         "facts": "_native.facts",
         "format": "listing:format",

@@ -1,5 +1,7 @@
-"""Page tables without a guest, and translation of arrays of addresses. See docs/translation.md."""
+"""Page tables without a guest, and translation of arrays of addresses. See docs/translation.md.
 
+Models of translation hardware and traces are found here, too; their home is `hvcore.experiments`.
+"""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -7,6 +9,8 @@ from typing import TYPE_CHECKING
 from hvcore.lazy import attributes
 
 if TYPE_CHECKING:
+    from hvcore.experiments.models import TranslationModel
+    from hvcore.experiments.traces import read_trace
     from hvcore.paging.results import Runs, Translation, Translations, TranslationStatus
     from hvcore.paging.saved import SavedAddressSpace
     from hvcore.paging.space import AddressSpace
@@ -18,8 +22,10 @@ __all__ = [
     "Runs",
     "SavedAddressSpace",
     "Translation",
+    "TranslationModel",
     "TranslationStatus",
     "Translations",
+    "read_trace",
 ]
 
 __getattr__, __dir__ = attributes(
@@ -30,7 +36,9 @@ __getattr__, __dir__ = attributes(
         "Runs": "results:Runs",
         "SavedAddressSpace": "saved:SavedAddressSpace",
         "Translation": "results:Translation",
+        "TranslationModel": ".experiments.models:TranslationModel",
         "TranslationStatus": "results:TranslationStatus",
         "Translations": "results:Translations",
+        "read_trace": ".experiments.traces:read_trace",
     },
 )
