@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hvcore._native.models import OUTCOME_BYTES, POLICIES, ModelCore
 from hvcore.experiments import presets
+from hvcore.experiments.placement import placed, require_levels
 from hvcore.experiments.places import Caches, Some, place_caches, place_structures, serve, table_rows
 from hvcore.experiments.records import LETTERS, LOAD_WORD, Kind, Records, Trace, as_records, chunks_of, words_of
 from hvcore.experiments.results import OUTCOME, STRUCTURE_COLUMNS, TranslationResult
@@ -110,6 +111,7 @@ class TranslationModel:
         columns = [(column, "<i8") for column in STRUCTURE_COLUMNS]
         self._rows = np.dtype([("name", f"U{max([1, *map(len, names)])}"), *columns])
         self._core = ModelCore(*self._arguments)
+        self._levels = (levels, nested_levels)
         self._faults = 0
 
     @classmethod
@@ -144,9 +146,12 @@ class TranslationModel:
         ------
         TypeError
             The trace is no array and gives none.
+        ValueError
+            `space` is walked in other levels than this model.
         RuntimeError
             Another thread is running this model.
         """
+        require_levels(space, self._levels)
         before = self.counters()
         noted: list[NDArray[Any]] = []
         for chunk in chunks_of(trace):
@@ -167,7 +172,7 @@ class TranslationModel:
         noted = np.zeros(len(chunk), OUTCOME) if outcomes else None
         gpa, reached = None, None
         if space is not None:
-            chunk, gpa, reached = _placed(as_records(chunk), space)
+            chunk, gpa, reached = placed(as_records(chunk), space)
             self._faults += len(reached) - len(chunk)
         found = noted if reached is None or noted is None else np.zeros(len(chunk), OUTCOME)
         self._core.run(words_of(chunk), LOAD_WORD, gpa, found.view(np.uint8) if found is not None else None)
@@ -261,6 +266,8 @@ def run_many(
     list of TranslationResult
         In the order of the models.
     """
+    for model in models:
+        require_levels(space, model._levels)
     before = [model.counters() for model in models]
     if len({id(model) for model in models}) < len(models):
         raise ValueError("a model is given twice")
@@ -275,18 +282,5 @@ def run_many(
                 list(pool.map(lambda model, part=chunk: model._feed(part, space, False), models))
     return [model.counters() - start for model, start in zip(models, before, strict=True)]
 
-
-def _placed(records: Records, space: Any) -> tuple[Records, NDArray[np.uint64], NDArray[np.bool_]]:
-    """The records that `space` translates, with its page sizes, their guest-physical addresses, and which they are."""
-    found = space.translate(records["address"], _ACCESS[np.minimum(records["kind"], Kind.FLUSH)])
-    reached = (np.asarray(found.status) == 0) | (records["kind"] >= Kind.FLUSH)
-    placed = records[reached]
-    placed["page_shift"] = np.asarray(found.page_shift)[reached]
-    placed["nested_page_shift"] = np.asarray(found.nested_page_shift)[reached]
-    return placed, np.ascontiguousarray(np.asarray(found.gpa)[reached], dtype=np.uint64), reached
-
-
-_ACCESS = np.array([4, 1, 2, 3, 1], np.uint8)
-"""Rights that each kind needs, as AddressSpace.translate takes them: execute, read, write, both, and any for events."""
 
 assert OUTCOME.itemsize == OUTCOME_BYTES

@@ -110,7 +110,7 @@ def as_records(chunk: NDArray[Any]) -> Records:
 
 def words_of(chunk: NDArray[Any]) -> NDArray[np.uint64]:
     """The same bytes as native code takes them: a row of two words for each record, of one for each address."""
-    return np.ascontiguousarray(chunk).view(np.uint64).reshape(len(chunk), -1)
+    return np.ascontiguousarray(chunk).view(np.uint64).reshape(len(chunk), chunk.dtype.itemsize // 8)
 
 
 LOAD_WORD = Kind.LOAD << 32

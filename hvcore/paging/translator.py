@@ -37,6 +37,7 @@ class Translator:
     ) -> None:
         self.memory = memory
         self._nested = gpa_space is not None or nested_levels > 0
+        self._nested_levels = nested_levels or 4 * self._nested
         self._native = TableTranslator(
             memory,
             gpa_space=gpa_space,
@@ -56,6 +57,11 @@ class Translator:
     def state(self, state: PagingState) -> None:
         self._native.set_state(**asdict(state))
         self._state = state
+
+    @property
+    def walk_levels(self) -> tuple[int, int]:
+        """Entries that the walk of a small page reads at each level of translation; PAE has its PDPTEs in registers."""
+        return {3: 2}.get(self.state.levels, self.state.levels), self._nested_levels
 
     def require_idle(self) -> None:
         """Raise RuntimeError while another thread is translating here."""
