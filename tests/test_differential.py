@@ -20,7 +20,7 @@ BATCHES = 4
 
 LEFT_OUT = {
     "a far transfer or a door to the kernel": {
-        "call", "jmp", "retf", "iret", "iretd", "iretq", "syscall", "sysret", "sysretq",
+        "call", "jmp", "retf", "iret", "iretd", "iretq", "syscall", "sysret", "sysretq", "vmcall", "vmmcall", "vmgexit",
     },
     "port I/O": {
         "in", "out", "insb", "insw", "insd", "outsb", "outsw", "outsd",

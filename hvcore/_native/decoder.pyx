@@ -55,14 +55,14 @@ cdef void decode_at(code, Py_ssize_t offset, u8 options, insn_t* insn) except *:
 
 
 def decode_fields(code, *, int bits=64, Py_ssize_t offset=0, str vendor="intel"):
-    """The fields of insn_t (decode/spec.pxd) as a dict, numbers as the decoder left them. Raises as decode_instruction."""
+    """The fields of insn_t (decode/spec.pxd) as a dict, as the decoder left them. Raises as decode_instruction."""
     cdef insn_t insn
     decode_at(code, offset, options_of(bits, vendor), &insn)
     return insn
 
 
 def form_fields(u32 form):
-    """The record of a form (form_t of decode/spec.pxd): numbers, and of each operand (place, register_base, access, size).
+    """The record of a form (form_t of decode/spec.pxd); of each operand (place, register_base, access, size).
 
     Raises IndexError for a number that is no form's."""
     if form >= FORM_TOTAL:

@@ -45,6 +45,7 @@ def is_beyond_iced(octets: bytes, insn: dict[str, int], options: Any) -> bool:
         if insn["mode"] != 64 or plain == octets:
             continue
         theirs = iced_x86.Decoder(64, plain, options).decode()
-        if not theirs.is_invalid and NAMES[theirs.mnemonic] == name:
+        # R16 exchanges where REX without B is no operation.
+        if not theirs.is_invalid and (NAMES[theirs.mnemonic] == name or (name == "xchg" and plain[-1] == 0x90)):
             return bool(theirs.len - len(plain) == 0)
     return False

@@ -91,7 +91,7 @@ def operand_differences(insn: dict[str, int], theirs: Any) -> list[str]:
             if place == "offset":
                 if (insn["displacement"] - theirs.memory_displacement) & (1 << 64) - 1:
                     found.append("offset")
-            elif place != "rm" and place != "table" or place == "rm" and not insn["is_memory"]:
+            elif place not in ("rm", "table") or (place == "rm" and not insn["is_memory"]):
                 found.append(f"operand {i} is {place} and memory")
             elif place == "rm":
                 found += memory_differences(insn, theirs)

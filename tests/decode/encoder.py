@@ -56,7 +56,8 @@ def _evex(form: forms.Form, field: dict[str, int], rng: random.Random, root: int
     row = form.row
     extended = rng.random() < 0.5 and _mode(root) == 2
     high = rng.randrange(256) if extended else 0xFF
-    vvvv = rng.randrange(32 if _mode(root) == 2 else 8) if any(operand.place == "VVVV" for operand in form.operands) else 0
+    has_vvvv = any(operand.place == "VVVV" for operand in form.operands)
+    vvvv = rng.randrange(32 if _mode(root) == 2 else 8) if has_vvvv else 0
     b, low = field["b"], 0
     if "SCC" in row.extras:
         b, low, vvvv = 0, row.extras["SCC"] & 7 | (~row.extras["SCC"] & 8), rng.randrange(16)

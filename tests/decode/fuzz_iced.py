@@ -1,4 +1,4 @@
-"""Random and mutated byte strings, decoded by hvcore and by iced-x86: `python tests/decode/fuzz_iced.py --count 10000000`.
+"""Random and mutated byte strings for hvcore and iced-x86: `python tests/decode/fuzz_iced.py --count 10000000`.
 
 Strings are biased to prefixes, VEX, EVEX, XOP and groups, and mutated from the ones that were valid, in all three modes
 and for both vendors. What disagrees is printed, the rest counted; the seed makes a run repeatable.
@@ -21,6 +21,7 @@ from tests.decode.compare import Comparison, text_of
 WINDOW = 16
 """Bytes a string; an instruction has at most 15."""
 LEGACY = np.array([0x66, 0xF2, 0xF3, 0xF0, 0x67, 0x64, 0x65, 0x2E, 0x26, 0x36, 0x3E], np.uint8)
+MAPS = np.array([0x38, 0x3A, 0x0F], np.uint8)
 MODES = ((64, "intel"), (32, "intel"), (16, "intel"), (64, "amd"), (32, "amd"), (16, "amd"))
 SHARES = (0.4, 0.2, 0.16, 0.12, 0.06, 0.06)
 Bytes = NDArray[np.uint8]
@@ -43,7 +44,7 @@ def random_strings(rng: np.random.Generator, count: int) -> Bytes:
     rows[number[escaped], lead[escaped]] = 0x0F
     lead += escaped
     three = (kind >= 40) & (kind < 55)
-    rows[number[three], lead[three]] = rng.choice(np.array([0x38, 0x3A, 0x0F], np.uint8), int(three.sum()), p=(0.5, 0.4, 0.1))
+    rows[number[three], lead[three]] = rng.choice(MAPS, int(three.sum()), p=(0.5, 0.4, 0.1))
     for first, low, high, map_low, map_high in ((0xC4, 60, 72, 1, 4), (0xC5, 72, 76, 0, 0), (0x62, 76, 95, 1, 7),
                                                 (0x8F, 95, 100, 8, 11)):
         these = (kind >= low) & (kind < high)

@@ -1,4 +1,4 @@
-"""Every form of the table, encoded from its row, is decoded back to that form, and iced-x86 agrees; none is out of reach."""
+"""Every form of the table, encoded from its row, is decoded back to that form, and iced-x86 agrees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-iced_x86 = pytest.importorskip("iced_x86", reason="iced-x86 is not installed")
+pytest.importorskip("iced_x86", reason="iced-x86 is not installed")
+
+import iced_x86
 
 from hvcore._native.decoder import FORM_COUNT, decode_fields
 from hvcore._native.isa import forms, table
@@ -18,11 +20,11 @@ from .encoder import encode
 
 SEED = 77
 MOST_TRIED, MOST_FOUND = 80, 12
-"""Random encodings of a form in a mode: narrower rows and rules about registers take some of them away, and iced does not
-know REX2; so many are tried, and so many taken until iced knows one too."""
+"""Random encodings of a form in a mode: narrower rows and rules about registers take some of them away, and iced does
+not know REX2; so many are tried, and so many taken until iced knows one too."""
 
-SAME_FORM = ("NOPQ", "LOOPNE_REL8_64_ECX", "LOOPE_REL8_64_ECX", "LOOP_REL8_64_ECX", "LFENCE", "MFENCE", "SFENCE", "POPW_CS",
-             "MONTMUL")
+SAME_FORM = ("NOPQ", "LOOPNE_REL8_64_ECX", "LOOPE_REL8_64_ECX", "LOOP_REL8_64_ECX", "LFENCE", "MFENCE", "SFENCE",
+             "POPW_CS", "MONTMUL")
 """Codes of iced that are one form of hvcore with others (test_iced.py, FORMS_OF_SEVERAL_CODES)."""
 reached: dict[int, set[int]] = {}
 decoded: set[int] = set()

@@ -27,7 +27,8 @@ MOST_INSTRUCTIONS = 100_000
 
 FORMS_OF_SEVERAL_CODES = {
     "nop": "operand size means nothing", "jcxz": "the target is 16 bits or 32", "sldt": "memory is 16 bits always",
-    "str": "memory is 16 bits always", "smsw": "memory is 16 bits always", "mov": "memory of a segment is 16 bits always",
+    "str": "memory is 16 bits always", "smsw": "memory is 16 bits always",
+    "mov": "memory of a segment is 16 bits always",
     "lfence": "the low bits of ModRM mean nothing", "mfence": "so do they here", "sfence": "and here",
     "loop": "counts CX, ECX or RCX by address size", "loope": "the same", "loopne": "the same",
     "xstore": "counts in ECX or RCX", "sgdt": "stores all 32 bits of the base at either operand size",

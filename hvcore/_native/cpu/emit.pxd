@@ -14,7 +14,8 @@ from hvcore._native.cpu.state cimport (
 from hvcore._native.decode.spec cimport (
     DECODE_OK, DECODE_TOO_LONG, FORM_ENDS_BLOCK, FORM_STACK, PLACE_FIXED, PLACE_IMMEDIATE, PLACE_IMMEDIATE2,
     PLACE_OPCODE, PLACE_REG, PLACE_RM, PLACE_TARGET, PLACE_VVVV, PREFIX_ADDRESS, PREFIX_REP, PREFIX_REPNE, PREFIX_REX,
-    PREFIX_VEX, REGISTER_CONTROL, REGISTER_GENERAL, REGISTER_NONE, REGISTER_RIP, REGISTER_SEGMENT, REGISTER_VECTOR,
+    PREFIX_REX2, PREFIX_VEX, REGISTER_CONTROL, REGISTER_GENERAL, REGISTER_NONE, REGISTER_RIP, REGISTER_SEGMENT,
+    REGISTER_VECTOR,
     form_t, insn_t,
 )
 from libc.string cimport memset
@@ -160,7 +161,7 @@ cdef inline bint emit(block_cache_t* cache, block_t* block, const insn_t* insn, 
         op.third = VECTOR_GP if insn.status == DECODE_TOO_LONG else VECTOR_UD
         return False
     run = cache.handlers[form.handler + handler_column(insn)]
-    if run == NULL:
+    if run == NULL or insn.prefixes & PREFIX_REX2:      # there are sixteen registers, not thirty-two
         op.run = cache.unimplemented
         return False
     if insn.is_memory and place_memory(insn, op, end):

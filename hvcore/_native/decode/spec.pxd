@@ -34,7 +34,8 @@ cdef enum Prefix:
     PREFIX_SEGMENT = 1024       # a segment override is present, whether it counts or not
     PREFIX_W = 2048             # W of REX, VEX, EVEX, XOP, REX2
     PREFIX_AMD = 4096           # decoded under the AMD option
-    PREFIX_OVERRIDE = 13        # shift of three bits: 1 + which segment register (ES CS SS DS FS GS) the last override names
+    PREFIX_OVERRIDE = 13        # shift of three bits: 1 + number of the segment register (ES CS SS DS FS GS) that the last
+                                # override names
 
 cdef enum EvexBit:
     EVEX_ZEROING = 1

@@ -16,7 +16,7 @@ except ImportError:                     # setup.py loads this file by path, befo
 
 FIELDS = {"rm": 3, "reg": 3, "mod": 2, "pp": 2, "L": 2, "W66": 2, "address": 2, "B": 1, "b": 1, "ND": 1, "NF": 1,
           "SCC": 4}
-"""Parts of the key from bit 0 up, and their bits; decode/spec.pxd, KeyField, has the same. W66: W, and 66 is present."""
+"""Parts of the key from bit 0 up, and their bits; decode/spec.pxd, KeyField, has the same. W66: W, and 66 present."""
 ROOTS = tuple((mode, vendor) for vendor in ("intel", "amd") for mode in (16, 32, 64))
 """Modes and vendors in the order of the decoder's options."""
 SPACES = {"": 0, "3DNOW": 4, "REX2": 5, "VEX": 8, "EVEX": 16, "XOP": 16}
@@ -111,7 +111,7 @@ def _size_mask(row: table.Row, size: int, root: tuple[int, str]) -> int:
         has_w, has_66 = bool(value & 1), bool(value & 2)
         if row.w is not None and has_w != row.w and not ("wig32" in row.attributes and root[0] != 64):
             continue
-        if row.space == "" and has_w and root[0] != 64 or "no66" in row.attributes and has_66:
+        if (row.space == "" and has_w and root[0] != 64) or ("no66" in row.attributes and has_66):
             continue
         if not size or effective_size(row, *root, has_w, has_66) == size:
             mask |= 1 << value
@@ -229,7 +229,8 @@ def load(rows: list[table.Row]) -> list[Form]:
         for length in row.lengths if row.lengths is not None else (None,):
             for size in _sizes(row):
                 for address in _addresses(row):
-                    when = tuple(cube(row, size, address, None if length is None else (length,), root) for root in ROOTS)
+                    only = None if length is None else (length,)
+                    when = tuple(cube(row, size, address, only, root) for root in ROOTS)
                     if address == 16:       # 64-bit mode has no 16-bit addresses, the others no 64-bit ones
                         when = tuple(None if root[0] == 64 else one for root, one in zip(ROOTS, when, strict=True))
                     elif address == 64:

@@ -16,7 +16,7 @@ except ImportError:  # setup.py loads this file by path, before the package can 
     import table  # type: ignore[import-not-found, no-redef]
 
 SEMANTICS = Path(__file__).parent.parent / "sem"
-VARIANTS = 12       # of a row that has semantics: register, memory, memory without an index register; times four operand sizes
+VARIANTS = 12       # of a row with semantics: register, memory, memory without an index; times four operand sizes
 SIZES = (8, 16, 32, 64)
 OPERAND_BITS = {"b": 8, "w": 16, "d": 32, "q": 64, "u": 8}
 UNITS = {"integer": ("alu_", "shift_", "muldiv_", "bit_", "move"), "control": ("control_", "string_", "atomic_"),

@@ -8,8 +8,9 @@ import struct
 from collections.abc import Iterable
 
 try:
-    from . import forms, handlers, notation, table
+    from . import features, forms, handlers, notation, table
 except ImportError:                     # setup.py loads this file by path, before the package can be imported
+    import features  # type: ignore[import-not-found, no-redef]
     import forms  # type: ignore[import-not-found, no-redef]
     import handlers  # type: ignore[import-not-found, no-redef]
     import notation  # type: ignore[import-not-found, no-redef]
@@ -63,18 +64,20 @@ def flags(form: forms.Form) -> set[str]:
         ("vvvv", "VVVV" in places), ("registers", kinds & {"C", "D", "TR"}), ("is4", "IS4" in places),
         ("vsib", "VM" in kinds), ("offset", "OFFSET" in places), ("ends_block", "ends" in row.attributes),
         ("ends_block", row.flow != "next"), ("stack", row.stack_accesses == 1), ("check", checks(form)),
-        ("no_rex2", "norex2" in row.attributes or row.space == "" and row.opcode >> 4 in _NO_REX2[row.map]),
+        ("no_rex2", "norex2" in row.attributes or (row.space == "" and row.opcode >> 4 in _NO_REX2[row.map])),
         ("vector_reg", "V" in kinds), ("vector_rm", kinds & {"W", "U", "TE"}), ("short_reg", kinds & {"P", "S", "TR"}),
-        ("short_rm", kinds & {"Q", "N", "STi"} or kinds & {"KE", "KR"} and row.space != "EVEX"),
+        ("short_rm", kinds & {"Q", "N", "STi"} or (kinds & {"KE", "KR"} and row.space != "EVEX")),
         ("promoted", row.space == "EVEX" and "apx_f" in row.features), ("source_condition", "SCC" in row.extras),
         ("lock_cr8", "amd_lock" in row.attributes), ("no_segment", "nosegment" in row.attributes),
     ) if is_so}
     for operand in row.operands:
         if operand.mask:
-            found |= {"mask"} | ({operand.mask} & {"zeroing"}) | ({"mask_needed"} if operand.mask == "needed" else set())
+            found |= {"mask"} | ({operand.mask} & {"zeroing"})
+            found |= {"mask_needed"} if operand.mask == "needed" else set()
         found |= {operand.rounding} - {""}
         found |= {"broadcast"} if operand.broadcast else set()
-        found |= {"signed"} if operand.kind == "I" and operand.width in ("b", "z", "v") or operand.kind == "J" else set()
+        is_signed = operand.kind == "J" or (operand.kind == "I" and operand.width in ("b", "z", "v"))
+        found |= {"signed"} if is_signed else set()
     return found
 
 
@@ -136,7 +139,7 @@ def record(form: forms.Form, mnemonics: dict[str, int], numbers: dict[int, int])
     return RECORD.pack(
         names_to_bits(flags(form), FLAGS), names_to_bits(checks(form), CHECKS),
         immediate, 2 if far else sum(second), *displacement_shifts(form), form.operand_size, form.length or 0,
-        len(form.operands), table.FLOWS.index(row.flow), mnemonics[row.mnemonic], form.row_number,
+        len(form.operands), features.FLOWS.index(row.flow), mnemonics[row.mnemonic], form.row_number,
         handler(form, numbers), row.condition or 0, handled_memory(row),
         *_padded([PLACES.index(operand.place) for operand in form.operands]),
         *_padded([operand.register_base for operand in form.operands]),

@@ -7,6 +7,7 @@ is narrower is an error of the table. Equal subtrees are one.
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cache
 
 try:
     from . import forms, table
@@ -25,6 +26,33 @@ FULL = tuple((1 << (1 << bits)) - 1 for bits in BITS)
 Candidate = tuple[int, forms.Cube]      # index of a form in the list, and what is left of its condition
 
 
+@cache
+def asked(cube: forms.Cube) -> int:
+    """The fields that a condition asks for, as a bit mask."""
+    return sum(1 << i for i, mask in enumerate(cube) if mask != FULL[i])
+
+
+@cache
+def answered(cube: forms.Cube, first: int, last: int, value: int) -> forms.Cube | None:
+    """What is left of a condition when these fields of the key have this value; None if it fails."""
+    rest = list(cube)
+    for i in range(first, last + 1):
+        if not cube[i] >> (value & (1 << BITS[i]) - 1) & 1:
+            return None
+        value >>= BITS[i]
+        rest[i] = FULL[i]
+    return tuple(rest)
+
+
+@cache
+def window(fields: int) -> tuple[int, int]:
+    """The fields to look at next, first and last: the widest run of those asked for."""
+    runs = [(first, last) for first in range(len(BITS)) for last in range(first, len(BITS))
+            if all(fields >> i & 1 for i in range(first, last + 1))
+            and (first == last or sum(BITS[first:last + 1]) <= MOST_BITS)]
+    return max(runs, key=lambda run: (sum(BITS[run[0]:run[1] + 1]), -run[0]))
+
+
 class Tree:
     """All entries of all opcode tables, filled by `add_root`."""
 
@@ -34,6 +62,7 @@ class Tree:
         self.roots: list[int] = []
         self._placed: dict[tuple[int, ...], int] = {}
         self._known: dict[tuple[Candidate, ...], int] = {}
+        self._cells: dict[tuple[tuple[int, forms.Cube, forms.Cube | None], ...], int] = {}
 
     def place(self, entries: list[int]) -> int:
         """Index of these entries, which may be there already."""
@@ -61,13 +90,6 @@ class Tree:
         assert a is not None and b is not None
         return a != b and all(x & ~y == 0 for x, y in zip(a, b, strict=True))
 
-    def window(self, candidates: tuple[Candidate, ...]) -> tuple[int, int]:
-        """The fields to look at next, first and last: the widest run that candidates ask for."""
-        asked = [any(cube[i] != FULL[i] for _, cube in candidates) for i in range(len(BITS))]
-        runs = [(first, last) for first in range(len(BITS)) for last in range(first, len(BITS))
-                if all(asked[first:last + 1]) and (first == last or sum(BITS[first:last + 1]) <= MOST_BITS)]
-        return max(runs, key=lambda run: (sum(BITS[run[0]:run[1] + 1]), -run[0]))
-
     def build(self, candidates: tuple[Candidate, ...], root: int) -> int:
         """Entry for what is left to be decided."""
         if not candidates:
@@ -80,21 +102,15 @@ class Tree:
             winner = self.winner(free, root)
             if all(item[1] == FULL or self.is_narrower(winner, item[0], root) for item in candidates):
                 return self.forms[winner].number
-        first, last = self.window(candidates)
+        fields = 0
+        for _, cube in candidates:
+            fields |= asked(cube)
+        first, last = window(fields)
         entries = []
         width = sum(BITS[first:last + 1])
         for value in range(1 << width):
-            left = []
-            for form, cube in candidates:
-                rest, at = list(cube), value
-                for i in range(first, last + 1):
-                    if not cube[i] >> (at & (1 << BITS[i]) - 1) & 1:
-                        break
-                    at >>= BITS[i]
-                    rest[i] = FULL[i]
-                else:
-                    left.append((form, tuple(rest)))
-            entries.append(self.build(tuple(left), root))
+            left = ((form, answered(cube, first, last, value)) for form, cube in candidates)
+            entries.append(self.build(tuple((form, rest) for form, rest in left if rest is not None), root))
         if len(set(entries)) == 1:
             entry = entries[0]
         else:
@@ -118,7 +134,11 @@ class Tree:
                 lines = {self.forms[index].row.has_modrm: self.forms[index].row.line for index, _ in candidates}
                 if len(lines) == 2:
                     raise table.TableError(f"x64.txt:{lines[True]}: has a ModRM byte, x64.txt:{lines[False]} has none")
-                entries.append(self.build(candidates, root) | (MODRM if True in lines else 0))
+                # Most cells are the same in several modes.
+                cell = tuple((index, cube, self.forms[index].row_when[root]) for index, cube in candidates)
+                if cell not in self._cells:
+                    self._cells[cell] = self.build(candidates, root) | (MODRM if True in lines else 0)
+                entries.append(self._cells[cell])
             self.roots.append(self.place(entries))
 
 

@@ -9,7 +9,8 @@ KINDS = ("KG", "KE", "KB", "KR", "TG", "TE", "TB", "BG", "BE", "STi", "ST", "TR"
 GENERAL = ("AX", "CX", "DX", "BX", "SP", "BP", "SI", "DI")
 BYTES = ("AL", "CL", "DL", "BL", "AH", "CH", "DH", "BH")
 SEGMENTS = ("ES", "CS", "SS", "DS", "FS", "GS")
-FIXED = {"AL": ("A", "b"), "AX": ("A", "w"), "rAX": ("A", "v"), "eAX": ("A", "z"), "EAX": ("A", "d"), "RAX": ("A", "q"), "CL": ("CL", "b"),
+FIXED = {"AL": ("A", "b"), "AX": ("A", "w"), "rAX": ("A", "v"), "eAX": ("A", "z"), "EAX": ("A", "d"),
+         "RAX": ("A", "q"), "CL": ("CL", "b"),
          "DX": ("DX", "w"), "1": ("ONE", "b"), **{name: (name, "") for name in SEGMENTS},
          **{name: (name, "b") for name in BYTES if name not in ("AL", "CL")},
          **{f"E{name}": (f"E{name}", "d") for name in GENERAL if name != "AX"},
@@ -17,8 +18,7 @@ FIXED = {"AL": ("A", "b"), "AX": ("A", "w"), "rAX": ("A", "v"), "eAX": ("A", "z"
          **{name: (name, "w") for name in GENERAL if name not in ("AX", "DX")},
          "BSR0": ("BSR0", ""), **{f"XMM{number}": (f"XMM{number}", "x") for number in range(8)}}
 """Operands that name themselves: the kind and the width that they stand for."""
-WIDTHS = frozenset(("", "b", "w", "d", "q", "x", "dq", "qq", "oq", "h", "f", "e", "v", "y", "z", "t", "p", "s", "a", "n",
-                    "u", "u2", "4", "sib"))
+WIDTHS = frozenset(("", *"b w d q x dq qq oq h f e v y z t p s a n u u2 4 sib".split()))
 ELEMENT_BITS = {**{f"u{bits}": bits for bits in (8, 16, 32, 64, 128, 256, 512)}, "u52": 64,
                 **{f"i{bits}": bits for bits in (8, 16, 32, 64, 128)}, "f16": 16, "bf16": 16, "f32": 32, "f64": 64,
                 "f80": 80, "f128": 128, "bcd": 80, "2xf16": 32, "2xbf16": 32, "bf8": 8, "hf8": 8, "tf32": 32}
@@ -29,7 +29,8 @@ ACCESSES = ("r", "w", "rw", "a", "-", "cr", "cw", "rcw", "n")
 MASKS = {"{k}": "merging", "{kz}": "zeroing", "{k!}": "needed"}
 ROUNDING = {"{er}": "rounding", "{sae}": "suppress"}
 _OPERAND = re.compile(rf"(?:(?P<kind>{'|'.join(KINDS)})(?P<width>[a-z0-9]*?)|vm(?P<index>32|64)(?P<length>[a-z]+))"
-                      r"(?:\((?P<bytes>\d+)\))?(?P<group>\+[13])?(?:\.(?P<element>\w+))?(?P<broadcast>/b(?P<bits>32|64)?)?")
+                      r"(?:\((?P<bytes>\d+)\))?(?P<group>\+[13])?(?:\.(?P<element>\w+))?"
+                      r"(?P<broadcast>/b(?P<bits>32|64)?)?")
 
 
 class NotationError(Exception):
@@ -86,7 +87,7 @@ def operand(text: str, access: str) -> Operand:
     register_width = ""
     if kind == "E" and len(width) == 2 and width not in WIDTHS:
         register_width, width = width[0], width[1]
-    if not {width, register_width} <= WIDTHS or element not in ELEMENTS and element != "i":
+    if not {width, register_width} <= WIDTHS or element not in (*ELEMENTS, "i"):
         raise NotationError(f"operand {text!r} has an unknown width or element")
     return Operand(kind, width, access, register_width, int(match["bytes"] or 0), int(match["group"] or 0), element,
                    match["broadcast"] is not None, mask, rounding, int(match["index"] or 0), match["length"] or "",

@@ -85,8 +85,9 @@ class Row:
     @property
     def seen(self) -> tuple[Operand, ...]:
         """The operands that handlers care for, with the access that the semantic function is bound by."""
-        return tuple(replace(operand, access=access)
-                     for operand, access in zip(self.operands, self.handled, strict=True) if operand.kind not in ("X", "Y", "XB"))
+        pairs = zip(self.operands, self.handled, strict=True)
+        return tuple(replace(operand, access=access) for operand, access in pairs
+                     if operand.kind not in ("X", "Y", "XB"))
 
 
 def _encoding(row: Row, text: str) -> Row:
