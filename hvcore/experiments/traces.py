@@ -38,7 +38,7 @@ class TraceFile:
             progress_bar(size, unit="B", label=self.path.name, shown=self.progress) as progress,
         ):
             try:
-                yield from followed(self._chunks(file), file, progress)
+                yield from followed(self._chunks(file), file, progress) if self.progress else self._chunks(file)
             except _Damage as damage:
                 raise TraceError(self.path, damage.problem, record=damage.record, offset=damage.offset) from None
 

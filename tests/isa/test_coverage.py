@@ -134,7 +134,7 @@ def is_beyond_iced(row: table.Row) -> bool:
 
 
 BEYOND = frozenset(("apx_f", "avx10_1", "avx10_2", "movrs", "user_msr", "msr_imm", "udb", "amx_avx512", "amx_fp8",
-                    "amx_movrs", "amx_tf32", "amx_transpose"))  # fmt: skip
+                    "amx_movrs", "amx_tf32", "amx_transpose", "ace_1", "avx10_v2_aux", "avx512_bmm"))  # fmt: skip
 
 
 def test_control_flow() -> None:
