@@ -187,7 +187,7 @@ def _fill_facts():
     cdef u32 form
     if mnemonics == NULL or flows == NULL:
         raise MemoryError
-    for form in range(isa().form_count + 1):
+    for form in range(isa().form_count):
         mnemonics[form] = isa().forms[form].mnemonic
         flows[form] = isa().forms[form].flow
 
