@@ -189,7 +189,7 @@ def _fill_facts():
     cdef u32 form
     if mnemonics == NULL or flows == NULL or operand_sizes == NULL:
         raise MemoryError
-    for form in range(isa().form_count + 1):
+    for form in range(isa().form_count):
         mnemonics[form] = isa().forms[form].mnemonic
         flows[form] = isa().forms[form].flow
         operand_sizes[form] = isa().forms[form].operand_size

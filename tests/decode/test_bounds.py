@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,11 +72,11 @@ def decode_every_cut() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mprotect is looked for in Linux's libc")
-@pytest.mark.parametrize(("action", "outcome"), [("read_beyond", -signal.SIGSEGV), ("decode_every_cut", 0)])
-def test_nothing_behind_the_end_is_read(action: str, outcome: int) -> None:
+@pytest.mark.parametrize(("action", "survives"), [("read_beyond", False), ("decode_every_cut", True)])
+def test_nothing_behind_the_end_is_read(action: str, survives: bool) -> None:
     done = subprocess.run([sys.executable, "-c", f"from tests.decode import test_bounds; test_bounds.{action}()"],
                           cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == outcome, done.stderr
+    assert (done.returncode == 0) == survives, done.stderr
 
 
 @pytest.mark.parametrize("bits", [16, 32, 64])
