@@ -22,8 +22,9 @@ def test_every_reference_of_the_walker_is_one_of_the_model(levels: int, nested: 
             walked = space.translate(gvas)
             reached = walked.status == 0
             assert space.walk_levels == (2 if levels == 3 else levels, nested or 0)
+            table_page_size = nested_page_size if nested else None
             model = hv.paging.TranslationModel(
-                levels=space.walk_levels[0], nested_levels=nested or 0, table_page_size=nested_page_size if nested else None
+                levels=space.walk_levels[0], nested_levels=nested or 0, table_page_size=table_page_size
             )
             counted = model.run(gvas, space)
             assert counted.faults == (~reached).sum() and counted.walks == reached.sum() > 0
