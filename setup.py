@@ -26,10 +26,12 @@ if os.environ.get("HVCORE_SANITIZE"):
     HANDLERS.append("--param=asan-stack=0")      # red zones around locals end in a call where a jump must be
 
 
-sys.path[:0] = [str(ROOT / "hvcore/_native/isa"), str(ROOT / "hvcore/_native/cpu")]
-import generate  # noqa: E402  (the tables' glue; their folders are no packages during the build)
-import registers  # noqa: E402
+# hvcore itself cannot be imported before it is built; what generates its tables stands on its own.
+sys.path.insert(0, str(ROOT / "hvcore/_native"))
+from cpu import registers  # noqa: E402
+from isa import generate  # noqa: E402
 
+del sys.path[0]
 generate.main()
 registers.main()
 

@@ -23,7 +23,7 @@ def isa(tmp_path: Path) -> Path:
 
 
 def generate(tree: Path, seed: str = "0") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "generate.py"], cwd=tree / "isa", capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-m", "isa.generate"], cwd=tree, capture_output=True, text=True,
                           env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"}, check=False)
 
 

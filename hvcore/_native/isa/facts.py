@@ -8,15 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-try:
-    from . import features, forms, native, notation, table, text
-except ImportError:                     # setup.py loads this file by path, before the package can be imported
-    import features  # type: ignore[import-not-found, no-redef]
-    import forms  # type: ignore[import-not-found, no-redef]
-    import native  # type: ignore[import-not-found, no-redef]
-    import notation  # type: ignore[import-not-found, no-redef]
-    import table  # type: ignore[import-not-found, no-redef]
-    import text  # type: ignore[import-not-found, no-redef]
+from . import features, forms, native, notation, table, text
 
 OPERANDS = 5
 KINDS = {"IMMEDIATE": 3, "IMMEDIATE2": 3, "ONE": 3, "TARGET": 4, "FAR": 5, "OFFSET": 2, "SOURCE": 2,

@@ -8,11 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-try:
-    from . import notation, table
-except ImportError:                     # setup.py loads this file by path, before the package can be imported
-    import notation  # type: ignore[import-not-found, no-redef]
-    import table  # type: ignore[import-not-found, no-redef]
+from . import notation, table
 
 FIELDS = {"rm": 3, "reg": 3, "mod": 2, "pp": 2, "L": 2, "W66": 2, "address": 2, "B": 1, "b": 1, "ND": 1, "NF": 1,
           "SCC": 4}

@@ -8,16 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-try:
-    from . import facts, forms, handlers, native, nodes, table, text
-except ImportError:                     # setup.py loads this file by path, before the package can be imported
-    import facts  # type: ignore[import-not-found, no-redef]
-    import forms  # type: ignore[import-not-found, no-redef]
-    import handlers  # type: ignore[import-not-found, no-redef]
-    import native  # type: ignore[import-not-found, no-redef]
-    import nodes  # type: ignore[import-not-found, no-redef]
-    import table  # type: ignore[import-not-found, no-redef]
-    import text  # type: ignore[import-not-found, no-redef]
+from . import facts, forms, handlers, native, nodes, table, text
 
 HERE = Path(__file__).parent
 OUTPUT = HERE / "generated"

@@ -9,11 +9,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-try:
-    from . import forms, table
-except ImportError:  # setup.py loads this file by path, before the package can be imported
-    import forms  # type: ignore[import-not-found, no-redef]
-    import table  # type: ignore[import-not-found, no-redef]
+from . import forms, table
 
 SEMANTICS = Path(__file__).parent.parent / "sem"
 VARIANTS = 12       # of a row with semantics: register, memory, memory without an index; times four operand sizes

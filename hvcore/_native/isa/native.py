@@ -7,14 +7,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-try:
-    from . import features, forms, handlers, notation, table
-except ImportError:                     # setup.py loads this file by path, before the package can be imported
-    import features  # type: ignore[import-not-found, no-redef]
-    import forms  # type: ignore[import-not-found, no-redef]
-    import handlers  # type: ignore[import-not-found, no-redef]
-    import notation  # type: ignore[import-not-found, no-redef]
-    import table  # type: ignore[import-not-found, no-redef]
+from . import features, forms, handlers, notation, table
 
 PLACES = ("NONE", "REG", "RM", "VVVV", "OPCODE", "IS4", "FIXED", "IMMEDIATE", "IMMEDIATE2", "ONE", "TARGET", "FAR",
           "OFFSET", "SOURCE", "DESTINATION", "TABLE")

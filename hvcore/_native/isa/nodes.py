@@ -9,11 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import cache
 
-try:
-    from . import forms, table
-except ImportError:                     # setup.py loads this file by path, before the package can be imported
-    import forms  # type: ignore[import-not-found, no-redef]
-    import table  # type: ignore[import-not-found, no-redef]
+from . import forms, table
 
 FORM, SHIFT, WIDTH, MODRM, NODE = (1 << 21) - 1, 21, 26, 1 << 30, 1 << 31
 TABLES = 32

@@ -6,11 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-try:
-    from . import forms, table
-except ImportError:                     # setup.py loads this file by path, before the package can be imported
-    import forms  # type: ignore[import-not-found, no-redef]
-    import table  # type: ignore[import-not-found, no-redef]
+from . import forms, table
 
 INTEGER = frozenset("add or adc sbb and sub xor cmp test mov rol ror rcl rcr shl shr sal sar bt bts btr btc not neg "
                     "mul imul div idiv inc dec push pop crc32 movzx movsx ptwrite".split()) | {

@@ -5,56 +5,30 @@ differs is in docs/decoder.md).
 """
 from __future__ import annotations
 
-try:
-    from .att import att
-    from .syntax import (
-        BLENDS,
-        BY_SELECTOR,
-        FLAGS_AND_ALL,
-        LOOPS,
-        MASKED_STORES,
-        NARROWING,
-        NASM_SIZES,
-        SIZES,
-        SVM_ADDRESS,
-        X87_LOAD,
-        X87_STATE,
-        X87_STORE,
-        Line,
-        Operand,
-        common,
-        has_rounding,
-        is_far,
-        is_string,
-        narrow,
-        needs_size,
-        rounding,
-    )
-except ImportError:                     # setup.py loads this file by path, before the package can be imported
-    from att import att  # type: ignore[import-not-found, no-redef]
-    from syntax import (  # type: ignore[import-not-found, no-redef]
-        BLENDS,
-        BY_SELECTOR,
-        FLAGS_AND_ALL,
-        LOOPS,
-        MASKED_STORES,
-        NARROWING,
-        NASM_SIZES,
-        SIZES,
-        SVM_ADDRESS,
-        X87_LOAD,
-        X87_STATE,
-        X87_STORE,
-        Line,
-        Operand,
-        common,
-        has_rounding,
-        is_far,
-        is_string,
-        narrow,
-        needs_size,
-        rounding,
-    )
+from .att import att
+from .syntax import (
+    BLENDS,
+    BY_SELECTOR,
+    FLAGS_AND_ALL,
+    LOOPS,
+    MASKED_STORES,
+    NARROWING,
+    NASM_SIZES,
+    SIZES,
+    SVM_ADDRESS,
+    X87_LOAD,
+    X87_STATE,
+    X87_STORE,
+    Line,
+    Operand,
+    common,
+    has_rounding,
+    is_far,
+    is_string,
+    narrow,
+    needs_size,
+    rounding,
+)
 
 
 def intel(line: Line) -> None:

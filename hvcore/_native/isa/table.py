@@ -9,21 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-try:
-    from . import notation
-    from .features import CONDITION_FLAGS, COUNTED, FEATURES, FLAG_BITS, FLAG_EFFECTS, FLOWS, IMPLICIT, WORDS
-except ImportError:                     # setup.py loads this file by path, before the package can be imported
-    import notation  # type: ignore[import-not-found, no-redef]
-    from features import (  # type: ignore[import-not-found, no-redef]
-        CONDITION_FLAGS,
-        COUNTED,
-        FEATURES,
-        FLAG_BITS,
-        FLAG_EFFECTS,
-        FLOWS,
-        IMPLICIT,
-        WORDS,
-    )
+from . import notation
+from .features import CONDITION_FLAGS, COUNTED, FEATURES, FLAG_BITS, FLAG_EFFECTS, FLOWS, IMPLICIT, WORDS
 
 TABLE = Path(__file__).with_name("x64.txt")
 CONDITIONS = ("o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g")

@@ -7,15 +7,8 @@ from __future__ import annotations
 
 import struct
 
-try:
-    from . import forms, native, notation, syntaxes
-    from .syntax import Line, Operand
-except ImportError:                     # setup.py loads this file by path, before the package can be imported
-    import forms  # type: ignore[import-not-found, no-redef]
-    import native  # type: ignore[import-not-found, no-redef]
-    import notation  # type: ignore[import-not-found, no-redef]
-    import syntaxes  # type: ignore[import-not-found, no-redef]
-    from syntax import Line, Operand  # type: ignore[import-not-found, no-redef]
+from . import forms, native, notation, syntaxes
+from .syntax import Line, Operand
 
 NAMES = ("NONE", "8", "8_LEGACY", "16", "32", "64", "XMM", "YMM", "ZMM", "MASK", "MMX", "X87", "X87_TOP", "SEGMENT",
          "CONTROL", "DEBUG", "TEST", "TILE", "BOUND", "SCALE")
