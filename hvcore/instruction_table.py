@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 import numpy
 from numpy.typing import NDArray
@@ -42,14 +42,17 @@ class InstructionTable:
         What was decoded; kept alive, not copied.
     ip, bits, vendor
         As they were given.
+    filled : tuple of str
+        The columns that the last sweep wrote: all, unless it was asked for fewer. Only these can be seen.
     end : int
         Offset in `code` behind the last row: less than its size if rows ran out.
     """
 
-    __slots__ = ("_storage", "bits", "code", "end", "ip", "rows", "vendor")
+    __slots__ = ("_storage", "bits", "code", "end", "filled", "ip", "rows", "vendor")
 
     def __init__(self, storage: Mapping[str, NDArray[Any]]) -> None:
         self._storage = dict(storage)
+        self.filled = tuple(self._storage)
         self.code: Buffer = b""
         self.ip, self.bits, self.vendor = 0, 64, "intel"
         self.rows = self.end = 0
@@ -57,7 +60,7 @@ class InstructionTable:
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
         """Every column by name: views of the written rows."""
-        return {name: array[: self.rows] for name, array in self._storage.items()}
+        return {name: self._storage[name][: self.rows] for name in self.filled}
 
     @property
     def storage(self) -> dict[str, NDArray[Any]]:
@@ -70,23 +73,29 @@ class InstructionTable:
         return min((len(array) for array in self._storage.values()), default=0)
 
     def __getattr__(self, name: str) -> NDArray[Any]:
-        if name.startswith("_") or name not in self._storage:
-            raise AttributeError(f"the table has no column {name!r}; it has {', '.join(self._storage)}"
-                                 if not name.startswith("_") else name)
+        if name.startswith("_") or name == "filled":
+            raise AttributeError(name)
+        if name not in self.filled:
+            raise AttributeError(f"the table has no column {name!r}; it has {', '.join(self.filled)}")
         return self._storage[name][: self.rows]
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._storage})
+        return sorted({*super().__dir__(), *self.filled})
 
     def __len__(self) -> int:
         return self.rows
 
     def __getitem__(self, row: int) -> Instruction:
         """The instruction of a row; needs the column `offset`, or `length`."""
-        position = range(self.rows)[row]
-        if "offset" in self._storage:
+        if not isinstance(row, SupportsIndex):
+            raise TypeError(f"row must be an integer, not {row!r}: columns are attributes, and slice those")
+        try:
+            position = range(self.rows)[row]
+        except IndexError:
+            raise IndexError(f"row {row} is none of the table's {self.rows}") from None
+        if "offset" in self.filled:
             offset = int(self._storage["offset"][position])
-        elif "length" in self._storage:
+        elif "length" in self.filled:
             offset = int(self._storage["length"][:position].sum(dtype=numpy.uint64))
         else:
             raise ValueError("instructions of a table need its column 'offset' or 'length'")
@@ -106,4 +115,4 @@ class InstructionTable:
         return stream
 
     def __repr__(self) -> str:
-        return f"<InstructionTable of {self.rows} rows: {', '.join(self._storage)}>"
+        return f"<InstructionTable of {self.rows} rows: {', '.join(self.filled)}>"

@@ -50,7 +50,11 @@ def format(
             item.code, offsets(item), ip=item.ip, bits=item.bits, vendor=item.vendor, syntax=syntax
         )
     else:
-        lines = [instruction.format(syntax) for instruction in item]
+        items = list(item) if isinstance(item, Iterable) else [item]
+        for one in items:
+            if not isinstance(one, Instruction):
+                raise TypeError(f"item must be an Instruction, a table or Instructions, not {type(one).__name__}")
+        lines = [instruction.format(syntax) for instruction in items]
     return [upper(line) for line in lines] if uppercase else lines
 
 

@@ -78,10 +78,15 @@ class VirtualProcessor(engine.VirtualProcessor):
             The processor is running, or was removed.
         TypeError
             A listener has no `consume`.
+        ValueError
+            A listener would be attached twice.
         """
         for listener in listeners:
             if not callable(getattr(listener, "consume", None)):
                 raise TypeError(f"a listener must have a method consume(records), not {type(listener).__name__}")
+        together = [*self._listeners, *listeners]
+        if len({id(listener) for listener in together}) < len(together):
+            raise ValueError("a listener is attached twice")
         self.start_tap()
         self._listeners += listeners
 

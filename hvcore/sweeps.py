@@ -7,7 +7,8 @@ length 1, and the sweep goes on at the next byte; so is each byte of an instruct
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from operator import index
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex
 
 import numpy
 from numpy.typing import NDArray
@@ -69,9 +70,12 @@ def decode(
     options, ip = _options(bits, vendor), _address(ip)
     if out is None:
         return _fill_new(view, buffer, ip, bits, vendor, _names(columns, STANDARD), False)
+    if not isinstance(out, InstructionTable | Mapping) or not len(getattr(out, "storage", out)):
+        raise TypeError("out must be an InstructionTable or a dict of arrays, at least one")
     table = out if isinstance(out, InstructionTable) else InstructionTable(out)
     arrays = _fitting(table.storage, _names(columns, tuple(table.storage)), len(view))
     capacity = min((len(array) for array in arrays.values()), default=0)
+    table.filled = tuple(arrays)
     table.rows, table.end = decode_into(view, _ordered(arrays), options=options, ip=ip, at=0, row=0, capacity=capacity,
                                         more=False, path=PATHS[-1])
     table.code, table.ip, table.bits, table.vendor = buffer, ip, bits, vendor
@@ -113,16 +117,24 @@ def iterate(
     InstructionTable
         At least one row each. The tables do not share storage.
     """
-    ip, names = _address(ip), _names(columns, STANDARD)
+    names = _names(columns, STANDARD)
     _options(bits, vendor)
     if chunk < 1:
         raise ValueError(f"chunk must be positive, not {chunk}")
     if isinstance(source, bytes | bytearray | memoryview):
         raise ValueError("source must be a file or an iterable of buffers; decode() takes one buffer")
+    if not hasattr(source, "read") and not isinstance(source, Iterable):
+        raise TypeError(f"source must be a file or an iterable of buffers, not {type(source).__name__}")
     pieces = iter(lambda: source.read(chunk), b"") if hasattr(source, "read") else iter(source)
+    return _tables(pieces, _address(ip), bits, vendor, names)
+
+
+def _tables(
+    pieces: Iterator[Buffer], ip: int, bits: int, vendor: str, names: Sequence[str]
+) -> Iterator[InstructionTable]:
     carry = b""
     for piece in pieces:
-        code = carry + bytes(piece)
+        code = carry + _bytes_of(piece)
         table = _fill_new(memoryview(code), code, ip, bits, vendor, names, True)
         carry = code[table.end :]
         ip = (ip + table.end) & 0xFFFF_FFFF_FFFF_FFFF
@@ -162,6 +174,8 @@ def _bytes_of(buffer: Buffer) -> memoryview:
         raise TypeError(f"buffer must be bytes or give a buffer of them, not {type(buffer).__name__}") from None
     if not view.c_contiguous:
         raise ValueError("buffer must be contiguous")
+    if "O" in view.format:
+        raise TypeError("buffer must hold bytes, not Python objects")
     return view.cast("B") if view.nbytes else memoryview(b"")
 
 
@@ -174,18 +188,23 @@ def _options(bits: int, vendor: str) -> int:
 
 
 def _address(ip: int) -> int:
-    if not 0 <= ip < 1 << 64:
-        raise ValueError(f"ip must be an address of 64 bits, not {ip:#x}")
-    return ip
+    if not isinstance(ip, SupportsIndex) or not 0 <= index(ip) < 1 << 64:
+        raise ValueError(f"ip must be an address of 64 bits, not {ip!r}")
+    return index(ip)
 
 
 def _names(columns: Iterable[str] | None, usual: tuple[str, ...]) -> tuple[str, ...]:
     if columns is None:
         return usual
+    if not isinstance(columns, Iterable):
+        raise TypeError(f"columns must be names of columns, not {type(columns).__name__}")
     names = (columns,) if isinstance(columns, str) else tuple(columns)
+    known = [name for name in DTYPES if name != "offset64"]
+    if not names:
+        raise ValueError(f"columns must be at least one of {', '.join(known)}")
     for name in names:
-        if name not in DTYPES or name == "offset64":
-            raise ValueError(f"columns: there is no column {name!r}; there are {', '.join(DTYPES)}")
+        if name not in known:
+            raise ValueError(f"columns: there is no column {name!r}; there are {', '.join(known)}")
     return names
 
 

@@ -105,8 +105,10 @@ cdef class Instruction:
 
     @property
     def target(self):
-        """Where a relative branch goes; None for anything else."""
+        """Where a direct branch goes, near or absolute (JMPABS); None for anything else."""
         cdef const form_t* form = &isa().forms[self.form_number()]
+        if form.operand_count and form.flow == FLOW_JUMP and form.places[0] == PLACE_IMMEDIATE:
+            return <u64>self.insn.immediate
         if form.operand_count == 0 or form.places[0] != PLACE_TARGET:
             return None
         return branch_target(&self.insn, self.ip, form.flow == FLOW_TRANSACTION)

@@ -49,6 +49,9 @@ cdef extern from "batch/build.h" nogil:
         u8 target_bits, segment, operand_size, address_size, mask, evex
         u16 prefixes
 
+    enum:
+        TARGET_ABSOLUTE
+
     ctypedef void (*batch_slow_t)(const u8*, u32, u32, batch_row_t*) noexcept nogil
 
     ctypedef struct batch_tables_t:
@@ -164,6 +167,8 @@ cdef void describe(const u8* code, u32 available, u32 options, batch_row_t* row)
                 row.target_bits = insn.operand_size
                 if form.flow == FLOW_TRANSACTION:
                     row.target_bits = 64 if insn.mode == 64 else 32
+            elif form.flow == FLOW_JUMP and place == PLACE_IMMEDIATE:
+                row.target_bits = TARGET_ABSOLUTE       # JMPABS
             continue
         if form.sizes[i] == 0 and 4 <= number < 8 and place != PLACE_FIXED and not insn.prefixes & ANY_REX:
             number += REGISTER_HIGH - 4

@@ -159,7 +159,7 @@ class _Writer:
         return found
 
     def _addresses(self, table: InstructionTable) -> list[int]:
-        return [table.ip + offset for offset in offsets(table).tolist()]
+        return [(table.ip + offset) & 0xFFFF_FFFF_FFFF_FFFF for offset in offsets(table).tolist()]
 
     def _rows(self, table: InstructionTable) -> None:
         names = self._shown()

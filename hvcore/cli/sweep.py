@@ -23,8 +23,9 @@ def sweep(options: Namespace) -> int:
         if options.plots:
             Path(options.plots).mkdir(parents=True, exist_ok=True)
             config.draw(results, options.plots)
-    except (ConfigError, StoreError, SweepError, ModuleNotFoundError) as failure:
-        raise Failure(str(failure), 2 if isinstance(failure, ConfigError) else 1) from failure
+    except (ConfigError, StoreError, SweepError, ModuleNotFoundError, KeyError) as failure:
+        message = str(failure.args[0]) if isinstance(failure, KeyError) else str(failure)
+        raise Failure(message, 2 if isinstance(failure, ConfigError | KeyError) else 1) from failure
     except OSError as failure:
         raise Failure(f"{failure.filename}: {failure.strerror}", 2) from failure
     print(results.to_json() if options.json else results.to_text())

@@ -32,6 +32,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class SweepConfig:
             config = cls(**{"title": path.stem, "grid": {}} | found, traces=files)
             config.check()
         except (ValueError, KeyError, TypeError) as wrong:
-            raise ConfigError(f"{path}: {wrong}") from wrong
+            raise ConfigError(f"{path}: {wrong.args[0] if wrong.args else wrong}") from wrong
         return config
 
     def check(self) -> None:
@@ -107,6 +108,9 @@ class SweepConfig:
                 raise ValueError(f"grid: trace {trace!r} is none of [traces]")
         for point in grid_points(self.grid):
             build_model(self.model, point)
+        for one in self.plots:
+            if missing := {"file", "x", "y"} - set(one):
+                raise ValueError(f"plots: {sorted(missing)[0]!r} is missing in {dict(one)}")
 
     def run(
         self,
@@ -117,7 +121,7 @@ class SweepConfig:
         progress: bool | None = None,
     ) -> Results:
         """Run it; parameters and errors are those of `sweep`."""
-        fixed = json.dumps([self.title, dict(self.model), dict(self.traces)], sort_keys=True)
+        fixed = json.dumps([dict(self.model), _contents(self.traces)], sort_keys=True)
         measure = partial(measure_translation, dict(self.model), dict(self.traces))
         results = sweep(
             measure, self.grid, share=self.share, executor=executor, workers=workers, store=store, title=fixed,
@@ -134,6 +138,15 @@ class SweepConfig:
             chosen = results.where(**parameters.pop("where", {}))
             plot(chosen, path=files[-1], **parameters)
         return files
+
+
+def _contents(traces: Mapping[str, str]) -> dict[str, str]:
+    """What a store was measured on: a digest of each trace that is there, wherever it lies."""
+    digests = {}
+    for name, file in traces.items():
+        with open(file, "rb") as trace:
+            digests[name] = file_digest(trace, "blake2b").hexdigest()[:32]
+    return digests
 
 
 def build_model(fixed: Mapping[str, Any], point: Point) -> TranslationModel:

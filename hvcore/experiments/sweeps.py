@@ -9,12 +9,15 @@ from contextlib import nullcontext
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from hvcore.experiments.progress import progress_bar
 from hvcore.experiments.store import Point, Store, key_of
 from hvcore.experiments.table import Results, Value
 
-Measure = Callable[[Sequence[Point]], Sequence[Mapping[str, Value]]]
+Measure = Callable[[Sequence[Any]], Sequence[Mapping[str, Any]]]
 """Measures some points at once, which share what `share` names, and gives a mapping of names to values for each."""
 
 
@@ -36,7 +39,10 @@ def grid_points(grid: Mapping[str, Iterable[Value]]) -> list[Point]:
     ValueError
         A name has no value, or a value twice.
     """
-    values = {name: list(given) for name, given in grid.items()}
+    for name, given in grid.items():
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise ValueError(f"grid: {name} must be a list of values, not {given!r}")
+    values = {name: given.tolist() if isinstance(given, np.ndarray) else list(given) for name, given in grid.items()}
     for name, given in values.items():
         if not given or len(set(map(repr, given))) != len(given):
             raise ValueError(f"grid: {name} must have at least one value and none twice, not {given!r}")
@@ -92,6 +98,10 @@ def sweep(
     ValueError
         `grid` or `share` do not fit together.
     """
+    if not callable(measure):
+        raise TypeError(f"measure must be a function of a list of points, not {type(measure).__name__}")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor must be a concurrent.futures.Executor, not {type(executor).__name__}")
     points = grid_points(grid) if isinstance(grid, Mapping) else list(grid)
     names = list(dict.fromkeys(name for point in points for name in point))
     if missing := [name for name in share if name not in names]:
@@ -142,6 +152,9 @@ def _collect(
         measured = future.result()
         if len(measured) != len(task):
             raise ValueError(f"measure gave {len(measured)} results for {len(task)} points")
+        for point, values in zip(task, measured, strict=True):
+            if not isinstance(values, Mapping) or set(values) & set(point):
+                raise TypeError(f"measure must give a dict of other names than {', '.join(point)}, not {values!r}")
     except Exception as reason:
         return [(point, reason) for point in task]
     for point, values in zip(task, measured, strict=True):

@@ -28,17 +28,18 @@ __all__ = [
     "read_trace",
 ]
 
-__getattr__, __dir__ = attributes(
-    __name__,
-    {
-        "AddressSpace": "space:AddressSpace",
-        "PagingState": "state:PagingState",
-        "Runs": "results:Runs",
-        "SavedAddressSpace": "saved:SavedAddressSpace",
-        "Translation": "results:Translation",
-        "TranslationModel": ".experiments.models:TranslationModel",
-        "TranslationStatus": "results:TranslationStatus",
-        "Translations": "results:Translations",
-        "read_trace": ".experiments.traces:read_trace",
-    },
-)
+if not TYPE_CHECKING:  # checkers know the names by the imports above, and misspelt ones as wrong
+    __getattr__, __dir__ = attributes(
+        __name__,
+        {
+            "AddressSpace": "space:AddressSpace",
+            "PagingState": "state:PagingState",
+            "Runs": "results:Runs",
+            "SavedAddressSpace": "saved:SavedAddressSpace",
+            "Translation": "results:Translation",
+            "TranslationModel": ".experiments.models:TranslationModel",
+            "TranslationStatus": "results:TranslationStatus",
+            "Translations": "results:Translations",
+            "read_trace": ".experiments.traces:read_trace",
+        },
+    )

@@ -48,8 +48,9 @@ class SavedAddressSpace(Translator):
             raise ValueError(f"nested must be 1 to 5 levels, not {nested!r}")
         if nested_root is not None and (nested_root < 0 or nested_root % 4096 or nested_root >> LARGEST):
             raise ValueError(f"nested_root must be the address of a page, not {nested_root!r}")
+        buffer = _buffer(memory, writable)
         super().__init__(
-            MemoryImage(_buffer(memory, writable), writable=writable),
+            MemoryImage(buffer if writable else memoryview(buffer).toreadonly(), writable=writable),
             state,
             nested_root=nested_root or 0,
             nested_levels=0 if nested_root is None else nested,

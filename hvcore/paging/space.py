@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,7 +49,8 @@ class AddressSpace(Translator):
     nested : int or None
         Levels of the second-level tables, 1 to 5; None or 0 for none: then a GPA is an SPA. Processors have 4 and 5.
     memory : int or str
-        Bytes of system memory. Only what is touched exists in the host: tables are, mapped pages are not.
+        Bytes of system memory, as many as `physical_address_bits` reach at most. Only what is touched exists in the
+        host: tables are, mapped pages are not.
     nested_page_size : int or str
         Pages of the second level where nothing else is said, and those that map the guest's own tables.
     state : registers of the processor, fields of PagingState
@@ -83,6 +86,8 @@ class AddressSpace(Translator):
         size = parse_size(memory, "memory", multiple_of=1 << 20)
         if size > 32 << 40:
             raise ValueError(f"memory must be 32 TiB at most, not {size:#x}")
+        asked = PagingState.for_levels(levels, **state)
+        size = min(size, 1 << asked.physical_address_bits)
         self._layout = GUEST[levels]
         self._second_layout = SECOND_LEVEL[nested] if nested else None
         reserve = max(size // 64, 1 << 20) // PAGE_SIZE * PAGE_SIZE
@@ -99,7 +104,7 @@ class AddressSpace(Translator):
             self._second = second_level_builder(system_memory, self._second_layout, size, size + reserve)
             if self._guest:
                 self._map_second(tables, tables_end - tables, None, self._default_shift, "rwx", 0)
-        registers = PagingState.for_levels(levels, cr3=self._guest.root if self._guest else 0, **state)
+        registers = replace(asked, cr3=self._guest.root if self._guest else 0)
         super().__init__(
             system_memory,
             registers,

@@ -54,7 +54,7 @@ class PagingState:
         Raises
         ------
         ValueError
-            `levels` is not 0, 2, 3, 4 or 5.
+            `levels` is not 0, 2, 3, 4 or 5, or `others` make another number of levels.
         """
         if levels not in (0, 2, 3, 4, 5):
             raise ValueError(f"levels must be 0, 2, 3, 4 or 5, not {levels!r}")
@@ -63,4 +63,7 @@ class PagingState:
             "cr4": (CR4_PSE if levels == 2 else CR4_PAE) | (CR4_LA57 if levels == 5 else 0),
             "efer": EFER_NXE * (levels > 2) | (EFER_LME | EFER_LMA if levels > 3 else 0),
         }
-        return cls(cr3=cr3, **(registers | others))
+        made = cls(cr3=cr3, **(registers | others))
+        if made.levels != levels:
+            raise ValueError(f"cr0, cr4, efer must make {levels} levels, not {made.levels}: as {registers} do")
+        return made

@@ -104,6 +104,11 @@ class Translator:
         accesses, bits = as_accesses(access, addresses.shape)
         wanted = choose_columns(columns, out)
         found = {name: output(name, out, addresses.shape) for name in wanted}
+        written = list(found.values())
+        if out is not None and any(
+            np.may_share_memory(one, other) for i, one in enumerate(written) for other in [addresses, *written[:i]]
+        ):
+            raise ValueError("out must not share memory with gvas, nor its arrays with each other")
         if not isinstance(nested_cache, int) or nested_cache & (nested_cache - 1) or not 0 <= nested_cache <= 1 << 24:
             raise ValueError(f"nested_cache must be 0 or a power of two up to 2**24, not {nested_cache!r}")
         self._check_marks(set_marks)

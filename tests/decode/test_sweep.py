@@ -313,3 +313,29 @@ def test_errors_of_buffers() -> None:
         hv.decode(numpy.zeros(10, "u1")[::2])
     with pytest.raises(AttributeError, match="no column 'base'"):
         hv.decode(b"\x90", columns="form").base  # noqa: B018
+
+
+def test_an_absolute_jump_has_its_target() -> None:
+    """JMPABS (APX specification): the immediate is the address, wherever the instruction lies."""
+    code = bytes.fromhex("d500a11122334455667788")
+    table = hv.decode(code * 2, ip=0x1000)
+    assert table.target.tolist() == [0x8877665544332211] * 2
+    assert hv.decode_one(code, ip=0x1000).target == 0x8877665544332211
+
+
+def test_only_what_was_asked_for_can_be_seen() -> None:
+    table = hv.decode(b"\x55\x48\x89\xe5\xc3")
+    assert hv.decode(b"\x90" * 2, out=table, columns=["length"]) is table
+    assert list(table.columns) == ["length"] and table[1].ip == 1
+    with pytest.raises(AttributeError, match="no column 'mnemonic'"):
+        _ = table.mnemonic
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [({"ip": "0x10"}, "ip"), ({"ip": 1.5}, "ip"), ({"columns": 5}, "columns"), ({"columns": ()}, "columns"),
+     ({"out": 5}, "out"), ({"out": {}}, "out")],
+)  # fmt: skip
+def test_what_is_wrong_is_named(arguments: dict[str, Any], word: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=word):
+        hv.decode(b"\x90", **arguments)

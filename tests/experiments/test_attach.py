@@ -202,7 +202,10 @@ def test_a_processor_that_goes():
         children[0].destroy()
         assert isinstance(second.run(), exits.Halt)
         with pytest.raises(RuntimeError, match="does not exist any more"):
-            first.attach(recorder)
+            first.attach(Recorder())
+        second.attach(recorder)
+        with pytest.raises(ValueError, match="attached twice"):
+            second.attach(recorder)
     assert sum(len(chunk) for chunk in recorder.chunks) > 50
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -71,9 +72,12 @@ def test_the_command_writes_table_and_plots_and_goes_on_from_its_store(
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == 16 and (folder / "plots" / "walks.svg").stat().st_size > 1000
     assert len((folder / "table.csv").read_text().splitlines()) == 17
-    (folder / TRACE.name).unlink()  # all is in the store: nothing is read again
+    measured = (folder / "store").read_bytes()
     assert main(command) == 0
-    assert json.loads(capsys.readouterr().out) == rows
+    assert json.loads(capsys.readouterr().out) == rows and (folder / "store").read_bytes() == measured
+    (folder / TRACE.name).write_bytes(gzip.compress(b"I  04001000,3\n"))  # another trace under the same name
+    assert main(command) == 1
+    assert "holds the sweep" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_what_is_wrong_is_said_before_anything_runs(
 
 def test_a_trace_that_is_missing_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (config.parent / TRACE.name).unlink()
-    assert main(["sweep", str(config), "--workers", "1", "--no-progress"]) == 1
+    assert main(["sweep", str(config), "--workers", "1", "--no-progress"]) == 2
     assert TRACE.name in capsys.readouterr().err
 
 

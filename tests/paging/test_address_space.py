@@ -375,3 +375,17 @@ def test_calls_run_at_the_same_time() -> None:
     for thread in threads:
         thread.join()
     assert seen == 2
+
+
+def test_physical_address_bits_limit_the_memory() -> None:
+    """Tables and pages lie where the processor's addresses reach (SDM 3A 4.1.4)."""
+    for bits in (32, 36, 40):
+        for nested in (None, 4):
+            space = hv.paging.AddressSpace(4, nested, physical_address_bits=bits)
+            space.map(gva=0, gpa=0, size="4 MiB")
+            assert space.translate_one(0x1234).status == hv.paging.TranslationStatus.OK
+
+
+def test_registers_that_make_other_levels_are_refused() -> None:
+    with pytest.raises(ValueError, match="cr4"):
+        hv.paging.AddressSpace(4, 4, cr4=1 << 21)

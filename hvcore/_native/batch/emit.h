@@ -66,6 +66,8 @@ typedef struct {
 typedef uint64_t (*sweep_t)(batch_sweep_t *s, uint64_t at, int more);
 
 static uint64_t target_of(uint64_t next, int64_t immediate, uint32_t bits) {
+    if (bits == TARGET_ABSOLUTE)
+        return (uint64_t)immediate;
     return bits ? (next + (uint64_t)immediate) & ~0ull >> (64 - bits) : 0;
 }
 

@@ -28,6 +28,7 @@ typedef struct {
     uint8_t kinds, reg, base, index, scale; /* scale 1 2 4 8, 0 without memory */
     uint8_t registers[BATCH_OPERANDS];
     uint8_t target_bits;                    /* 16, 32, 64: the immediate is relative to the next instruction; 0 not */
+#define TARGET_ABSOLUTE 255                 /* it is the target itself */
     uint8_t segment, operand_size, address_size, mask, evex;
     uint16_t prefixes;
 } batch_row_t;
