@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 import numpy
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from hvcore._native.instructions import decode_one
 from hvcore._native.sweep import COLUMNS
+from hvcore.extras import extra
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -107,11 +107,7 @@ class InstructionTable:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The Arrow PyCapsule interface, by pyarrow."""
-        try:
-            pyarrow = import_module("pyarrow")
-        except ImportError:
-            raise ImportError("an Arrow stream of an InstructionTable needs pyarrow") from None
-        stream: object = pyarrow.table(self.columns).__arrow_c_stream__(requested_schema)
+        stream: object = extra("pyarrow", "frames").table(self.columns).__arrow_c_stream__(requested_schema)
         return stream
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from hvcore.cli.failure import Failure
 from hvcore.experiments.config import ConfigError, SweepConfig
 from hvcore.experiments.store import StoreError
 from hvcore.experiments.sweeps import SweepError
+from hvcore.experiments.table import ColumnError
 
 
 def sweep(options: Namespace) -> int:
@@ -23,9 +24,10 @@ def sweep(options: Namespace) -> int:
         if options.plots:
             Path(options.plots).mkdir(parents=True, exist_ok=True)
             config.draw(results, options.plots)
-    except (ConfigError, StoreError, SweepError, ModuleNotFoundError, KeyError) as failure:
-        message = str(failure.args[0]) if isinstance(failure, KeyError) else str(failure)
-        raise Failure(message, 2 if isinstance(failure, ConfigError | KeyError) else 1) from failure
+    except (ConfigError, ColumnError) as failure:
+        raise Failure(str(failure), 2) from failure
+    except (StoreError, SweepError, ModuleNotFoundError) as failure:
+        raise Failure(str(failure), 1) from failure
     except OSError as failure:
         raise Failure(f"{failure.filename}: {failure.strerror}", 2) from failure
     print(results.to_json() if options.json else results.to_text())

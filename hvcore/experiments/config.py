@@ -121,7 +121,9 @@ class SweepConfig:
         progress: bool | None = None,
     ) -> Results:
         """Run it; parameters and errors are those of `sweep`."""
-        fixed = json.dumps([dict(self.model), _contents(self.traces)], sort_keys=True)
+        for file in self.traces.values():
+            Path(file).stat()               # missing ones are named before anything runs
+        fixed = None if store is None else json.dumps([dict(self.model), _contents(self.traces)], sort_keys=True)
         measure = partial(measure_translation, dict(self.model), dict(self.traces))
         results = sweep(
             measure, self.grid, share=self.share, executor=executor, workers=workers, store=store, title=fixed,
@@ -141,7 +143,7 @@ class SweepConfig:
 
 
 def _contents(traces: Mapping[str, str]) -> dict[str, str]:
-    """What a store was measured on: a digest of each trace that is there, wherever it lies."""
+    """What a store was measured on: a digest of each trace, wherever it lies. It reads all of them."""
     digests = {}
     for name, file in traces.items():
         with open(file, "rb") as trace:

@@ -16,6 +16,13 @@ from hvcore.extras import extra
 Value = bool | int | float | str | None
 
 
+class ColumnError(KeyError):
+    """There is no such column; the message has those that there are."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Results:
     """Rows with the same names: what was varied first, what was measured behind it.
 
@@ -37,11 +44,11 @@ class Results:
         return self._count
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """A column. Raises KeyError, with the names that there are."""
+        """A column. Raises ColumnError, a KeyError."""
         try:
             return self.columns[name]
         except KeyError:
-            raise KeyError(f"no column {name!r}; there are {', '.join(self.columns)}") from None
+            raise ColumnError(f"no column {name!r}; there are {', '.join(self.columns)}") from None
 
     def __repr__(self) -> str:
         return f"<Results: {len(self)} rows of {', '.join(self.columns)}>"

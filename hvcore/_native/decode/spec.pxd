@@ -44,7 +44,6 @@ cdef enum EvexBit:
     EVEX_SUPPRESS = 8           # EVEX.b with registers: exceptions suppressed
     EVEX_ND = 16
     EVEX_NF = 32
-    EVEX_ZU = 64
 
 cdef enum Register:             # the number is the architectural register; its width is a fact of the form
     REGISTER_GENERAL = 0        # RAX RCX RDX RBX RSP RBP RSI RDI R8 .. R31
