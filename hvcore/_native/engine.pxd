@@ -5,6 +5,8 @@ from hvcore._native.cpu.cache cimport block_cache_t
 from hvcore._native.cpu.schedule cimport scheduler_t
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.hv.state cimport partition_t
+from hvcore._native.irq.clock cimport clock_t
+from hvcore._native.irq.state cimport machine_event_t
 from hvcore._native.irqchip cimport InterruptController
 from hvcore._native.space cimport GpaSpace, SystemMemory
 
@@ -14,6 +16,10 @@ cdef class PartitionCore:
     cdef public u64 creation_flags
     cdef set cpuid_leaves
     cdef object msr_ranges
+    cdef clock_t own_clock          # until a scheduler takes its processors
+    cdef Scheduler scheduler        # whose clock its controllers follow
+    cdef int connect(self, InterruptController controller, u32 index) except -1
+    cdef void disconnect(self, InterruptController controller) noexcept
 
 
 cdef class RegisterFile:
@@ -47,6 +53,8 @@ cdef class Scheduler:
     cdef int deliver_last(self) except -1
     cdef int count_taps(self, int change) except -1
     cdef void set_taps(self, u32 count) noexcept
+    cdef int add_event(self, machine_event_t* event) except -1
+    cdef void remove_event(self, machine_event_t* event) noexcept
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef object run_for(self, VirtualProcessor only, max_instructions)

@@ -5,11 +5,39 @@ cdef class PartitionCore:
 
     def __dealloc__(self):
         free(self.partition.io_intercepts)
+        free(self.partition.fabric.controllers)
 
     def __cinit__(self):
         self.cpuid_leaves = set()
         self.msr_ranges = []
         self.partition.physical_bits = PHYSICAL_BITS
+        self.partition.fabric.clock = &self.own_clock
+
+    cdef int connect(self, InterruptController controller, u32 index) except -1:
+        """Make a controller one of this partition, in the order of VP indices."""
+        cdef fabric_t* fabric = &self.partition.fabric
+        cdef irq_t** grown = <irq_t**>realloc(fabric.controllers, (fabric.count + 1) * sizeof(irq_t*))
+        cdef u32 at = fabric.count
+        if grown == NULL:
+            raise MemoryError("the host has no memory for another interrupt controller")
+        fabric.controllers = grown
+        while at and grown[at - 1].index > index:
+            grown[at] = grown[at - 1]
+            at -= 1
+        grown[at] = irq_of(controller)
+        fabric.count += 1
+        controller.join(fabric, self, index)
+
+    cdef void disconnect(self, InterruptController controller) noexcept:
+        """It is reached by nobody any more."""
+        cdef fabric_t* fabric = &self.partition.fabric
+        cdef u32 i, kept = 0
+        for i in range(fabric.count):
+            if fabric.controllers[i] != irq_of(controller):
+                fabric.controllers[kept] = fabric.controllers[i]
+                kept += 1
+        fabric.count = kept
+        controller.leave()
 
     @property
     def privileges(self):
@@ -83,11 +111,11 @@ cdef class PartitionCore:
     @property
     def creation_time(self):
         """Ticks."""
-        return self.partition.creation_time
+        return self.partition.fabric.timebase.creation_time
 
     @creation_time.setter
     def creation_time(self, u64 ticks):
-        self.partition.creation_time = ticks
+        self.partition.fabric.timebase.creation_time = ticks
 
     def set_io_intercept(self, u32 first, u32 last, u8 access):
         """Intercept reads (1), writes (2), both or neither of ports `first` to `last`."""

@@ -38,6 +38,7 @@ cdef class VirtualProcessor(RegisterFile):
         self.vp.space = &space.space
         self.vp.irq = irq_of(interrupts)
         self.vp.index = self.vp.apic_id = index
+        core.connect(interrupts, index)
         vp_reset(self.vp)
 
     def __dealloc__(self):

@@ -50,6 +50,8 @@ cdef class Scheduler:
             free(self.cache.arena)
             free(self.cache.vps)
         free(self.cache)
+        if self.scheduler != NULL:
+            free(self.scheduler.events)
         free(self.scheduler)
 
     @property
@@ -93,6 +95,8 @@ cdef class Scheduler:
         vp.vp.processor = self.cache.vp_count % self.scheduler.processor_count
         vp.vp.slice_start = vp.vp.slice_end = self.now
         vp.scheduler = self
+        vp.core.scheduler = self
+        vp.core.partition.fabric.clock = &self.scheduler.clock
         grown[self.cache.vp_count] = vp.vp
         self.cache.vp_count += 1
         self.vps[<u64>vp.vp] = vp
@@ -110,7 +114,26 @@ cdef class Scheduler:
             release_tap(vp.vp)
             self.set_taps(self.tap_count - 1)
         vp.scheduler = None
+        vp.core.disconnect(vp.interrupts)
         self.vps.pop(<u64>vp.vp, None)
+
+    cdef int add_event(self, machine_event_t* event) except -1:
+        """Let hardware of the machine act at its deadlines."""
+        cdef machine_event_t** grown = <machine_event_t**>realloc(
+            self.scheduler.events, (self.scheduler.event_count + 1) * sizeof(machine_event_t*))
+        if grown == NULL:
+            raise MemoryError("the host has no memory for another event of the machine")
+        self.scheduler.events = grown
+        grown[self.scheduler.event_count] = event
+        self.scheduler.event_count += 1
+
+    cdef void remove_event(self, machine_event_t* event) noexcept:
+        cdef u32 i, kept = 0
+        for i in range(self.scheduler.event_count):
+            if self.scheduler.events[i] != event:
+                self.scheduler.events[kept] = self.scheduler.events[i]
+                kept += 1
+        self.scheduler.event_count = kept
 
     def run(self, VirtualProcessor only, max_instructions=None):
         """Run all VPs until an exit of `only`, or of any with None; its budget is `max_instructions`."""
@@ -136,7 +159,7 @@ cdef class Scheduler:
                 self.deliver_last()
                 return stopped
             finally:
-                self.running = False
+                self.running = self.scheduler.clock.running = False
         finally:
             self.leave()
 
@@ -192,6 +215,7 @@ cdef class Scheduler:
             if self.tap_count or self.failure is not None:
                 self.deliver()
             with nogil:
+                self.scheduler.clock.running = True
                 reason = schedule(self.scheduler, chosen, &budget, 1 if self.tap_count else QUANTA_BETWEEN_SIGNALS)
             if reason == REASON_NONE:
                 continue

@@ -9,6 +9,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 
 from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.irq.inbox cimport empty_inbox
 from hvcore._native.irq.lapic cimport (
     irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
     lapic_reset, request_interrupt, request_nmi, withdraw_interrupt,
@@ -18,7 +19,7 @@ from hvcore._native.irq.spec cimport (
     DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
     SINT_COUNT, SYNIC_PAGE_SIZE_BYTES,
 )
-from hvcore._native.irq.state cimport irq_t, message_port_t
+from hvcore._native.irq.state cimport fabric_t, irq_t, message_port_t
 from hvcore._native.irq.synic cimport (
     discard_buffer, discard_port, discard_queues, irq_accepts_events, irq_accepts_messages, irq_post_intercept,
     irq_post_message, irq_signal_event, is_sint_masked, synic_reset,
@@ -126,6 +127,9 @@ cdef class InterruptController:
     """
 
     def __cinit__(self, *, apic_id, message_page, event_page):
+        self.alone = &self.irq
+        self.leave()
+        empty_inbox(&self.irq)
         self.irq.lapic.apic_id = <u32>checked(apic_id, 0, 0xFFFFFFFF, "apic_id")
         cdef _Octets messages = borrow_page(message_page, "message_page")
         cdef _Octets events = borrow_page(event_page, "event_page")
@@ -138,11 +142,25 @@ cdef class InterruptController:
         discard_queues(&self.irq)
         discard_buffer(&self.irq.intercept)
 
+    cdef void join(self, fabric_t *fabric, object owner, u32 index) noexcept:
+        """Become one of the controllers of `fabric`, which lives as long as `owner`."""
+        self.irq.fabric = fabric
+        self.irq.index = index
+        self.owner = owner
+
+    cdef void leave(self) noexcept:
+        """Be a controller on its own, whose partition is itself."""
+        self.own_fabric.clock = &self.own_clock
+        self.own_fabric.controllers = &self.alone
+        self.own_fabric.count = 1
+        self.join(&self.own_fabric, None, 0)
+
     def reset(self):
         """The state after VP creation and VP reset. Queued messages go back to their ports; counters go on counting.
 
         An intercept message of this VP that waits for its parent stays queued: it is the parent's to read.
         """
+        empty_inbox(&self.irq)
         synic_reset(&self.irq)
         timers_reset(&self.irq)
         lapic_reset(&self.irq)

@@ -14,9 +14,8 @@ from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
-from hvcore._native.hv.spec cimport TICKS_PER_REFERENCE_UNIT
+from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
-from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline
 from libc.string cimport memset
 
 cdef enum:
@@ -29,12 +28,14 @@ cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
     return vp.slice_end - <u64>(vp.remaining + vp.withheld)
 
 
+cdef inline void tell_time(const vp_t* vp) noexcept nogil:
+    """Before this VP acts on interrupt controllers in the midst of a block: who acts, and when."""
+    vp.irq.time = vp.irq.fabric.clock.now = now_of(vp)
+
+
 cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
-    """Ticks at which this VP's next timer expires; all ones: none is armed."""
-    cdef u64 deadline = irq_next_deadline(vp.irq)
-    if deadline >= (<u64>NEVER - vp.partition.creation_time) // TICKS_PER_REFERENCE_UNIT:
-        return <u64>NEVER
-    return deadline * TICKS_PER_REFERENCE_UNIT + vp.partition.creation_time
+    """Ticks at which this VP's interrupt controller has something to do; all ones: nothing is armed."""
+    return irq_next_event(vp.irq)
 
 
 cdef inline u64 wake_time_of(const vp_t* vp) noexcept nogil:
@@ -70,11 +71,6 @@ cdef inline void release(vp_t* vp) noexcept nogil:
     vp.slice_end += <u64>vp.withheld
     vp.remaining += vp.withheld
     vp.withheld = 0
-
-
-cdef inline void expire_timers(vp_t* vp, u64 now) noexcept nogil:
-    if deadline_of(vp) <= now:
-        irq_expire(vp.irq, (now - vp.partition.creation_time) // TICKS_PER_REFERENCE_UNIT)
 
 
 cdef inline u32 deliver_event(vp_t* vp, fault_t event, bint external) noexcept nogil:
@@ -188,7 +184,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             flush_translations(vp)
             vp.space_generation = vp.space.generation
         now = now_of(vp)
-        expire_timers(vp, now)
+        irq_advance(vp.irq, now)
         shadow = vp.shadow
         vp.shadow = False
         if not shadow:

@@ -10,6 +10,8 @@ from hvcore._native.base.types cimport i64, u32, u64
 from hvcore._native.cpu.cache cimport block_cache_t
 from hvcore._native.cpu.run cimport is_runnable, is_suspended, run_slice, wake_time_of
 from hvcore._native.cpu.state cimport vp_t
+from hvcore._native.irq.clock cimport clock_t, never_ticks
+from hvcore._native.irq.state cimport machine_event_t
 
 cdef enum:
     PROCESSORS_MAXIMUM = 2048
@@ -28,6 +30,9 @@ cdef struct scheduler_t:
     u32 runnable                # VPs that could run when the quantum began
     vp_t* current               # the VP that the last return is about
     int canceled                # set by another thread
+    clock_t clock
+    machine_event_t** events    # of the machine's own hardware
+    u32 event_count
 
 
 cdef inline u32 count_runnable(const scheduler_t* scheduler) noexcept nogil:
@@ -68,18 +73,39 @@ cdef inline vp_t* pick(scheduler_t* scheduler, u32 processor) noexcept nogil:
     return sleeper
 
 
+cdef inline u64 next_machine_event(const scheduler_t* scheduler) noexcept nogil:
+    """Ticks at which the machine's hardware does something by itself."""
+    cdef u64 earliest = never_ticks()
+    cdef u32 i
+    for i in range(scheduler.event_count):
+        earliest = min(earliest, scheduler.events[i].deadline)
+    return earliest
+
+
+cdef inline void run_machine_events(scheduler_t* scheduler, u64 now) noexcept nogil:
+    cdef u32 i
+    scheduler.clock.now = now
+    for i in range(scheduler.event_count):
+        if scheduler.events[i].deadline <= now:
+            scheduler.events[i].run(scheduler.events[i], now)
+
+
 cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
     """False: no VP can run, and nothing armed will wake one."""
-    cdef u64 now = scheduler.quantum_end, deadline = earliest_deadline(scheduler)
+    cdef u64 now = scheduler.quantum_end, deadline
     cdef u32 i
+    run_machine_events(scheduler, now)
     scheduler.runnable = count_runnable(scheduler)
+    deadline = min(earliest_deadline(scheduler), next_machine_event(scheduler))
     if scheduler.runnable == 0:
         if deadline == <u64>-1:
             return False
         now = max(now, deadline)
+        run_machine_events(scheduler, now)
     scheduler.quantum_end = now + QUANTUM
     if scheduler.runnable == 1:
         scheduler.quantum_end = min(now + LONG_QUANTUM, max(deadline, now + QUANTUM))
+    scheduler.quantum_end = max(now + 1, min(scheduler.quantum_end, next_machine_event(scheduler)))
     scheduler.cursor = 0
     for i in range(scheduler.processor_count):
         scheduler.clocks[i] = now
@@ -119,6 +145,7 @@ cdef inline u32 run_vp(scheduler_t* scheduler, vp_t* vp, i64 budget) noexcept no
     vp.remaining = vp.withheld = 0
     clock[0] += used
     vp.slice_start = vp.slice_end = clock[0]
+    vp.irq.time = scheduler.clock.now = clock[0]
     vp.runtime += used
     vp.counters.instructions += used
     vp.counters.tlb_lookups += vp.data_lookups

@@ -69,5 +69,4 @@ cdef enum:
 cdef enum:
     # Virtual time: a tick is a nanosecond and a retired instruction, so the TSC runs at 1 GHz.
     TICKS_PER_SECOND = 1000000000
-    TICKS_PER_REFERENCE_UNIT = 100      # reference time counts 100 ns
     APIC_FREQUENCY = 200000000

@@ -1,5 +1,6 @@
 """What the virtual processors of one partition share, as native code sees it. The Python Partition owns it."""
 from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.irq.state cimport fabric_t
 
 
 cdef struct partition_t:
@@ -7,8 +8,7 @@ cdef struct partition_t:
     u64 privileges
     u64 guest_os_id
     u64 hypercall_msr
-    u64 creation_time       # ticks
-    u64 last_reference_time # strictly increasing over all VPs
+    fabric_t fabric         # of its interrupt controllers; its time
     u32 exception_intercepts
     bint host_managed       # Python is the parent: intercepts become exits
     bint is_root

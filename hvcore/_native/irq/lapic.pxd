@@ -11,7 +11,8 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.spec cimport (
     DONE, ICR_DELIVERY_MODE, ICR_DELIVERY_STATUS, ICR_SHORTHAND, ICR_SHORTHAND_SELF, LOWEST_VECTOR, NOT_MINE,
 )
-from hvcore._native.irq.state cimport irq_t, lapic_t
+from hvcore._native.irq.inbox cimport lags_behind, open_inbox
+from hvcore._native.irq.state cimport inbox_t, irq_t, lapic_t
 
 cdef extern from *:
     int count_leading_zeros "__builtin_clzll"(u64 word) noexcept nogil
@@ -50,10 +51,9 @@ cdef inline void lapic_reset(irq_t *irq) noexcept nogil:
     irq.lapic.enabled = True
 
 
-cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
+cdef inline void accept_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
     """Accept a fixed interrupt, vector 16..255, into IRR. It is lost, and counted so, when the APIC is disabled."""
     cdef lapic_t *lapic = &irq.lapic
-    irq.counters.interrupts_requested += 1
     if not lapic.enabled:
         irq.counters.interrupts_lost += 1
         return
@@ -66,6 +66,23 @@ cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto
     put_vector(lapic.irr, vector, True)
     put_vector(lapic.tmr, vector, level)
     put_vector(lapic.auto_eoi, vector, auto_eoi and not level)
+
+
+cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
+    """A fixed interrupt, vector 16..255, for this processor; from one that is ahead in time it waits in the inbox."""
+    cdef inbox_t *inbox
+    irq.counters.interrupts_requested += 1
+    if not lags_behind(irq):
+        accept_interrupt(irq, vector, level, auto_eoi)
+        return
+    inbox = open_inbox(irq)
+    if has_vector(inbox.vectors, vector):
+        irq.counters.interrupts_merged += 1
+        level = level or has_vector(inbox.levels, vector)
+        auto_eoi = auto_eoi and has_vector(inbox.auto_eoi, vector)
+    put_vector(inbox.vectors, vector, True)
+    put_vector(inbox.levels, vector, level)
+    put_vector(inbox.auto_eoi, vector, auto_eoi)
 
 
 cdef inline void withdraw_interrupt(irq_t *irq, u32 vector) noexcept nogil:
@@ -122,6 +139,13 @@ cdef inline int irq_take_level_eoi(irq_t *irq) noexcept nogil:
 cdef inline void request_nmi(irq_t *irq) noexcept nogil:
     """NMIs are accepted by a disabled APIC too (SDM 3A 11.4.7.2). A second one before delivery merges."""
     irq.counters.nmis_requested += 1
+    if lags_behind(irq):
+        open_inbox(irq).nmi = True
+    else:
+        accept_nmi(irq)
+
+
+cdef inline void accept_nmi(irq_t *irq) noexcept nogil:
     if irq.lapic.nmi_pending:
         irq.counters.nmis_merged += 1
     irq.lapic.nmi_pending = True

@@ -5,10 +5,57 @@ port, in a timer, in the intercepted VP's own irq_t), so a buffer names its hold
 One Hypervisor is used by one thread at a time; nothing here is locked.
 """
 from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.irq.clock cimport clock_t, timebase_t
+from hvcore._native.irq.observer cimport observer_t
+from hvcore._native.irq.platform_state cimport platform_t
 from hvcore._native.irq.spec cimport message_t
 
 
 cdef struct irq_t
+
+
+# An interrupt on its way: what an ICR write, an MSI, an I/O APIC pin or a parent's assertion says (SDM 3A 11.6, 11.11).
+cdef struct interrupt_message_t:
+    u32 destination
+    u32 source                          # who sends: an interrupt_source number (observer.pxd), 0 for nobody known
+    u8 vector
+    u8 delivery_mode                    # DELIVERY_ of spec.pxd
+    u8 shorthand                        # of an IPI: 0 none, 1 self, 2 all, 3 all but self
+    bint logical
+    bint level
+    bint asserted                       # level INIT: False is a de-assertion
+    bint redirection_hint               # of an MSI
+
+
+# What arrived from processors that are ahead in time: nothing in it is seen before its time.
+cdef struct inbox_t:
+    u64 time                            # ticks; never_ticks() while it is empty
+    u64[4] vectors
+    u64[4] levels
+    u64[4] auto_eoi
+    bint nmi
+    bint init
+    bint startup
+    u8 startup_page
+
+
+# What connects the interrupt controllers of one partition with each other and with what interrupts them.
+cdef struct fabric_t:
+    irq_t **controllers                 # in the order of VP indices
+    u32 count
+    clock_t *clock
+    timebase_t timebase
+    platform_t *platform                # NULL: the partition has no I/O APIC, 8259 and 8254
+    void *unit                          # NULL: interrupt requests of devices are not remapped
+    bint (*remap)(void *unit, u32 requester, u64 address, u32 data, interrupt_message_t *message) noexcept nogil
+
+
+# Something of the machine that happens at a time of its own, between quanta of its processors. `run` sets `deadline`
+# to the next time.
+cdef struct machine_event_t:
+    u64 deadline                        # ticks; never_ticks() when nothing is due
+    void *owner
+    void (*run)(machine_event_t *event, u64 now) noexcept nogil
 
 
 cdef struct message_buffer_t:
@@ -86,6 +133,11 @@ cdef struct irq_counters_t:             # these names are the keys of InterruptC
 
 
 cdef struct irq_t:
+    fabric_t *fabric
+    u32 index                           # of the virtual processor
+    u64 time                            # ticks: how far this processor has come
+    inbox_t inbox
+    observer_t *observer                # NULL: nobody watches
     lapic_t lapic
     synic_t synic
     synthetic_timer_t[4] timers

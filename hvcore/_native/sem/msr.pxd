@@ -11,8 +11,9 @@ from hvcore._native.hv.spec cimport (
     APIC_FREQUENCY, MSR_APIC_BASE, MSR_APIC_FREQUENCY, MSR_CSTAR, MSR_EFER, MSR_EOI, MSR_FS_BASE, MSR_GS_BASE,
     MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_PAT, MSR_PKRS, MSR_SFMASK, MSR_SINT15, MSR_STAR, MSR_SYSENTER_CS,
     MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_AUX, MSR_TSC_FREQUENCY, MSR_VP_INDEX,
-    MSR_VP_RUNTIME, TICKS_PER_REFERENCE_UNIT, TICKS_PER_SECOND,
+    MSR_VP_RUNTIME, TICKS_PER_SECOND,
 )
+from hvcore._native.irq.clock cimport TICKS_PER_REFERENCE_UNIT, read_reference_counter, reference_time
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport GENERAL_PROTECTION, NOT_MINE
 
@@ -22,13 +23,7 @@ cdef enum MsrOutcome:
     MSR_DEFERRED            # the Python layer decides
 
 
-cdef inline u64 reference_time(const vp_t* vp, u64 now) noexcept nogil:
-    """100 ns units since the partition was created (TLFS 12.4)."""
-    return (now - vp.partition.creation_time) // TICKS_PER_REFERENCE_UNIT
-
-
 cdef inline MsrOutcome synthetic_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
-    cdef u64 time
     cdef int result
     if privilege_of(index) == 0 or not vp.partition.privileges & privilege_of(index):
         return MSR_DEFERRED
@@ -37,16 +32,13 @@ cdef inline MsrOutcome synthetic_read(vp_t* vp, u32 index, u64 now) noexcept nog
     elif index == MSR_VP_RUNTIME:
         vp.carried = (vp.runtime + now - vp.slice_start) // TICKS_PER_REFERENCE_UNIT
     elif index == MSR_TIME_REF_COUNT:
-        time = reference_time(vp, now)
-        if time <= vp.partition.last_reference_time:
-            time = vp.partition.last_reference_time + 1
-        vp.partition.last_reference_time = vp.carried = time
+        vp.carried = read_reference_counter(&vp.partition.fabric.timebase, now)
     elif index == MSR_TSC_FREQUENCY:
         vp.carried = TICKS_PER_SECOND
     elif index == MSR_APIC_FREQUENCY:
         vp.carried = APIC_FREQUENCY
     else:
-        result = irq_read_msr(vp.irq, index, reference_time(vp, now), &vp.carried)
+        result = irq_read_msr(vp.irq, index, reference_time(&vp.partition.fabric.timebase, now), &vp.carried)
         return (MSR_FAULT if result == GENERAL_PROTECTION else MSR_DEFERRED if result == NOT_MINE else MSR_DONE)
     return MSR_DONE
 
@@ -55,7 +47,7 @@ cdef inline MsrOutcome synthetic_write(vp_t* vp, u32 index, u64 value, u64 now) 
     cdef int result
     if privilege_of(index) == 0 or not vp.partition.privileges & privilege_of(index):
         return MSR_DEFERRED
-    result = irq_write_msr(vp.irq, index, value, reference_time(vp, now))
+    result = irq_write_msr(vp.irq, index, value, reference_time(&vp.partition.fabric.timebase, now))
     if result == NOT_MINE:
         # VP_INDEX, TIME_REF_COUNT and their like can only be read; an ICR that names others is the Python layer's.
         return MSR_DEFERRED if MSR_EOI <= index <= MSR_SINT15 else MSR_FAULT
