@@ -17,6 +17,7 @@ from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
+from hvcore._native.irq.platform cimport irq_acknowledge_external, irq_external_waits
 from libc.string cimport memset
 
 cdef enum:
@@ -54,7 +55,8 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
         return vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
         return True
-    return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_pending_vector(vp.irq) >= 0)
+    return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_external_waits(vp.irq)
+                                                or irq_pending_vector(vp.irq) >= 0)
 
 
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
@@ -127,6 +129,10 @@ cdef inline u32 take_events(vp_t* vp) noexcept nogil:
             vp.external_pending = False
             vp.external_acknowledged = True
             event.vector = vp.external_vector
+            vp.counters.interrupts += 1
+            return deliver_event(vp, event, True)
+        if irq_external_waits(vp.irq):
+            event.vector = irq_acknowledge_external(vp.irq)
             vp.counters.interrupts += 1
             return deliver_event(vp, event, True)
         vector = irq_pending_vector(vp.irq)
