@@ -73,7 +73,7 @@ class Hypervisor:
         self.memory = SystemMemory(size, _RESERVE_BASE + (size // LARGE) // PAGE_SIZE * PAGE_SIZE)
         self.scheduler = Scheduler(self.memory, processors)
         self.scheduler.service = self.service
-        self.machine = Machine()
+        self.machine = Machine(self._drive_line)
         self.owners = PageOwners(size // PAGE_SIZE)
         self.free_pages = FreePages(1, size // PAGE_SIZE - 1)
         self.partitions: dict[int, Partition] = {}
@@ -102,6 +102,8 @@ class Hypervisor:
         with self.exclusive():
             for vp in self.partition_of:
                 self.scheduler.remove(vp)
+            for partition in self.partitions.values():
+                partition.detach_platform()
             self.scheduler.service = None
             self.partition_of.clear()
             self.partitions.clear()
@@ -181,7 +183,10 @@ class Hypervisor:
         raise ValueError(f"reason must be a ServiceReason, not {reason}")
 
     def reset(self, partition: Partition) -> None:
-        """What the RESET MSR does: processors and SynICs to reset state, overlays and the guest id gone."""
+        """What the RESET MSR does: processors, SynICs and the interrupt platform to reset state, overlays and the
+        guest id gone."""
+        if partition.platform is not None:
+            partition.platform.reset()
         partition.core.guest_os_id = 0
         partition.core.hypercall_msr = 0
         partition.reference_tsc = 0
@@ -213,6 +218,11 @@ class Hypervisor:
         for frame in frames:
             self.memory.reserve_pool.release(frame)
 
+    def _drive_line(self, pin: int, high: bool) -> None:
+        """A device of the machine drives its interrupt line: the root's, as all of them are."""
+        if self.root.platform is not None:
+            self.root.platform.set_pin(pin, high)
+
     def _make_root(self, page_size: int) -> Partition:
         space = GpaSpace(self.memory, self.memory.reserve_pool)
         space.create()
@@ -226,6 +236,7 @@ class Hypervisor:
         root.core.host_managed = True
         root.state = PartitionState.ACTIVE
         self.partitions[root.id] = root
+        root.attach_platform()
         for index in range(self.processors):
             root.create_vp(index)
         return root

@@ -19,6 +19,7 @@ from hvcore.enums import Hypercall, PartitionProperty, PartitionState, PortType,
 from hvcore.hypercalls.abi import Refused, Result
 from hvcore.pages import Mappings
 from hvcore.processor import VirtualProcessor, VpFrames
+from hvcore.wiring import Wiring
 
 if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from hvcore.ports import Connection, Port
 
 
-class Partition:
+class Partition(Wiring):
     """One partition. `Hypervisor.root` is the first; `create_partition` makes its children."""
 
     FRAMES = 2
@@ -100,10 +101,16 @@ class Partition:
         return self.hypervisor.hypercall(self, call, input, reps=reps, start=start, fast=fast)
 
     def create_partition(
-        self, *, vps: int = 1, flags: int = 0, privileges: int | None = None, intercept_io: bool = True
+        self,
+        *,
+        vps: int = 1,
+        flags: int = 0,
+        privileges: int | None = None,
+        intercept_io: bool = True,
+        platform: bool = False,
     ) -> Partition:
-        """A new active child with `vps` virtual processors; pools are filled as needed."""
-        return stack.create_partition(self, vps=vps, flags=flags, privileges=privileges, intercept_io=intercept_io)
+        """A new active child with `vps` processors, with `platform` also with an I/O APIC, an 8259 pair and an 8254."""
+        return stack.create_partition(self, vps, flags, privileges, intercept_io, platform)
 
     def map_memory(
         self, *, gpa: int, size: int | str, access: str = "rwx", page_size: int | str = "4 KiB"
@@ -141,13 +148,6 @@ class Partition:
     def reference_time(self) -> int:
         """100 ns units of virtual time since creation."""
         return (self.hypervisor.scheduler.now - self.created) // 100
-
-    def reserve_with_one_more_vp(self) -> int:
-        """The CPU_RESERVE of all partitions if this one gets another virtual processor."""
-        total = self.properties[PartitionProperty.CPU_RESERVE]
-        for partition in self.hypervisor.partitions.values():
-            total += partition.properties[PartitionProperty.CPU_RESERVE] * len(partition.vps)
-        return total
 
     # Charges.
 
@@ -253,6 +253,7 @@ class Partition:
             for port_id in list(self.ports):
                 self.remove_port(port_id)
             return False
+        self.detach_platform()
         self.mappings.clear()
         for key in list(self._charges):
             self.release(key)

@@ -43,9 +43,9 @@ _ACCESS = {
 
 
 def create_partition(
-    parent: Partition, *, vps: int, flags: int, privileges: int | None, intercept_io: bool
+    parent: Partition, vps: int, flags: int, privileges: int | None, intercept_io: bool, platform: bool
 ) -> Partition:
-    """Create, set properties, Initialize, create VPs, intercept all I/O ports."""
+    """Create, set properties, Initialize, create VPs, intercept all I/O ports that the platform does not have."""
     _require_root(parent)
     if not 0 <= vps <= parent.hypervisor.maximum_vps:
         raise ValueError(f"vps must be 0 to {parent.hypervisor.maximum_vps}, not {vps}")
@@ -64,6 +64,8 @@ def create_partition(
             access = AccessMask.READ | AccessMask.WRITE
             every_port = pack("<QIIQ", child.id, access, InterceptType.IO_PORT_RANGE, 0xFFFF_0000)
             _call(parent, child, Hypercall.INSTALL_INTERCEPT, every_port)
+        if platform:
+            child.attach_platform()
     except BaseException:
         destroy(child)
         raise

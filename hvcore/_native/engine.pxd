@@ -8,6 +8,7 @@ from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.clock cimport clock_t
 from hvcore._native.irq.state cimport machine_event_t
 from hvcore._native.irqchip cimport InterruptController
+from hvcore._native.platform cimport InterruptPlatform
 from hvcore._native.space cimport GpaSpace, SystemMemory
 
 
@@ -18,7 +19,9 @@ cdef class PartitionCore:
     cdef object msr_ranges
     cdef clock_t own_clock          # until a scheduler takes its processors
     cdef Scheduler scheduler        # whose clock its controllers follow
+    cdef readonly InterruptPlatform platform
     cdef int connect(self, InterruptController controller, u32 index) except -1
+    cdef void detach(self) noexcept
     cdef void disconnect(self, InterruptController controller) noexcept
 
 

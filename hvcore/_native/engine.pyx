@@ -4,6 +4,7 @@ Contract: one thread at a time runs; guest code never raises a Python exception,
 cannot do by itself goes to `Scheduler.service`; an exception there leaves run() as it is, with the VP still at the
 instruction.
 """
+cimport cython
 from collections import namedtuple
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -40,8 +41,10 @@ from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.apic_base cimport write_apic_base
 from hvcore._native.irq.apic_timer cimport move_tsc
 from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
+from hvcore._native.irq.fabric cimport fabric_send_msi
+from hvcore._native.irq.platform cimport platform_read_port, platform_write_port
 from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
-from hvcore._native.irqchip cimport InterruptController, connect_controller, irq_of
+from hvcore._native.irqchip cimport InterruptController, checked, connect_controller, irq_of
 from hvcore._native.mem.descend cimport (
     WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
 )
@@ -52,6 +55,7 @@ from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_OVERLAY, SECOND_R
 from hvcore._native.mem.tlb cimport TLB_CONTEXTS, tlb_context_t, tlb_init, tlb_t
 from hvcore._native.mem.walk cimport walk_t
 from hvcore._native.model.record cimport record_t
+from hvcore._native.platform cimport InterruptPlatform
 from hvcore._native.sem.control_registers cimport (
     CR0_WRITABLE, CR4_WRITABLE, cr3_is_valid, update_sse, write_cr8,
 )
@@ -118,6 +122,16 @@ cdef void note(vp_t* vp, u64 gva, u32 size_bytes, u8 kind) noexcept nogil:
 
 cdef int note_fetch(vp_t* vp, const op_t* op) noexcept nogil:
     return op_note_fetch(vp, op)
+
+
+cdef u64 read_port(vp_t* vp, u16 port, u32 size_bytes, u64 now) noexcept nogil:
+    vp.irq.time = vp.irq.fabric.clock.now = now
+    return platform_read_port(&vp.partition.fabric, port, size_bytes)
+
+
+cdef void write_port(vp_t* vp, u16 port, u32 size_bytes, u64 value, u64 now) noexcept nogil:
+    vp.irq.time = vp.irq.fabric.clock.now = now
+    platform_write_port(&vp.partition.fabric, port, size_bytes, value)
 
 
 cdef int commit(vp_t* vp) noexcept nogil:

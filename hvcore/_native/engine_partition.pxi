@@ -1,9 +1,13 @@
 # Chapter of engine.pyx: what the processors of one partition share.
 
+# SAFETY: scheduler and platform point at each other and into this object; no_gc_clear keeps both until __dealloc__
+# has taken them apart.
+@cython.no_gc_clear
 cdef class PartitionCore:
     """What the processors of one partition share. The Python Partition keeps it up to date."""
 
     def __dealloc__(self):
+        self.detach()
         free(self.partition.io_intercepts)
         free(self.partition.fabric.controllers)
 
@@ -27,6 +31,47 @@ cdef class PartitionCore:
                 kept += 1
         fabric.count = kept
         controller.leave()
+
+    cdef void detach(self) noexcept:
+        if self.platform is not None:
+            self.scheduler.remove_event(&self.platform.event)
+            self.platform.leave()
+            self.platform = None
+
+    def attach_platform(self, InterruptPlatform platform, Scheduler scheduler not None):
+        """Give it an I/O APIC, an 8259 pair and an 8254, or with None take them away.
+
+        Raises
+        ------
+        ValueError
+            `platform` belongs to a partition already.
+        """
+        if platform is not None and platform.attached:
+            raise ValueError("platform must be free: it belongs to a partition already")
+        self.detach()
+        if platform is None:
+            return
+        scheduler.add_event(&platform.event)
+        self.scheduler = scheduler
+        self.partition.fabric.clock = &scheduler.scheduler.clock
+        self.platform = platform
+        platform.join(&self.partition.fabric)
+
+    def send_msi(self, address, data, requester=0):
+        """A device writes `data` to `address` (SDM 3A 11.11): how many controllers accepted.
+
+        Returns
+        -------
+        int or None
+            None: interrupt remapping refused it.
+        """
+        cdef u64 at = checked(address, 0, ~<u64>0, "address")
+        cdef u32 word = <u32>checked(data, 0, 0xFFFFFFFF, "data")
+        if at >> 20 != 0xFEE:
+            raise ValueError(f"address must be in FEE00000h to FEEFFFFFh, not {at:#x}")
+        cdef int accepted = fabric_send_msi(&self.partition.fabric, <u32>checked(requester, 0, 0xFFFF, "requester"),
+                                            at, word, 0)
+        return None if accepted < 0 else accepted
 
     @property
     def privileges(self):

@@ -36,6 +36,7 @@ cdef class Scheduler:
         self.cache.machine.read_slow, self.cache.machine.write_slow = read_slow, write_slow
         self.cache.machine.commit, self.cache.machine.unwind = commit, unwind
         self.cache.machine.note, self.cache.note_fetch = note, note_fetch
+        self.cache.machine.read_port, self.cache.machine.write_port = read_port, write_port
         self.cache.machine.enter_found, self.cache.machine.enter_linked = enter_found, enter_linked
         self.scheduler.cache = self.cache
         self.scheduler.processor_count = self.scheduler.cursor = processors

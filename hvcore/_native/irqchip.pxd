@@ -2,7 +2,7 @@
 
 The engine takes the pointer once, keeps a reference to the object beside it, and works without the GIL from then on.
 """
-from hvcore._native.base.types cimport u32
+from hvcore._native.base.types cimport u32, u64
 from hvcore._native.irq.clock cimport clock_t
 from hvcore._native.irq.state cimport fabric_t, irq_t, message_port_t
 
@@ -25,3 +25,4 @@ cdef class InterruptController:
 cdef int connect_controller(fabric_t *fabric, InterruptController controller, object owner, u32 index) except -1
 cdef irq_t *irq_of(InterruptController controller) noexcept
 cdef message_port_t *port_of(MessagePort port) noexcept
+cdef u64 checked(object value, u64 lowest, u64 highest, str name) except? 0xBAD

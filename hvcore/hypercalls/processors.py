@@ -1,6 +1,6 @@
 """Virtual processors: calls 4E, 50, 51 and 52 (TLFS 8, hyperv-abi.md 4.5, 7, 11.1)."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -8,6 +8,9 @@ from hvcore import msrs, properties
 from hvcore.enums import Privilege, Status, TranslateFlags
 from hvcore.hypercalls.abi import U8, U32, U64, Bytes3, Refused, require_proximity, require_vtl0
 from hvcore.hypercalls.call import Call, Progress
+
+if TYPE_CHECKING:
+    from hvcore.partition import Partition
 
 REGISTER_VALUE = np.dtype([("name", "<u4"), ("reserved", "V12"), ("value", "V16")])
 
@@ -53,7 +56,7 @@ def create_vp(call: Call, header: CreateVpInput) -> None:
     if header.flags or header.subnode_type > 3:
         raise Refused(Status.INVALID_PARAMETER)
     require_proximity(header.proximity)
-    if partition.reserve_with_one_more_vp() > call.hypervisor.processors * properties.WHOLE_PROCESSOR:
+    if _reserve_with_one_more_vp(partition) > call.hypervisor.processors * properties.WHOLE_PROCESSOR:
         raise Refused(Status.OPERATION_DENIED)
     partition.create_vp(header.vp_index)
 
@@ -104,3 +107,11 @@ def _registers_target(call: Call, header: RegistersInput) -> Any:
         raise Refused(Status.ACCESS_DENIED)
     require_vtl0(header.vtl)
     return call.target_vp(partition, header.vp_index)
+
+
+def _reserve_with_one_more_vp(partition: Partition) -> int:
+    """The CPU_RESERVE of all partitions if `partition` gets another virtual processor."""
+    total = partition.properties[PartitionProperty.CPU_RESERVE]
+    for other in partition.hypervisor.partitions.values():
+        total += other.properties[PartitionProperty.CPU_RESERVE] * len(other.vps)
+    return total

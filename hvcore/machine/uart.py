@@ -1,6 +1,6 @@
 """A 16550 UART (National Semiconductor PC16550D data sheet, section 8), transmitting without delay.
 
-It is polled: every interrupt condition can be read in IIR, and no interrupt line leaves the chip.
+Its interrupt line is high while IIR has a condition and OUT2 lets it out, as PCs are wired.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from enum import IntEnum
 from typing import Final
 
 COM1: Final = 0x3F8
+COM1_INTERRUPT: Final = 4
 PORT_COUNT: Final = 8
 
 _DLAB = 0x80
 _FIFO_ENABLE, _FIFO_CLEAR_RECEIVE = 0x01, 0x02
 _FIFO_DEPTH = 16
 _TRIGGER_LEVELS = (1, 4, 8, 14)
-_LOOPBACK = 0x10
+_LOOPBACK, _OUT2 = 0x10, 0x08
 _RECEIVED, _OVERRUN, _TRANSMITTER_EMPTY = 0x01, 0x02, 0x60
 _ENABLE_RECEIVED, _ENABLE_TRANSMIT, _ENABLE_LINE_STATUS, _ENABLE_MODEM_STATUS = 0x01, 0x02, 0x04, 0x08
 _CONNECTED = 0xB0
@@ -32,10 +33,15 @@ class _Register(IntEnum):
 
 
 class Uart:
-    """One port. `sink` gets each byte that the guest transmits, unless it is None; `feed` gives it bytes to receive."""
+    """One port. `sink` gets each byte that the guest transmits, unless it is None; `feed` gives it bytes to receive.
+
+    `line`, unless it is None, is called with the level of the interrupt line whenever that changes.
+    """
 
     def __init__(self, sink: Callable[[int], object] | None = None) -> None:
         self.sink = sink
+        self.line: Callable[[bool], None] | None = None
+        self._line_is_high = False
         self.divisor = 0
         self.interrupt_enable = 0
         self.fifo_control = 0
@@ -60,16 +66,28 @@ class Uart:
                 break
             self._received.append(byte)
             taken += 1
+        self._drive_line()
         return taken
 
     def read(self, offset: int, size: int) -> int:
         """IN; a wider access reads consecutive registers."""
-        return sum(self._read(offset + position) << 8 * position for position in range(size))
+        value = sum(self._read(offset + position) << 8 * position for position in range(size))
+        self._drive_line()
+        return value
 
     def write(self, offset: int, size: int, value: int) -> None:
         """OUT; a wider access writes consecutive registers."""
         for position in range(size):
             self._write(offset + position, value >> 8 * position & 0xFF)
+        self._drive_line()
+
+    def _drive_line(self) -> None:
+        """OUT2 lets the line out, but not in loopback (8.6.7)."""
+        high = self._pending() != _NOTHING_PENDING and self.modem_control & (_OUT2 | _LOOPBACK) == _OUT2
+        if high != self._line_is_high:
+            self._line_is_high = high
+            if self.line is not None:
+                self.line(high)
 
     def _read(self, register: int) -> int:
         latched = self.line_control & _DLAB
@@ -137,24 +155,28 @@ class Uart:
         self.fifo_control = value & 0xC9 if value & _FIFO_ENABLE else 0
 
     def _identify(self) -> int:
-        """IIR: the pending condition of the highest priority. Reading it acknowledges an empty transmitter."""
+        """IIR. Reading it acknowledges an empty transmitter."""
+        pending = self._pending()
+        if pending == _TRANSMIT_PENDING:
+            self._transmit_pending = False
+        return pending | 0xC0 * bool(self.fifo_control & _FIFO_ENABLE)
+
+    def _pending(self) -> int:
+        """The pending condition of the highest priority."""
         fifo = bool(self.fifo_control & _FIFO_ENABLE)
         level = _TRIGGER_LEVELS[self.fifo_control >> 6] if fifo else 1
         enabled = self.interrupt_enable
         if enabled & _ENABLE_LINE_STATUS and self._overrun:
-            pending = _LINE_STATUS_PENDING
-        elif enabled & _ENABLE_RECEIVED and len(self._received) >= level:
-            pending = _RECEIVED_PENDING
-        elif enabled & _ENABLE_RECEIVED and self._received:
-            pending = _TIMEOUT_PENDING
-        elif enabled & _ENABLE_TRANSMIT and self._transmit_pending:
-            self._transmit_pending = False
-            pending = _TRANSMIT_PENDING
-        elif enabled & _ENABLE_MODEM_STATUS and self._deltas:
-            pending = _MODEM_STATUS_PENDING
-        else:
-            pending = _NOTHING_PENDING
-        return pending | 0xC0 * fifo
+            return _LINE_STATUS_PENDING
+        if enabled & _ENABLE_RECEIVED and len(self._received) >= level:
+            return _RECEIVED_PENDING
+        if enabled & _ENABLE_RECEIVED and self._received:
+            return _TIMEOUT_PENDING
+        if enabled & _ENABLE_TRANSMIT and self._transmit_pending:
+            return _TRANSMIT_PENDING
+        if enabled & _ENABLE_MODEM_STATUS and self._deltas:
+            return _MODEM_STATUS_PENDING
+        return _NOTHING_PENDING
 
     def _modem_lines(self) -> int:
         """CTS, DSR, RI, DCD; in loopback those are RTS, DTR, OUT1, OUT2."""

@@ -17,8 +17,7 @@ from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
-from hvcore._native.irq.lvt cimport takes_external
-from hvcore._native.irq.platform cimport platform_acknowledge
+from hvcore._native.irq.platform cimport irq_acknowledge_external, irq_external_waits
 from libc.string cimport memset
 
 cdef enum:
@@ -57,7 +56,7 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
         return True
     return vp.rflags_system & FLAG_IF != 0 and (
-        vp.external_pending or irq_pending_vector(vp.irq) >= 0 or takes_external(vp.irq))
+        vp.external_pending or irq_pending_vector(vp.irq) >= 0 or irq_external_waits(vp.irq))
 
 
 cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
@@ -66,9 +65,7 @@ cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
         vp.external_pending = False
         vp.external_acknowledged = True
         return vp.external_vector
-    vp.irq.lapic.external_pending = False
-    vp.irq.counters.externals_delivered += 1
-    return platform_acknowledge(vp.irq.fabric)
+    return irq_acknowledge_external(vp.irq)
 
 
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
@@ -137,7 +134,7 @@ cdef inline u32 take_events(vp_t* vp) noexcept nogil:
         vp.counters.interrupts += 1
         return deliver_event(vp, event, True)
     if vp.rflags_system & FLAG_IF:
-        if vp.external_pending or takes_external(vp.irq):
+        if vp.external_pending or irq_external_waits(vp.irq):
             event.vector = acknowledge_external(vp)
             vp.counters.interrupts += 1
             return deliver_event(vp, event, True)

@@ -142,6 +142,9 @@ cdef struct machine_t:
     int (*enter_linked)(vp_t* vp, const op_t* link, bint fallen) noexcept nogil
     void (*note)(vp_t* vp, u64 gva, u32 size_bytes, u8 kind) noexcept nogil     # only with a tap
     direct_t* direct        # blocks by the low bits of their SPA
+    # Ports of the partition's interrupt platform, by an instruction that starts at `now`.
+    u64 (*read_port)(vp_t* vp, u16 port, u32 size_bytes, u64 now) noexcept nogil
+    void (*write_port)(vp_t* vp, u16 port, u32 size_bytes, u64 value, u64 now) noexcept nogil
 
 
 cdef struct vp_t:

@@ -1,37 +1,277 @@
-"""The interrupt hardware around the processors of one partition, as its memory, its ports and the APICs reach it."""
+"""The interrupt hardware around the processors of one partition, as its memory, its ports and the APICs reach it.
+
+All of it follows the clock of its fabric: counters of the 8254 are brought up to date when somebody looks at what
+they drive, and `deadline` tells the scheduler when OUT of counter 0 changes next, if that can interrupt anybody.
+"""
 from hvcore._native.base.types cimport u8, u16, u32, u64
-from hvcore._native.irq.state cimport fabric_t
+from hvcore._native.irq.clock cimport never_ticks
+from hvcore._native.irq.ioapic cimport (
+    RTE_MASKED, ioapic_eoi, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write,
+)
+from hvcore._native.irq.lvt cimport set_external_line, takes_external
+from hvcore._native.irq.pic cimport pic_power_up, pics_acknowledge, pics_read, pics_set_line, pics_write, pics_write_elcr
+from hvcore._native.irq.pit cimport (
+    counter_advance, counter_next_change, counter_power_up, latch_count, latch_status, pit_clock, pit_ticks, read_count,
+    set_gate, write_control, write_count,
+)
+from hvcore._native.irq.platform_state cimport (
+    IOAPIC_ADDRESS, IOAPIC_SIZE_BYTES, PIN_PIC, PIN_TIMER, pit_counter_t, platform_t,
+)
+from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
+
+cdef enum:
+    PORT_SPEAKER = 0x61             # NMI status and control: gate and OUT of counter 2, the refresh toggle
+    ISA_INTERRUPTS = 16
+    TIMER_INPUT = 0                 # of the 8259 pair
+    # How firmware leaves counter 1, the memory refresh: low byte only, mode 2, every 18 CLK pulses.
+    REFRESH_CONTROL = 0x54
+    REFRESH_COUNT = 18
+
+
+cdef inline void set_intr(fabric_t *fabric, bint high) noexcept nogil:
+    """Where INT of the pair ends: pin 0 of the I/O APIC, and LINT0 of the processors."""
+    ioapic_set_pin(fabric, &fabric.platform.ioapic, PIN_PIC, high)
+    set_external_line(fabric, high)
+
+
+cdef inline void drive_intr(fabric_t *fabric, bint dropped) noexcept nogil:
+    """INT of the 8259 pair has changed, perhaps with a drop in between that only edges notice."""
+    cdef platform_t *platform = fabric.platform
+    cdef bint before = platform.ioapic.lines & (1 << PIN_PIC) != 0
+    if before and (dropped or not platform.pics[0].output):
+        set_intr(fabric, False)
+        before = False
+    if platform.pics[0].output and not before:
+        set_intr(fabric, True)
+
+
+cdef inline void drive_timer(fabric_t *fabric, bint high) noexcept nogil:
+    cdef platform_t *platform = fabric.platform
+    if high == (platform.ioapic.lines & (1 << PIN_TIMER) != 0):
+        return
+    pics_set_line(platform.pics, TIMER_INPUT, high)
+    drive_intr(fabric, False)
+    ioapic_set_pin(fabric, &platform.ioapic, PIN_TIMER, high)
+
+
+cdef inline void count_missed(platform_t *platform, u32 edges) noexcept nogil:
+    """Rising edges of OUT that nobody was told of one by one: both inputs were masked."""
+    platform.pics[0].counters.requested += edges
+    platform.ioapic.counters[PIN_TIMER].asserted += edges
+    platform.ioapic.counters[PIN_TIMER].masked += edges
+
+
+cdef inline void platform_sync(fabric_t *fabric) noexcept nogil:
+    """Bring counter 0 up to the present, and with it what it drives."""
+    cdef platform_t *platform = fabric.platform
+    cdef pit_counter_t *counter = &platform.pit.counters[0]
+    cdef u32 edges
+    counter_advance(counter, pit_clock(fabric.clock.now))
+    edges = counter.edges
+    counter.edges = 0
+    platform.timer_interrupts += edges
+    if edges > 1:
+        count_missed(platform, edges - 1)
+    if edges:
+        drive_timer(fabric, False)
+        drive_timer(fabric, True)
+    drive_timer(fabric, counter.out)
+
+
+cdef inline void platform_arm(fabric_t *fabric) noexcept nogil:
+    """Tell the scheduler when OUT of counter 0 changes, unless both of its interrupts are masked."""
+    cdef platform_t *platform = fabric.platform
+    cdef bint masked = platform.pics[0].imr & 1 and platform.ioapic.entries[PIN_TIMER] & RTE_MASKED
+    platform.deadline[0] = never_ticks() if masked else pit_ticks(counter_next_change(&platform.pit.counters[0]))
+
+
+cdef inline void platform_act(machine_event_t *event, u64 now) noexcept nogil:
+    """The deadline has come."""
+    cdef fabric_t *fabric = <fabric_t *>event.owner
+    platform_sync(fabric)
+    platform_arm(fabric)
+
+
+cdef inline void platform_reset(fabric_t *fabric) noexcept nogil:
+    """As after power-up. Lines that devices drive stay as they are, and counters go on counting."""
+    cdef platform_t *platform = fabric.platform
+    cdef u64 now = pit_clock(fabric.clock.now)
+    cdef u32 index
+    pic_power_up(&platform.pics[0])
+    pic_power_up(&platform.pics[1])
+    for index in range(3):
+        counter_power_up(&platform.pit.counters[index], now)
+    write_control(&platform.pit.counters[1], REFRESH_CONTROL)
+    write_count(&platform.pit.counters[1], REFRESH_COUNT)
+    set_gate(&platform.pit.counters[2], False)
+    platform.pit.refresh = False
+    platform.pit.control = 0
+    platform.ioapic.lines &= ~<u32>(1 << PIN_PIC | 1 << PIN_TIMER)
+    platform.pics[0].lines &= ~<u8>1
+    ioapic_reset(&platform.ioapic)
+    platform_arm(fabric)
+
+
+cdef inline void platform_set_pin(fabric_t *fabric, u32 pin, bint high) noexcept nogil:
+    """A device drives a line: pin 1 or 3 to 23 of the I/O APIC, below 16 an input of the 8259 pair too."""
+    cdef platform_t *platform = fabric.platform
+    platform_sync(fabric)
+    if pin < ISA_INTERRUPTS:
+        pics_set_line(platform.pics, pin, high)
+        drive_intr(fabric, False)
+    ioapic_set_pin(fabric, &platform.ioapic, pin, high)
+
+
+cdef inline bint irq_external_waits(const irq_t *irq) noexcept nogil:
+    """The 8259 pair has a vector for this processor: by the wire, or by an ExtINT message of the I/O APIC."""
+    return irq.fabric.platform != NULL and takes_external(irq)
+
+
+cdef inline u8 irq_acknowledge_external(irq_t *irq) noexcept nogil:
+    """The core takes it: the vector is what the pair answers now, not when it asked."""
+    irq.lapic.external_pending = False
+    irq.counters.externals_delivered += 1
+    return platform_acknowledge(irq.fabric)
+
+
+cdef inline u8 platform_acknowledge(fabric_t *fabric) noexcept nogil:
+    """The acknowledge cycle of an ExtINT: the vector that the 8259 pair gives now. The partition has a platform."""
+    cdef u8 vector
+    platform_sync(fabric)
+    vector = pics_acknowledge(fabric.platform.pics)
+    drive_intr(fabric, True)
+    return vector
 
 
 cdef inline bint platform_owns_memory(const fabric_t *fabric, u64 gpa) noexcept nogil:
     """Whether the partition's I/O APIC is at `gpa`."""
-    return False
+    return fabric.platform != NULL and gpa - <u64>IOAPIC_ADDRESS < IOAPIC_SIZE_BYTES
 
 
 cdef inline u64 platform_read_memory(fabric_t *fabric, u64 gpa, u32 size_bytes) noexcept nogil:
-    return 0
+    """Registers are dwords; of a wider access the rest is zero."""
+    cdef u32 offset = <u32>gpa & (IOAPIC_SIZE_BYTES - 1)
+    platform_sync(fabric)
+    return <u64>ioapic_read(&fabric.platform.ioapic, offset & ~<u32>3) >> 8 * (offset & 3)
 
 
 cdef inline void platform_write_memory(fabric_t *fabric, u64 gpa, u32 size_bytes, u64 value) noexcept nogil:
-    pass
+    """A narrower access writes zeros above; one that does not begin at a register is ignored, and counted."""
+    cdef u32 offset = <u32>gpa & (IOAPIC_SIZE_BYTES - 1)
+    if size_bytes < 4:
+        value &= (<u64>1 << 8 * size_bytes) - 1
+    platform_sync(fabric)
+    if not ioapic_write(fabric, &fabric.platform.ioapic, offset, <u32>value):
+        fabric.platform.accesses_ignored += 1
+    platform_arm(fabric)
 
 
 cdef inline bint platform_owns_port(const fabric_t *fabric, u16 port) noexcept nogil:
-    return False
+    """8259 pair, ELCR, 8254, port 61h: the hypervisor's own before any intercept (digest 8.2)."""
+    if fabric.platform == NULL:
+        return False
+    return (port & 0xFF7E == 0x20 or port & 0xFFFE == 0x4D0 or port & 0xFFFC == 0x40 or port == PORT_SPEAKER)
+
+
+cdef inline u8 read_speaker_port(fabric_t *fabric) noexcept nogil:
+    cdef platform_t *platform = fabric.platform
+    cdef u64 now = pit_clock(fabric.clock.now)
+    counter_advance(&platform.pit.counters[1], now)
+    counter_advance(&platform.pit.counters[2], now)
+    platform.pit.refresh ^= platform.pit.counters[1].edges & 1
+    platform.pit.counters[1].edges = 0
+    return <u8>(platform.pit.control | platform.pit.refresh << 4 | platform.pit.counters[2].out << 5)
+
+
+cdef inline void write_speaker_port(fabric_t *fabric, u8 value) noexcept nogil:
+    cdef pit_counter_t *counter = &fabric.platform.pit.counters[2]
+    counter_advance(counter, pit_clock(fabric.clock.now))
+    fabric.platform.pit.control = value & 0xF
+    set_gate(counter, value & 1)
+
+
+cdef inline void read_back(fabric_t *fabric, u8 command) noexcept nogil:
+    """Latches counts (bit 5 clear) and status (bit 4 clear) of the counters in bits 3:1."""
+    cdef pit_counter_t *counter
+    cdef u32 index
+    for index in range(3):
+        if not (command >> (index + 1)) & 1:
+            continue
+        counter = &fabric.platform.pit.counters[index]
+        counter_advance(counter, pit_clock(fabric.clock.now))
+        if not command & 0x20:
+            latch_count(counter)
+        if not command & 0x10:
+            latch_status(counter)
+
+
+cdef inline void write_timer(fabric_t *fabric, u16 port, u8 value) noexcept nogil:
+    """Ports 40h to 43h."""
+    cdef u32 index = value >> 6 if port == 0x43 else port & 3
+    cdef pit_counter_t *counter = &fabric.platform.pit.counters[index % 3]
+    if index == 3:
+        read_back(fabric, value)
+        return
+    counter_advance(counter, pit_clock(fabric.clock.now))
+    if port == 0x43:
+        write_control(counter, value)
+    else:
+        write_count(counter, value)
+
+
+cdef inline u8 read_byte(fabric_t *fabric, u16 port) noexcept nogil:
+    cdef pit_counter_t *counter
+    if not platform_owns_port(fabric, port):
+        return 0xFF
+    if port & 0xFFFE == 0x4D0:
+        return fabric.platform.pics[port & 1].level
+    if port == PORT_SPEAKER:
+        return read_speaker_port(fabric)
+    if port & 0xFFFC != 0x40:
+        return pics_read(fabric.platform.pics, port)
+    if port == 0x43:
+        return 0xFF                     # no operation (data sheet, read/write operations summary): the bus floats
+    counter = &fabric.platform.pit.counters[port & 3]
+    counter_advance(counter, pit_clock(fabric.clock.now))
+    return read_count(counter)
+
+
+cdef inline void write_byte(fabric_t *fabric, u16 port, u8 value) noexcept nogil:
+    if not platform_owns_port(fabric, port):
+        return
+    if port & 0xFFFE == 0x4D0:
+        pics_write_elcr(fabric.platform.pics, port, value)
+    elif port == PORT_SPEAKER:
+        write_speaker_port(fabric, value)
+    elif port & 0xFFFC == 0x40:
+        write_timer(fabric, port, value)
+    else:
+        pics_write(fabric.platform.pics, port, value)
 
 
 cdef inline u64 platform_read_port(fabric_t *fabric, u16 port, u32 size_bytes) noexcept nogil:
-    return 0
+    """Every chip here has eight data lines: a wider access is one of each port, and those of nobody float."""
+    cdef u64 value = 0
+    cdef u32 i
+    platform_sync(fabric)
+    for i in range(size_bytes):
+        value |= <u64>read_byte(fabric, <u16>(port + i)) << 8 * i
+    drive_intr(fabric, False)
+    return value
 
 
 cdef inline void platform_write_port(fabric_t *fabric, u16 port, u32 size_bytes, u64 value) noexcept nogil:
-    pass
+    cdef u32 i
+    platform_sync(fabric)
+    for i in range(size_bytes):
+        write_byte(fabric, <u16>(port + i), <u8>(value >> 8 * i))
+        platform_sync(fabric)
+        drive_intr(fabric, False)
+    platform_arm(fabric)
 
 
 cdef inline void platform_eoi(fabric_t *fabric, u32 vector) noexcept nogil:
     """An EOI of a level-triggered vector was broadcast."""
-
-
-cdef inline u8 platform_acknowledge(fabric_t *fabric) noexcept nogil:
-    """The vector that the 8259 pair gives in an acknowledge cycle (ExtINT, LINT0)."""
-    return 0
+    if fabric.platform != NULL:
+        platform_sync(fabric)
+        ioapic_eoi(fabric, &fabric.platform.ioapic, vector)

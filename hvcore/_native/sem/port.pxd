@@ -1,15 +1,17 @@
-"""IN, OUT, INS, OUTS. A port that is the hypervisor's or a parent's business leaves the run; any other floats.
+"""IN, OUT, INS, OUTS. A port of the interrupt platform is served right here; one that is the machine's or a parent's
+business leaves the run; any other floats.
 
 IN and OUT have retired when they leave: the answer of an IN is put into the register. INS waits: it runs again with
 the answer. OUTS leaves behind each element.
 """
 from hvcore._native.base.status cimport REASON_IO_PORT, STOP_EXIT, STOP_NONE
 from hvcore._native.base.types cimport u16, u32, u64, u8
-from hvcore._native.cpu.dispatch cimport raise_error, stop_after, stop_before
+from hvcore._native.cpu.dispatch cimport raise_error, stop_after, stop_before, time_at
 from hvcore._native.cpu.operand cimport bounced, memory_get, memory_set, readable, register_get, register_set, writable
 from hvcore._native.cpu.segments cimport system_read
 from hvcore._native.cpu.spec cimport FLAG_IOPL, SEGMENT_TR, VECTOR_GP
 from hvcore._native.cpu.state cimport RAX, RDI, RDX, RSI, SLOT_RIP, op_t, vp_t
+from hvcore._native.irq.platform cimport platform_owns_port
 from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
 from hvcore._native.sem.string cimport advance, is_repeated, iterations_left, leave, retire, source_gva, target_gva
 from hvcore._native.sem.system cimport leave_for
@@ -43,6 +45,11 @@ cdef inline bint is_intercepted(const vp_t* vp, u16 port, u32 size_bytes, u8 acc
     return False
 
 
+cdef inline bint is_virtualized(const vp_t* vp, u16 port) noexcept nogil:
+    """The hypervisor's own, before any intercept (hyperv-abi 8.2)."""
+    return platform_owns_port(&vp.partition.fabric, port)
+
+
 cdef inline void note_port(vp_t* vp, u16 port, u32 size_bytes, u8 access, u64 value) noexcept nogil:
     vp.exit.port = port
     vp.exit.size_bytes = <u8>size_bytes
@@ -56,6 +63,9 @@ cdef inline int system_in(vp_t* vp, const op_t* op, u64 port, int width) noexcep
     cdef int data = 32 if width == 64 else width
     if not may_use_port(vp, <u16>port, data >> 3):
         return raise_error(vp, op, VECTOR_GP, 0)
+    if is_virtualized(vp, <u16>port):
+        register_set(vp, 8 * RAX, vp.machine.read_port(vp, <u16>port, data >> 3, time_at(vp, op)), data)
+        return stop_after(vp, op, STOP_NONE)
     if not is_intercepted(vp, <u16>port, data >> 3, RIGHT_READ):
         register_set(vp, 8 * RAX, <u64>-1, data)
         return stop_after(vp, op, STOP_NONE)
@@ -67,6 +77,9 @@ cdef inline int system_out(vp_t* vp, const op_t* op, u64 port, int width) noexce
     cdef int data = 32 if width == 64 else width
     if not may_use_port(vp, <u16>port, data >> 3):
         return raise_error(vp, op, VECTOR_GP, 0)
+    if is_virtualized(vp, <u16>port):
+        vp.machine.write_port(vp, <u16>port, data >> 3, register_get(vp, 8 * RAX, data), time_at(vp, op))
+        return stop_after(vp, op, STOP_NONE)
     if not is_intercepted(vp, <u16>port, data >> 3, RIGHT_WRITE):
         return stop_after(vp, op, STOP_NONE)
     note_port(vp, <u16>port, data >> 3, RIGHT_WRITE, register_get(vp, 8 * RAX, data))
@@ -103,7 +116,9 @@ cdef inline int string_ins(vp_t* vp, const op_t* op, int width) noexcept nogil:
     target = writable(vp, target_gva(vp, op), data >> 3, 0, False)
     if target == NULL:
         return stop_before(vp, op, vp.stop)
-    if is_intercepted(vp, port, data >> 3, RIGHT_READ):
+    if is_virtualized(vp, port):
+        value = vp.machine.read_port(vp, port, data >> 3, time_at(vp, op))
+    elif is_intercepted(vp, port, data >> 3, RIGHT_READ):
         if not vp.exit.answered:
             note_string(vp, op, port, data >> 3, RIGHT_READ, 0)
             return stop_before(vp, op, STOP_EXIT)
@@ -128,6 +143,11 @@ cdef inline int string_outs(vp_t* vp, const op_t* op, int width) noexcept nogil:
     if source == NULL:
         return stop_before(vp, op, vp.stop)
     value = memory_get(source, data)
+    if is_virtualized(vp, port):
+        vp.machine.write_port(vp, port, data >> 3, value, time_at(vp, op))
+        advance(vp, op, RSI, 1, data)
+        retire(vp, op, 1, 1)
+        return leave(vp, op, STOP_NONE, True)
     advance(vp, op, RSI, 1, data)
     retire(vp, op, 1, 1)
     if not is_intercepted(vp, port, data >> 3, RIGHT_WRITE):

@@ -1,0 +1,69 @@
+"""What interrupts a partition from outside its processors: its interrupt platform, and messages of devices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hvcore._native.platform import InterruptPlatform
+
+if TYPE_CHECKING:
+    from hvcore._native.engine import PartitionCore
+    from hvcore.hypervisor import Hypervisor
+
+
+class Wiring:
+    """The part of a Partition that devices see."""
+
+    id: int
+    core: PartitionCore
+    hypervisor: Hypervisor
+
+    @property
+    def platform(self) -> InterruptPlatform | None:
+        """Its I/O APIC, 8259 pair and 8254, if it has them. The root has."""
+        return self.core.platform
+
+    def attach_platform(self, platform: InterruptPlatform | None = None) -> InterruptPlatform:
+        """Give it an I/O APIC at FEC00000h, an 8259 pair and an 8254 at their ports; an earlier platform is detached.
+
+        Parameters
+        ----------
+        platform : one that belongs to no partition; by default a new one as after power-up.
+
+        Raises
+        ------
+        ValueError
+            `platform` belongs to a partition, or this partition does not exist any more.
+        """
+        if self.hypervisor.partitions.get(self.id) is not self:
+            raise ValueError(f"{self!r} does not exist any more")
+        platform = InterruptPlatform() if platform is None else platform
+        with self.hypervisor.exclusive():
+            self.core.attach_platform(platform, self.hypervisor.scheduler)
+        return platform
+
+    def detach_platform(self) -> None:
+        """Take them away: their ports and the page are what they would be without. Without a platform, nothing."""
+        self.core.attach_platform(None, self.hypervisor.scheduler)
+
+    def send_msi(self, address: int, data: int, *, requester: int = 0) -> int | None:
+        """A device of this partition writes `data` to `address`, which is how it interrupts (SDM 3A 11.11).
+
+        Parameters
+        ----------
+        address : FEE00000h to FEEFFFFFh.
+        data : 32 bits.
+        requester : the device's requester id, for interrupt remapping.
+
+        Returns
+        -------
+        int or None
+            How many local APICs accepted the interrupt; None: interrupt remapping refused it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not an integer or out of range.
+        """
+        with self.hypervisor.exclusive():
+            return self.core.send_msi(address, data, requester)
