@@ -77,7 +77,9 @@ class PartitionCore:
     suspended: bool
     creation_time: int
     creation_flags: int
-    has_doorbells: bool
+    active: bool
+    @property
+    def has_doorbells(self) -> bool: ...
     def set_io_intercept(self, first: int, last: int, access: int) -> None: ...
     def set_msr_intercept(self, first: int, last: int, access: int) -> None: ...
     def set_cpuid_intercept(self, leaf: int | None, on: bool) -> None: ...
@@ -179,7 +181,6 @@ class VirtualProcessor(RegisterFile):
     pkrs: int
     external_acknowledged: bool
     assist_msr: int
-    event_ring_msr: int
     @property
     def core(self) -> PartitionCore: ...
     @property
