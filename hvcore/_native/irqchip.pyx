@@ -8,6 +8,8 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 
+from libc.string cimport memcpy
+
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.clock cimport never_ticks
@@ -18,12 +20,12 @@ from hvcore._native.irq.lapic cimport (
 )
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport (
-    DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
-    SINT_COUNT, SYNIC_PAGE_SIZE_BYTES,
+    DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
+    SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, message_t,
 )
 from hvcore._native.irq.state cimport fabric_t, irq_t, message_port_t
 from hvcore._native.irq.synic cimport (
-    discard_buffer, discard_port, discard_queues, irq_accepts_events, irq_accepts_messages, irq_post_intercept,
+    discard_buffer, discard_port, discard_queues, irq_accepts_events, irq_accepts_messages, irq_post_direct, irq_post_intercept,
     irq_post_message, irq_signal_event, is_sint_masked, synic_reset,
 )
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline, never, timers_reset
@@ -224,6 +226,33 @@ cdef class InterruptController:
         cdef _Octets octets = borrow_payload(payload)
         irq_post_intercept(&self.irq, &source.irq, of_type, from_sender,
                            <const u8 *>octets.view.buf, <u32>octets.view.len)
+
+    def post_direct(self, *, sint, message):
+        """Put a message into its slot as HvCallPostMessageDirect does, past the queue.
+
+        Parameters
+        ----------
+        message : buffer
+            The 256 bytes of an HV_MESSAGE whose type is not 0; the flag MessagePending in it does not count.
+
+        Returns
+        -------
+        bool or None
+            False if the slot is full or others wait for it, and MessagePending was set there; None if nothing was done
+            because SynIC or SIM page are disabled (INVALID_SYNIC_STATE).
+        """
+        cdef message_t direct
+        cdef int result
+        cdef u32 to_sint = <u32>checked(sint, 0, SINT_COUNT - 1, "sint")
+        cdef _Octets octets = _Octets(message, "message", False)
+        if octets.view.len != sizeof(message_t):
+            raise ValueError(f"message must have {sizeof(message_t)} bytes, not {octets.view.len}")
+        memcpy(&direct, octets.view.buf, sizeof(message_t))
+        if direct.message_type == MESSAGE_NONE or direct.payload_size > PAYLOAD_SIZE_BYTES:
+            raise ValueError("message must have a type and a payload of at most 240 bytes")
+        direct.flags = 0
+        result = irq_post_direct(&self.irq, to_sint, &direct)
+        return None if result < 0 else result != 0
 
     def signal_event(self, *, sint, flag):
         """Set an event flag and raise the SINT's interrupt.

@@ -144,6 +144,12 @@ cdef inline void discard_queues(irq_t *irq, Discard reason) noexcept nogil:
             discard_buffer(irq.synic.queues[sint].first, reason)
 
 
+cdef inline void fill_slot(u8 *slot, const message_t *message) noexcept nogil:
+    """Payload first, type last: the guest polls the type."""
+    memcpy(slot + sizeof(u32), <const u8 *>message + sizeof(u32), sizeof(message_t) - sizeof(u32))
+    memcpy(slot, &message.message_type, sizeof(u32))
+
+
 cdef inline bint deliver_sint(irq_t *irq, u32 sint) noexcept nogil:
     """Move the first message of a queue that has one into its slot; a full slot is told that more is waiting.
 
@@ -162,9 +168,7 @@ cdef inline bint deliver_sint(irq_t *irq, u32 sint) noexcept nogil:
     unlink_buffer(buffer)
     # With auto-EOI nothing but an EOM brings the next one, so the guest must learn of it now.
     buffer.message.flags = MESSAGE_PENDING if irq.synic.queues[sint].first is not NULL else 0
-    # Payload first, type last: the guest polls the type.
-    memcpy(slot + sizeof(u32), <u8 *>&buffer.message + sizeof(u32), sizeof(message_t) - sizeof(u32))
-    memcpy(slot, &buffer.message.message_type, sizeof(u32))
+    fill_slot(slot, &buffer.message)
     irq.counters.messages_delivered += 1
     return raise_sint(irq, sint)
 
@@ -246,6 +250,24 @@ cdef inline void irq_post_intercept(irq_t *irq, irq_t *source, u32 message_type,
         unlink_buffer(buffer)
     write_message(&buffer.message, message_type, sender, payload, size_bytes)
     queue_message(irq, buffer, 0)
+
+
+cdef inline int irq_post_direct(irq_t *irq, u32 sint, const message_t *message) noexcept nogil:
+    """Put a whole message into its slot (HvCallPostMessageDirect). 1: done, -1: refused (INVALID_SYNIC_STATE).
+
+    0: the slot is full, or others wait for it; the guest is asked to send an EOM. There is no buffer that could wait."""
+    cdef u8 *slot = irq.synic.message_page + sint * SLOT_SIZE_BYTES
+    if not irq_accepts_messages(irq):
+        return -1
+    if irq.synic.queues[sint].first is not NULL or slot_type(irq, sint) != MESSAGE_NONE:
+        (slot + MESSAGE_FLAGS_OFFSET)[0] |= MESSAGE_PENDING
+        irq.counters.messages_refused += 1
+        return 0
+    fill_slot(slot, message)
+    irq.counters.messages_queued += 1
+    irq.counters.messages_delivered += 1
+    announce_sint(irq, sint)
+    return 1
 
 
 cdef inline int irq_signal_event(irq_t *irq, u32 sint, u32 flag) noexcept nogil:
