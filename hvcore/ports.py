@@ -35,12 +35,14 @@ class Port(ports.Port):
         self.sender_id = sender_id
         """The one partition that may connect."""
         self.type = type
-        self.connected = False
+        self.connection: Connection | None = None
         self.monitor = MonitorPage(owner, gpa) if type is PortType.MONITOR else None
         super().__init__(owner.core, port_id, type, sint, vp_index, base_flag, flag_count)
 
     def close(self) -> int:
         """Lose queued messages and the monitor page; the connection is dead from now on. How many were lost."""
+        if self.connection is not None:
+            self.connection.unwatch()
         if self.monitor is not None:
             self.monitor.close()
         return super().close()
@@ -64,14 +66,15 @@ class Connection(ports.Connection):
         self.owner = owner
         self.target = port
         """The port that it leads to."""
-        port.connected = True
+        port.connection = self
         if port.monitor is not None:
             port.monitor.lay(owner, gpa)
+            self.watch(owner.hypervisor.scheduler, owner.hypervisor.memory, port.monitor.spn)
 
     def close(self) -> None:
         """Free the port for another connection; messages that were queued stay."""
         super().close()
-        self.target.connected = False
+        self.target.connection = None
         if self.target.monitor is not None:
             self.target.monitor.lift(self.owner)
 
@@ -81,7 +84,8 @@ class MonitorPage:
 
     def __init__(self, owner: Partition, gpa: int) -> None:
         self._hypervisor = owner.hypervisor
-        (self._spn,) = owner.hypervisor.new_frames(1)
+        (self.spn,) = owner.hypervisor.new_frames(1)
+        """The frame, of the hypervisor's reserve."""
         self._overlays: list[tuple[Partition, int]] = []
         self.lay(owner, gpa)
 
@@ -89,7 +93,7 @@ class MonitorPage:
         """Lay the page over `gpa`."""
         slot = next(n for n in range(1 << 16) if n not in partition.monitor_slots)
         partition.monitor_slots.add(slot)
-        partition.space.set_overlay(OverlayKind.MONITOR, slot, gpa >> 12, self._spn, READ | WRITE)
+        partition.space.set_overlay(OverlayKind.MONITOR, slot, gpa >> 12, self.spn, READ | WRITE)
         self._overlays.append((partition, slot))
 
     def lift(self, partition: Partition) -> None:
@@ -103,4 +107,4 @@ class MonitorPage:
         """Take the page away from everyone and free it."""
         for partition, _ in list(self._overlays):
             self.lift(partition)
-        self._hypervisor.free_frames(self._spn)
+        self._hypervisor.free_frames(self.spn)

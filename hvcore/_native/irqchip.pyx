@@ -8,7 +8,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
@@ -19,65 +19,20 @@ from hvcore._native.irq.lapic cimport (
     lapic_reset, request_interrupt, request_nmi, withdraw_interrupt,
 )
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
+from hvcore._native.irq.queue cimport append_buffer, discard_buffer, discard_port, discard_queues
 from hvcore._native.irq.spec cimport (
-    DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
-    SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, message_t,
+    DISCARD_RESTORE, DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
+    SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT, message_t,
 )
-from hvcore._native.irq.state cimport fabric_t, irq_t, message_port_t
+from hvcore._native.irq.state cimport fabric_t, inbox_t, irq_t, lapic_t, message_buffer_t, message_port_t
 from hvcore._native.irq.synic cimport (
-    discard_buffer, discard_port, discard_queues, irq_accepts_events, irq_accepts_messages, irq_post_direct, irq_post_intercept,
+    irq_accepts_events, irq_accepts_messages, irq_post_direct, irq_post_intercept,
     irq_post_message, irq_signal_event, is_sint_masked, synic_reset,
 )
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline, never, timers_reset
 
 
-cdef u64 checked(object value, u64 lowest, u64 highest, str name) except? 0xBAD:
-    """The argument as an integer within its bounds; an exception that names it otherwise."""
-    if not PyIndex_Check(value):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
-    cdef object number = PyNumber_Index(value)
-    if not lowest <= number <= highest:
-        raise ValueError(f"{name} must be {lowest}..{highest}, not {number}")
-    return number
-
-
-cdef object members(const u64 *vectors):
-    """A vector set as an integer of 256 bits: bit v is vector v."""
-    cdef int word
-    cdef object result = 0
-    for word in range(3, -1, -1):
-        result = result << 64 | vectors[word]
-    return result
-
-
-@cython.final
-@cython.no_gc_clear     # clearing the view's owner early would lose the release of the buffer
-cdef class _Octets:
-    """The bytes of any contiguous buffer, borrowed for the life of this object."""
-    cdef Py_buffer view
-
-    def __cinit__(self, source, str name, bint writable):
-        try:
-            PyObject_GetBuffer(source, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
-        except (BufferError, TypeError) as error:
-            raise type(error)(f"{name}: {error}") from None
-
-    def __dealloc__(self):
-        PyBuffer_Release(&self.view)
-
-
-cdef _Octets borrow_payload(object payload):
-    cdef _Octets octets = _Octets(payload, "payload", False)
-    if octets.view.len > PAYLOAD_SIZE_BYTES:
-        raise ValueError(f"payload must have at most {PAYLOAD_SIZE_BYTES} bytes, not {octets.view.len}")
-    return octets
-
-
-cdef _Octets borrow_page(object page, str name):
-    cdef _Octets octets = _Octets(page, name, True)
-    if octets.view.len != SYNIC_PAGE_SIZE_BYTES:
-        raise ValueError(f"{name} must have {SYNIC_PAGE_SIZE_BYTES} bytes, not {octets.view.len}")
-    return octets
+include "irqchip_arguments.pxi"
 
 
 @cython.final
@@ -379,6 +334,38 @@ cdef class InterruptController:
         """Fire every timer that is due at `now`; how many signals that made."""
         return irq_expire(&self.irq, checked(now, 0, ~<u64>0, "now"))
 
+    def save(self, ports=(), sources=()):
+        """Everything that a snapshot of the processor needs of its controller, counters excepted.
+
+        Parameters
+        ----------
+        ports : sequence of MessagePort
+            Whose messages may wait here, in an order that `restore` is given again.
+        sources : sequence of InterruptController
+            Those of the virtual processors whose intercept messages may wait here, likewise.
+
+        Returns
+        -------
+        bytes
+            Registers, pages, queues; times in it are absolute.
+
+        Raises
+        ------
+        ValueError
+            A message waits here that came from none of them.
+        """
+        return save_state(self, ports, sources)
+
+    def restore(self, bytes state not None, ports=(), sources=()):
+        """Take on a saved state. What waits here now is discarded, and counted as messages_discarded_restore.
+
+        Raises
+        ------
+        ValueError
+            The state is not one, or a message in it has no free buffer in its port; nothing changed.
+        """
+        restore_state(self, state, ports, sources)
+
     def counters(self):
         """Everything that was requested, delivered, merged or lost since creation. The keys are always the same."""
         return self.irq.counters
@@ -386,6 +373,9 @@ cdef class InterruptController:
     def delivered_interrupts(self):
         """Interrupts delivered to the core per vector, as a dict without zeros."""
         return {vector: self.irq.delivered[vector] for vector in range(256) if self.irq.delivered[vector]}
+
+
+include "irqchip_state.pxi"
 
 
 cdef irq_t *irq_of(InterruptController controller) noexcept:

@@ -1,8 +1,10 @@
 """The native face of ports: the structs behind its objects."""
 from hvcore._native.base.types cimport u32
-from hvcore._native.engine cimport PartitionCore
+from hvcore._native.engine cimport PartitionCore, Scheduler
+from hvcore._native.hv.monitor cimport monitor_t
 from hvcore._native.hv.state cimport connection_t, port_t
 from hvcore._native.irqchip cimport MessagePort
+from hvcore._native.space cimport SystemMemory
 
 
 cdef class Port:
@@ -16,4 +18,7 @@ cdef class Connection:
     cdef connection_t connection
     cdef PartitionCore core             # None until the connection is in its table
     cdef readonly Port port
-    cdef void end(self) noexcept
+    cdef monitor_t* monitor             # NULL: it watches no page
+    cdef Scheduler scheduler            # ... whose events have the monitor
+    cdef SystemMemory memory
+    cdef void end(self)

@@ -1,8 +1,9 @@
 """Ports and connections as objects over the native tables of their partitions. See ports.pyx."""
 from typing_extensions import Buffer, disjoint_base
 
-from hvcore._native.engine import PartitionCore
+from hvcore._native.engine import PartitionCore, Scheduler
 from hvcore._native.irqchip import InterruptController, MessagePort
+from hvcore._native.space import SystemMemory
 
 @disjoint_base
 class Port:
@@ -43,6 +44,9 @@ class Connection:
     @property
     def kind(self) -> int: ...
     def close(self) -> None: ...
+    def watch(self, scheduler: Scheduler, memory: SystemMemory, spn: int) -> None: ...
+    def unwatch(self) -> None: ...
+    def monitor_counters(self) -> dict[str, int]: ...
 
 def post(
     sender: PartitionCore, connection_id: int, message_type: int, payload: Buffer, size: int | None = None

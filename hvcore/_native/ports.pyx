@@ -5,18 +5,20 @@ An object keeps alive what its struct points to: a port the core of its partitio
 its port. It takes itself out of the tables when it is closed, or dies.
 """
 cimport cython
+from libc.stdlib cimport calloc, free
+
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from hvcore._native.base.types cimport u8, u16, u32, u64
-from hvcore._native.engine cimport PartitionCore
+from hvcore._native.engine cimport PartitionCore, Scheduler
 from hvcore._native.hv.doorbells cimport partition_rings, ring_emptied
-from hvcore._native.hv.ports cimport (
-    ANY_VP, PORT_DOORBELL, PORT_EVENT, PORT_MESSAGE, PORT_MONITOR, connection_post, connection_signal, controller_of,
-    is_alive,
-)
+from hvcore._native.hv.monitor cimport monitor_page_t, monitor_run, monitor_t
+from hvcore._native.hv.ports cimport PORT_DOORBELL, connection_post, connection_signal, is_alive
 from hvcore._native.hv.sorted_table cimport table_insert, table_remove
-from hvcore._native.hv.state cimport connection_t, partition_t, port_t
+from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irqchip cimport InterruptController, MessagePort, irq_of, port_of
+from hvcore._native.mem.ram cimport PAGE_SHIFT, ram_at
+from hvcore._native.space cimport SystemMemory
 
 
 # SAFETY: port.owner points into `core`; no_gc_clear keeps that until __dealloc__ has taken the port out of its tables.
@@ -142,8 +144,9 @@ cdef class Connection:
     def __dealloc__(self):
         self.end()
 
-    cdef void end(self) noexcept:
+    cdef void end(self):
         cdef partition_t* sender
+        self.unwatch()
         if self.core is None:
             return
         sender = &self.core.partition
@@ -154,6 +157,43 @@ cdef class Connection:
     def close(self):
         """Take it out of the tables; messages that it queued stay."""
         self.end()
+
+    def watch(self, Scheduler scheduler not None, SystemMemory memory not None, u64 spn):
+        """Look at a monitored notification page from now on, until `unwatch` or the end of the connection.
+
+        Parameters
+        ----------
+        scheduler : Scheduler
+            Of the machine, whose time counts.
+        spn : int
+            The frame of the page, which belongs to the hypervisor.
+        """
+        if self.monitor is not NULL:
+            raise RuntimeError("a connection watches one page")
+        memory.check_range(spn << PAGE_SHIFT, sizeof(monitor_page_t))
+        self.monitor = <monitor_t*>calloc(1, sizeof(monitor_t))
+        if self.monitor is NULL:
+            raise MemoryError("the host has no memory for a monitored notification page")
+        self.monitor.sender = &self.core.partition
+        self.monitor.page = <monitor_page_t*>ram_at(&memory.ram, spn << PAGE_SHIFT)
+        self.monitor.event.owner, self.monitor.event.run = self.monitor, monitor_run
+        self.scheduler, self.memory = scheduler, memory
+        monitor_run(&self.monitor.event, scheduler.now)
+        scheduler.add_event(&self.monitor.event)
+
+    def unwatch(self):
+        """Look no more."""
+        if self.monitor is not NULL:
+            self.scheduler.remove_event(&self.monitor.event)
+            self.scheduler = self.memory = None
+        free(self.monitor)
+        self.monitor = NULL
+
+    def monitor_counters(self):
+        """Of the page that is watched: `signals` made, and `refusals`, those that ended with an error."""
+        if self.monitor is NULL:
+            return {"signals": 0, "refusals": 0}
+        return {"signals": self.monitor.signals, "refusals": self.monitor.refusals}
 
     @property
     def alive(self):

@@ -139,7 +139,7 @@ def connect_port(call: Call, header: ConnectPortInput) -> None:
     if header.connection_id >= ID_LIMIT or header.connection_id in sender.connections:
         raise Refused(Status.INVALID_CONNECTION_ID)
     port = owner.ports.get(header.port_id)
-    if port is None or port.connected:
+    if port is None or port.connection is not None:
         raise Refused(Status.INVALID_PORT_ID)
     if port.sender_id != sender.id:
         raise Refused(Status.INVALID_PARTITION_ID)

@@ -54,6 +54,7 @@ cdef enum SynicLimits:
 cdef enum Discard:                      # why a queued message will never be delivered
     DISCARD_PORT                        # its port was deleted
     DISCARD_RESET                       # the VP that it was for was reset
+    DISCARD_RESTORE                     # a saved state took the place of that VP's
     DISCARD_VP                          # that VP, or the one that it tells of, is gone
 
 

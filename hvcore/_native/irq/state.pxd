@@ -56,6 +56,7 @@ cdef struct machine_event_t:
     u64 deadline                        # ticks; never_ticks() when nothing is due
     void *owner
     void (*run)(machine_event_t *event, u64 now) noexcept nogil
+    bint polls                          # it only looks at what processors write: while none runs, there is nothing new
 
 
 cdef struct message_buffer_t:
@@ -124,7 +125,9 @@ cdef struct irq_counters_t:             # these names are the keys of InterruptC
     u64 messages_overwritten            # an intercept message replaced before it was delivered
     u64 messages_discarded_port         # removed from a queue because their port was deleted
     u64 messages_discarded_reset        # ... because the VP was reset
+    u64 messages_discarded_restore      # ... because a saved state took the place of its queues
     u64 messages_discarded_vp           # ... because the VP, or the intercepted one, came to its end
+    u64 messages_restored               # put into a queue by a saved state
     u64 messages_unread                 # delivered, but a reset cleared the slot before the guest did
     u64 messages_refused                # no free buffer in the port
     u64 events_signaled

@@ -8,12 +8,13 @@ from libc.string cimport memcpy, memset
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.lapic cimport request_interrupt, retire_interrupt
+from hvcore._native.irq.queue cimport append_buffer, discard_queues, unlink_buffer, write_message
 from hvcore._native.irq.spec cimport (
-    DISCARD_PORT, DISCARD_RESET, MESSAGE_FLAGS_OFFSET, MESSAGE_NONE, MESSAGE_PENDING, MESSAGE_SINT_INTERCEPT,
-    PORT_BUFFER_COUNT, RETRY_TICKS, SINT_AS_INTERCEPT, SINT_AUTO_EOI, SINT_COUNT, SINT_MASKED, SINT_POLLING,
-    SINT_VECTOR, SLOT_SIZE_BYTES, SYNIC_ENABLE, SYNIC_PAGE_SIZE_BYTES, Discard, message_t, timer_payload_t,
+    DISCARD_RESET, MESSAGE_FLAGS_OFFSET, MESSAGE_NONE, MESSAGE_PENDING, MESSAGE_SINT_INTERCEPT, PORT_BUFFER_COUNT,
+    RETRY_TICKS, SINT_AS_INTERCEPT, SINT_AUTO_EOI, SINT_COUNT, SINT_MASKED, SINT_POLLING,
+    SINT_VECTOR, SLOT_SIZE_BYTES, SYNIC_ENABLE, SYNIC_PAGE_SIZE_BYTES, message_t, timer_payload_t,
 )
-from hvcore._native.irq.state cimport irq_t, message_buffer_t, message_port_t, message_queue_t
+from hvcore._native.irq.state cimport irq_t, message_buffer_t, message_port_t
 
 cdef extern from *:
     int count_trailing_zeros "__builtin_ctz"(u32 word) noexcept nogil
@@ -45,48 +46,6 @@ cdef inline u32 slot_type(const irq_t *irq, u32 sint) noexcept nogil:
     return occupant
 
 
-cdef inline void append_buffer(irq_t *irq, message_buffer_t *buffer, u32 sint) noexcept nogil:
-    """Put a free buffer at the tail of a queue."""
-    cdef message_queue_t *queue = &irq.synic.queues[sint]
-    buffer.holder = irq
-    buffer.sint = <u8>sint
-    buffer.next = NULL
-    buffer.previous = queue.last
-    if queue.last is NULL:
-        queue.first = buffer
-    else:
-        queue.last.next = buffer
-    queue.last = buffer
-    irq.synic.waiting |= <u32>1 << sint
-
-
-cdef inline void unlink_buffer(message_buffer_t *buffer) noexcept nogil:
-    """Take a buffer out of the queue that holds it. It is free afterwards, its message still readable."""
-    cdef irq_t *holder = buffer.holder
-    cdef message_queue_t *queue = &holder.synic.queues[buffer.sint]
-    if buffer.previous is NULL:
-        queue.first = buffer.next
-    else:
-        buffer.previous.next = buffer.next
-    if buffer.next is NULL:
-        queue.last = buffer.previous
-    else:
-        buffer.next.previous = buffer.previous
-    if queue.first is NULL:
-        holder.synic.waiting &= ~(<u32>1 << buffer.sint)
-    buffer.holder = NULL
-
-
-cdef inline void write_message(message_t *message, u32 message_type, u64 sender,
-                               const u8 *payload, u32 size_bytes) noexcept nogil:
-    """Fill in a message. Bytes after the payload are zero, so that no slot shows another message's."""
-    memset(message, 0, sizeof(message_t))
-    message.message_type = message_type
-    message.payload_size = <u8>size_bytes
-    message.sender = sender
-    memcpy(message.payload, payload, size_bytes)
-
-
 cdef inline bint intercept_sint(irq_t *irq, u32 sint) noexcept nogil:
     """Message 80000061 joins the queue of SINT0 (9.4), unless the last one of this SINT still waits there."""
     cdef message_buffer_t *buffer = &irq.sint_intercepts[sint]
@@ -112,36 +71,6 @@ cdef inline bint raise_sint(irq_t *irq, u32 sint) noexcept nogil:
     else:
         request_interrupt(irq, value & SINT_VECTOR, False, value & SINT_AUTO_EOI != 0)
     return value & SINT_AS_INTERCEPT != 0 and irq.intercepts_sints and sint != 0 and intercept_sint(irq, sint)
-
-
-cdef inline bint discard_buffer(message_buffer_t *buffer, Discard reason) noexcept nogil:
-    """Free a buffer whose message will never be delivered. False: it was free."""
-    if buffer.holder is NULL:
-        return False
-    if reason == DISCARD_PORT:
-        buffer.holder.counters.messages_discarded_port += 1
-    elif reason == DISCARD_RESET:
-        buffer.holder.counters.messages_discarded_reset += 1
-    else:
-        buffer.holder.counters.messages_discarded_vp += 1
-    unlink_buffer(buffer)
-    return True
-
-
-cdef inline u32 discard_port(message_port_t *port) noexcept nogil:
-    """Remove the port's messages from every queue that holds one; how many there were."""
-    cdef u32 index, discarded = 0
-    for index in range(PORT_BUFFER_COUNT):
-        discarded += discard_buffer(&port.buffers[index], DISCARD_PORT)
-    return discarded
-
-
-cdef inline void discard_queues(irq_t *irq, Discard reason) noexcept nogil:
-    """Empty the queues of this VP; the buffers are their owners' again."""
-    cdef u32 sint
-    for sint in range(SINT_COUNT):
-        while irq.synic.queues[sint].first is not NULL:
-            discard_buffer(irq.synic.queues[sint].first, reason)
 
 
 cdef inline void fill_slot(u8 *slot, const message_t *message) noexcept nogil:
