@@ -81,6 +81,9 @@ class Sequence:
         self.sints = self.rng.sample(range(1, 16), 4)
         self.tag = 0
         self.now = 1000
+        for twin in self.twins:
+            twin.chip.advance(self.now)
+            twin.model.advance(self.now)
         often: list[tuple[Callable[[Twin], None], int]] = [
             *((self.post, 12), (self.read, 12), (self.intercept, 4), (self.acknowledge, 8), (self.eoi, 5)),
             *((self.eom, 4), (self.mask, 2), (self.control, 2), (self.pages, 2), (self.signal, 3)),
