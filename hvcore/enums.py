@@ -1,12 +1,18 @@
 """The numbers of the TLFS as users see them: statuses, call codes, properties, ports, intercepts, messages, flags.
 
-Values are those of the specification (hyperv-abi.md sections 1.2, 4.1, 4.4, 4.8, 6.3, 8.1, 8.3, 11.1). Status and
-RegisterName have files of their own. Nothing here has behaviour.
+Values are those of the specification (hyperv-abi.md sections 1.2, 4.1, 4.8, 6.3, 8.1, 8.3). Status, RegisterName and
+what belongs to GPA space have files of their own. Nothing here has behaviour.
 """
 
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from hvcore.gpa_enums import CacheType as CacheType
+from hvcore.gpa_enums import GpaAccessResult as GpaAccessResult
+from hvcore.gpa_enums import MapFlags as MapFlags
+from hvcore.gpa_enums import TranslateFlags as TranslateFlags
+from hvcore.gpa_enums import TranslateResult as TranslateResult
+from hvcore.gpa_enums import UnmapFlags as UnmapFlags
 from hvcore.registers import RegisterName as RegisterName
 from hvcore.status import Status as Status
 
@@ -38,13 +44,20 @@ class Hypercall(IntEnum):
     TRANSLATE_VIRTUAL_ADDRESS = 0x52
     READ_GPA = 0x53
     WRITE_GPA = 0x54
+    CREATE_PORT_OLD = 0x57
     DELETE_PORT = 0x58
+    CONNECT_PORT_OLD = 0x59
+    GET_PORT_PROPERTY = 0x5A
     DISCONNECT_PORT = 0x5B
     POST_MESSAGE = 0x5C
     SIGNAL_EVENT = 0x5D
+    SET_PORT_PROPERTY = 0x70
+    NOTIFY_PORT_RING_EMPTY = 0x8B
     ASSERT_VIRTUAL_INTERRUPT = 0x94
     CREATE_PORT = 0x95
     CONNECT_PORT = 0x96
+    SIGNAL_EVENT_DIRECT = 0xC0
+    POST_MESSAGE_DIRECT = 0xC1
 
 
 class PartitionState(IntEnum):
@@ -116,28 +129,6 @@ class CreationFlag(IntFlag):
     X2APIC_CAPABLE = 1 << 22
 
 
-class MapFlags(IntFlag):
-    """Flags of HvCallMapGpaPages (section 4.4)."""
-
-    READ = 0x1
-    WRITE = 0x2
-    KERNEL_EXECUTE = 0x4
-    USER_EXECUTE = 0x8
-    EXECUTE = 0xC
-    ADJUSTABLE = 0x8000
-    NO_ACCESS = 0x1_0000
-    NO_OVERLAY = 0x10_0000
-    NOT_CACHED = 0x20_0000
-    LARGE_PAGE = 0x8000_0000
-
-
-class UnmapFlags(IntFlag):
-    """Flags of HvCallUnmapGpaPages (section 4.4, point 33)."""
-
-    KEEP_PRECOMMITTED = 0x1
-    LARGE_PAGE = 0x2
-
-
 class PortType(IntEnum):
     """HV_PORT_TYPE, the first word of a port's and a connection's info."""
 
@@ -145,6 +136,13 @@ class PortType(IntEnum):
     EVENT = 2
     MONITOR = 3
     DOORBELL = 4
+
+
+class PortPropertyCode(IntEnum):
+    """HV_PORT_PROPERTY_CODE (section 4.8)."""
+
+    POST_COUNT = 0
+    PREFERRED_TARGET_VP = 1
 
 
 class InterruptType(IntEnum):
@@ -194,52 +192,14 @@ class MessageType(IntEnum):
     UNRECOVERABLE_EXCEPTION = 0x8000_0021
     UNSUPPORTED_FEATURE = 0x8000_0022
     HYPERCALL_INTERCEPT = 0x8000_0050
+    SYNIC_SINT_INTERCEPT = 0x8000_0061
+    SYNIC_SINT_DELIVERABLE = 0x8000_0062
     X64_IO_PORT_INTERCEPT = 0x8001_0000
     X64_MSR_INTERCEPT = 0x8001_0001
     X64_CPUID_INTERCEPT = 0x8001_0002
     X64_EXCEPTION_INTERCEPT = 0x8001_0003
     X64_APIC_EOI = 0x8001_0004
     X64_HALT = 0x8001_0007
-
-
-class CacheType(IntEnum):
-    """HV_CACHE_TYPE."""
-
-    UNCACHED = 0
-    WRITE_COMBINING = 1
-    WRITE_THROUGH = 4
-    WRITE_PROTECTED = 5
-    WRITE_BACK = 6
-
-
-class TranslateFlags(IntFlag):
-    """Flags of HvCallTranslateVirtualAddress (section 11.1)."""
-
-    VALIDATE_READ = 0x1
-    VALIDATE_WRITE = 0x2
-    VALIDATE_EXECUTE = 0x4
-    PRIVILEGE_EXEMPT = 0x8
-    SET_PAGE_TABLE_BITS = 0x10
-    TLB_FLUSH_INHIBIT = 0x20
-    SUPERVISOR_ACCESS = 0x40
-    USER_ACCESS = 0x80
-    ENFORCE_SMAP = 0x100
-    OVERRIDE_SMAP = 0x200
-    SHADOW_STACK = 0x400
-
-
-class TranslateResult(IntEnum):
-    """HV_TRANSLATE_GVA_RESULT_CODE (section 11.1)."""
-
-    SUCCESS, PAGE_NOT_PRESENT, PRIVILEGE_VIOLATION, INVALID_PAGE_TABLE_FLAGS = range(4)
-    GPA_UNMAPPED, GPA_NO_READ_ACCESS, GPA_NO_WRITE_ACCESS, GPA_ILLEGAL_OVERLAY_ACCESS = range(4, 8)
-    INTERCEPT, GPA_UNACCEPTED = 8, 9
-
-
-class GpaAccessResult(IntEnum):
-    """HV_ACCESS_GPA_RESULT_CODE of HvCallReadGpa and HvCallWriteGpa (section 4.5)."""
-
-    SUCCESS, UNMAPPED, READ_INTERCEPT, WRITE_INTERCEPT, ILLEGAL_OVERLAY_ACCESS = range(5)
 
 
 class OverlayKind(IntEnum):

@@ -10,6 +10,9 @@ cdef class PartitionCore:
         self.detach()
         free(self.partition.io_intercepts)
         free(self.partition.fabric.controllers)
+        free(self.partition.ports.entries)
+        free(self.partition.connections.entries)
+        free(self.partition.doorbells.entries)
 
     def __cinit__(self):
         self.cpuid_leaves = set()
@@ -19,6 +22,7 @@ cdef class PartitionCore:
 
     cdef int connect(self, InterruptController controller, u32 index) except -1:
         """Make a controller one of this partition."""
+        controller.intercepts_sints = self.partition.is_root
         return connect_controller(&self.partition.fabric, controller, self, index)
 
     cdef void disconnect(self, InterruptController controller) noexcept:
@@ -134,13 +138,18 @@ cdef class PartitionCore:
         self.partition.suspended = value
 
     @property
+    def active(self):
+        """Its state: ports of any other partition take nothing."""
+        return bool(self.partition.active)
+
+    @active.setter
+    def active(self, bint value):
+        self.partition.active = value
+
+    @property
     def has_doorbells(self):
         """Writes to unmapped pages are offered to the service as doorbells first."""
         return bool(self.partition.has_doorbells)
-
-    @has_doorbells.setter
-    def has_doorbells(self, bint value):
-        self.partition.has_doorbells = value
 
     @property
     def creation_time(self):

@@ -8,6 +8,8 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 
+from libc.string cimport memcpy, memset
+
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.apic_base cimport is_apic_page, write_apic_base
 from hvcore._native.irq.apic_registers cimport (
@@ -17,7 +19,7 @@ from hvcore._native.irq.apic_spec cimport (
     APIC_LDR, DIVIDE_DEFINED, LVT_COUNT, LVT_REMOTE_IRR, SVR_DEFINED, SVR_ENABLE, VERSION_VALUE,
 )
 from hvcore._native.irq.apic_timer cimport current_count, rearm_timer, write_tsc_deadline
-from hvcore._native.irq.clock cimport clock_t
+from hvcore._native.irq.clock cimport clock_t, never_ticks
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.fabric cimport fabric_send_msi
 from hvcore._native.irq.inbox cimport empty_inbox
@@ -27,66 +29,21 @@ from hvcore._native.irq.lapic cimport (
 )
 from hvcore._native.irq.lvt cimport local_interrupt, lvt_defined, set_local_pin, takes_external
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
+from hvcore._native.irq.queue cimport append_buffer, discard_buffer, discard_port, discard_queues
 from hvcore._native.irq.spec cimport (
-    DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
-    SINT_COUNT, SYNIC_PAGE_SIZE_BYTES,
+    DISCARD_RESTORE, DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
+    SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT, message_t,
 )
-from hvcore._native.irq.state cimport fabric_t, irq_t, lapic_t, message_port_t
+from hvcore._native.irq.state cimport fabric_t, inbox_t, irq_t, lapic_t, message_buffer_t, message_port_t
 from hvcore._native.irq.synic cimport (
-    discard_buffer, discard_port, discard_queues, irq_accepts_events, irq_accepts_messages, irq_post_intercept,
+    irq_accepts_events, irq_accepts_messages, irq_post_direct, irq_post_intercept,
     irq_post_message, irq_signal_event, is_sint_masked, synic_reset,
 )
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline, never, timers_reset
 from libc.stdlib cimport free, realloc
 
 
-cdef u64 checked(object value, u64 lowest, u64 highest, str name) except? 0xBAD:
-    """The argument as an integer within its bounds; an exception that names it otherwise."""
-    if not PyIndex_Check(value):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
-    cdef object number = PyNumber_Index(value)
-    if not lowest <= number <= highest:
-        raise ValueError(f"{name} must be {lowest}..{highest}, not {number}")
-    return number
-
-
-cdef object members(const u64 *vectors):
-    """A vector set as an integer of 256 bits: bit v is vector v."""
-    cdef int word
-    cdef object result = 0
-    for word in range(3, -1, -1):
-        result = result << 64 | vectors[word]
-    return result
-
-
-@cython.final
-@cython.no_gc_clear     # clearing the view's owner early would lose the release of the buffer
-cdef class _Octets:
-    """The bytes of any contiguous buffer, borrowed for the life of this object."""
-    cdef Py_buffer view
-
-    def __cinit__(self, source, str name, bint writable):
-        try:
-            PyObject_GetBuffer(source, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
-        except (BufferError, TypeError) as error:
-            raise type(error)(f"{name}: {error}") from None
-
-    def __dealloc__(self):
-        PyBuffer_Release(&self.view)
-
-
-cdef _Octets borrow_payload(object payload):
-    cdef _Octets octets = _Octets(payload, "payload", False)
-    if octets.view.len > PAYLOAD_SIZE_BYTES:
-        raise ValueError(f"payload must have at most {PAYLOAD_SIZE_BYTES} bytes, not {octets.view.len}")
-    return octets
-
-
-cdef _Octets borrow_page(object page, str name):
-    cdef _Octets octets = _Octets(page, name, True)
-    if octets.view.len != SYNIC_PAGE_SIZE_BYTES:
-        raise ValueError(f"{name} must have {SYNIC_PAGE_SIZE_BYTES} bytes, not {octets.view.len}")
-    return octets
+include "irqchip_arguments.pxi"
 
 
 @cython.final
@@ -130,6 +87,8 @@ cdef class InterruptController:
     message_page, event_page : buffer
         The frames of the SIM page and the SIEF page, writable, 4096 bytes each. Whether the guest sees them, and where,
         is the caller's matter.
+    event_ring : buffer, optional
+        The frame of the event ring page, likewise; without it no doorbell can be rung here.
 
     Examples
     --------
@@ -139,21 +98,23 @@ cdef class InterruptController:
     48
     """
 
-    def __cinit__(self, *, apic_id, message_page, event_page):
+    def __cinit__(self, *, apic_id, message_page, event_page, event_ring=None):
         self.alone = &self.irq
         self.leave()
         empty_inbox(&self.irq)
         self.irq.lapic.apic_id = <u32>checked(apic_id, 0, 0xFFFFFFFF, "apic_id")
         cdef _Octets messages = borrow_page(message_page, "message_page")
         cdef _Octets events = borrow_page(event_page, "event_page")
-        self.pages = messages, events
+        cdef _Octets rings = borrow_page(event_ring, "event_ring") if event_ring is not None else None
+        self.pages = messages, events, rings
+        self.irq.event_ring = <u8 *>rings.view.buf if rings is not None else NULL
         self.irq.synic.message_page = <u8 *>messages.view.buf
         self.irq.synic.event_page = <u8 *>events.view.buf
         self.reset()
 
     def __dealloc__(self):
-        discard_queues(&self.irq)
-        discard_buffer(&self.irq.intercept)
+        discard_queues(&self.irq, DISCARD_VP)
+        discard_buffer(&self.irq.intercept, DISCARD_VP)
 
     cdef void join(self, fabric_t *fabric, object owner, u32 index) noexcept:
         """Become one of the controllers of `fabric`, which lives as long as `owner`."""
@@ -237,6 +198,33 @@ cdef class InterruptController:
         cdef _Octets octets = borrow_payload(payload)
         irq_post_intercept(&self.irq, &source.irq, of_type, from_sender,
                            <const u8 *>octets.view.buf, <u32>octets.view.len)
+
+    def post_direct(self, *, sint, message):
+        """Put a message into its slot as HvCallPostMessageDirect does, past the queue.
+
+        Parameters
+        ----------
+        message : buffer
+            The 256 bytes of an HV_MESSAGE whose type is not 0; the flag MessagePending in it does not count.
+
+        Returns
+        -------
+        bool or None
+            False if the slot is full or others wait for it, and MessagePending was set there; None if nothing was done
+            because SynIC or SIM page are disabled (INVALID_SYNIC_STATE).
+        """
+        cdef message_t direct
+        cdef int result
+        cdef u32 to_sint = <u32>checked(sint, 0, SINT_COUNT - 1, "sint")
+        cdef _Octets octets = _Octets(message, "message", False)
+        if octets.view.len != sizeof(message_t):
+            raise ValueError(f"message must have {sizeof(message_t)} bytes, not {octets.view.len}")
+        memcpy(&direct, octets.view.buf, sizeof(message_t))
+        if direct.message_type == MESSAGE_NONE or direct.payload_size > PAYLOAD_SIZE_BYTES:
+            raise ValueError("message must have a type and a payload of at most 240 bytes")
+        direct.flags = 0
+        result = irq_post_direct(&self.irq, to_sint, &direct)
+        return None if result < 0 else result != 0
 
     def signal_event(self, *, sint, flag):
         """Set an event flag and raise the SINT's interrupt.
@@ -336,6 +324,24 @@ cdef class InterruptController:
         cdef int vector = irq_take_level_eoi(&self.irq)
         return None if vector < 0 else vector
 
+    def next_event(self):
+        """Ticks at which a timer expires, an interrupt arrives or a full slot is tried again, or None."""
+        cdef u64 time = irq_next_event(&self.irq)
+        return None if time == never_ticks() else time
+
+    def advance(self, now):
+        """The processor has come to `now` ticks: everything that is due happens."""
+        irq_advance(&self.irq, checked(now, 0, ~<u64>0, "now"))
+
+    @property
+    def intercepts_sints(self):
+        """The as-intercept bits of its SINTs count, as those of the root do: they send message 80000061 to SINT0."""
+        return self.irq.intercepts_sints != 0
+
+    @intercepts_sints.setter
+    def intercepts_sints(self, bint value):
+        self.irq.intercepts_sints = value
+
     def next_deadline(self):
         """The reference time at which the next timer expires, or None."""
         cdef u64 deadline = irq_next_deadline(&self.irq)
@@ -345,6 +351,38 @@ cdef class InterruptController:
         """Fire every timer that is due at `now`; how many signals that made."""
         return irq_expire(&self.irq, checked(now, 0, ~<u64>0, "now"))
 
+    def save(self, ports=(), sources=()):
+        """Everything that a snapshot of the processor needs of its controller, counters excepted.
+
+        Parameters
+        ----------
+        ports : sequence of MessagePort
+            Whose messages may wait here, in an order that `restore` is given again.
+        sources : sequence of InterruptController
+            Those of the virtual processors whose intercept messages may wait here, likewise.
+
+        Returns
+        -------
+        bytes
+            Registers, pages, queues; times in it are absolute.
+
+        Raises
+        ------
+        ValueError
+            A message waits here that came from none of them.
+        """
+        return save_state(self, ports, sources)
+
+    def restore(self, bytes state not None, ports=(), sources=()):
+        """Take on a saved state. What waits here now is discarded, and counted as messages_discarded_restore.
+
+        Raises
+        ------
+        ValueError
+            The state is not one, or a message in it has no free buffer in its port; nothing changed.
+        """
+        restore_state(self, state, ports, sources)
+
     def counters(self):
         """Everything that was requested, delivered, merged or lost since creation. The keys are always the same."""
         return self.irq.counters
@@ -352,6 +390,9 @@ cdef class InterruptController:
     def delivered_interrupts(self):
         """Interrupts delivered to the core per vector, as a dict without zeros."""
         return {vector: self.irq.delivered[vector] for vector in range(256) if self.irq.delivered[vector]}
+
+
+include "irqchip_state.pxi"
 
 
 cdef irq_t *irq_of(InterruptController controller) noexcept:

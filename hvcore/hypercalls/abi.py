@@ -19,10 +19,13 @@ U16 = Annotated[int, "H"]
 U32 = Annotated[int, "I"]
 U64 = Annotated[int, "Q"]
 Bytes3 = Annotated[bytes, "3s"]
+Bytes7 = Annotated[bytes, "7s"]
+Bytes8 = Annotated[bytes, "8s"]
 Bytes16 = Annotated[bytes, "16s"]
 Bytes24 = Annotated[bytes, "24s"]
 Bytes32 = Annotated[bytes, "32s"]
 Bytes240 = Annotated[bytes, "240s"]
+Bytes256 = Annotated[bytes, "256s"]
 
 T = TypeVar("T", bound=tuple[Any, ...])
 
@@ -116,6 +119,12 @@ class Partition(NamedTuple):
     """The layout of the calls that take a partition id and nothing else."""
 
     partition_id: U64
+
+
+def require(status: int) -> None:
+    """End the call unless native code said SUCCESS."""
+    if status:
+        raise Refused(Status(status))
 
 
 def require_proximity(word: int) -> None:

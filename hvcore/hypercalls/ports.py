@@ -1,19 +1,22 @@
-"""Ports and connections: calls 58, 5B, 5C, 5D, 95 and 96 (TLFS 11, hyperv-abi.md 4.8, 9.2, 9.3, 9.5)."""
+"""Ports and connections: calls 57 to 5B, 70, 8B, 95 and 96 (TLFS 11, hyperv-abi.md 4.8, 9.2, 9.3, 9.5)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from struct import unpack
 from typing import TYPE_CHECKING, NamedTuple
 
-from hvcore.enums import ANY_VP, PortType, Status
+from hvcore._native.ports import empty_ring
+from hvcore.enums import ANY_VP, PARTITION_ID_SELF, PortPropertyCode, PortType, Status
 from hvcore.hypercalls.abi import (
     U8,
     U16,
     U32,
     U64,
+    Bytes8,
     Bytes24,
     Bytes32,
-    Bytes240,
     Refused,
     require_proximity,
     require_vtl0,
@@ -59,54 +62,80 @@ class PortInput(NamedTuple):
     flags: U32
 
 
-class PostMessageInput(NamedTuple):
-    connection_id: U32
+class OldCreatePortInput(NamedTuple):
+    port_partition: U64
+    port_id: U32
     reserved: U32
-    message_type: U32
-    size: U32
-    payload: Bytes240
+    connection_partition: U64
+    info: Bytes24
 
 
-class SignalEventInput(NamedTuple):
+class OldConnectPortInput(NamedTuple):
+    connection_partition: U64
     connection_id: U32
-    flag: U16
-    reserved: U16
+    reserved0: U32
+    port_partition: U64
+    port_id: U32
+    reserved1: U32
+    info: Bytes8
+
+
+class GetPortPropertyInput(NamedTuple):
+    partition_id: U64
+    port_id: U32
+    reserved0: U32
+    code: U32
+    reserved1: U32
+
+
+class SetPortPropertyInput(NamedTuple):
+    partition_id: U64
+    port_id: U32
+    reserved0: U32
+    code: U32
+    reserved1: U32
+    value: U64
+
+
+class PortProperty(NamedTuple):
+    value: U64
+
+
+class RingEmptyInput(NamedTuple):
+    sint: U32
+    reserved: U32
 
 
 def create_port(call: Call, header: CreatePortInput) -> None:
     """A new port, charged to the partition that receives."""
+    sender = _partition(call, header.connection_partition)
     owner = call.target(header.port_partition, caller=True)
-    sender = call.hypervisor.partitions.get(header.connection_partition)
-    if sender is None or sender is owner:
+    if sender is owner:
         raise Refused(Status.INVALID_PARTITION_ID)
     if header.port_id >= ID_LIMIT or header.port_id in owner.ports:
         raise Refused(Status.INVALID_PORT_ID)
     require_vtl0(header.vtl)
     require_vtl0(header.minimum_connection_vtl)
     require_proximity(header.proximity)
-    port = _parse_port(owner, header.port_id, sender.id, header.info)
+    make_port = _parse_port(owner, header.port_id, sender.id, header.info)
+    owner.charge(("port", header.port_id), call.hypervisor.costs.port)
     try:
-        owner.charge(("port", port.id), call.hypervisor.costs.port)
+        owner.ports[header.port_id] = make_port()
     except Refused:
-        port.close()
+        owner.release(("port", header.port_id))
         raise
-    owner.ports[port.id] = port
 
 
 def delete_port(call: Call, header: PortInput) -> None:
     """Remove a port; its queued messages are lost, its connection stays dead."""
-    owner = call.target(header.partition_id, caller=True)
-    if header.id not in owner.ports:
-        raise Refused(Status.INVALID_PORT_ID)
-    owner.remove_port(header.id)
+    _port(call, header.partition_id, header.id)
+    call.target(header.partition_id, caller=True).remove_port(header.id)
 
 
 def connect_port(call: Call, header: ConnectPortInput) -> None:
     """A new connection, charged to the partition that sends."""
+    owner = _partition(call, header.port_partition)
     sender = call.target(header.connection_partition, caller=True)
-    owner = call.hypervisor.partitions.get(header.port_partition)
-    if owner is None:
-        raise Refused(Status.INVALID_PARTITION_ID)
     if header.connection_id >= ID_LIMIT or header.connection_id in sender.connections:
         raise Refused(Status.INVALID_CONNECTION_ID)
     port = owner.ports.get(header.port_id)
@@ -116,9 +145,9 @@ def connect_port(call: Call, header: ConnectPortInput) -> None:
         raise Refused(Status.INVALID_PARTITION_ID)
     require_vtl0(header.vtl)
     require_proximity(header.proximity)
-    connection = _parse_connection(sender, header.connection_id, port, header.info)
-    sender.charge(("connection", connection.id), call.hypervisor.costs.connection)
-    sender.add_connection(connection)
+    make_connection = _parse_connection(sender, header.connection_id, port, header.info)
+    sender.charge(("connection", header.connection_id), call.hypervisor.costs.connection)
+    sender.connections[header.connection_id] = make_connection()
 
 
 def disconnect_port(call: Call, header: PortInput) -> None:
@@ -126,70 +155,125 @@ def disconnect_port(call: Call, header: PortInput) -> None:
     sender = call.target(header.partition_id, caller=True)
     if header.id not in sender.connections:
         raise Refused(Status.INVALID_CONNECTION_ID)
-    is_doorbell = sender.connections[header.id].type is PortType.DOORBELL
+    is_doorbell = sender.connections[header.id].kind == PortType.DOORBELL
     if header.flags > 1 or bool(header.flags) != is_doorbell:
         raise Refused(Status.INVALID_PARAMETER)
     sender.remove_connection(header.id)
 
 
-def post_message(call: Call, header: PostMessageInput) -> None:
-    """Queue a message at the port behind a connection of the caller."""
-    port = _live_port(call, header.connection_id, PortType.MESSAGE)
-    if not 1 <= header.message_type <= 0x7FFF_FFFF or header.size > 240:
+def create_port_old(call: Call, header: OldCreatePortInput) -> None:
+    """Call 57, from before virtual trust levels."""
+    create_port(
+        call,
+        CreatePortInput(header.port_partition, header.port_id, 0, 0, 0, header.connection_partition, header.info, 0),
+    )
+
+
+def connect_port_old(call: Call, header: OldConnectPortInput) -> None:
+    """Call 59, from before virtual trust levels; its connections have no more than a type."""
+    kind = int.from_bytes(header.info[:4], "little")
+    if kind in (PortType.MONITOR, PortType.DOORBELL):
         raise Refused(Status.INVALID_PARAMETER)
-    port.post(header.message_type, header.payload[: header.size])
+    connection, port = header.connection_id, header.port_id
+    info = header.info + bytes(24)
+    connect_port(
+        call,
+        ConnectPortInput(header.connection_partition, connection, 0, 0, 0, header.port_partition, port, 0, info, 0),
+    )
 
 
-def signal_event(call: Call, header: SignalEventInput) -> None:
-    """Set an event flag at the port behind a connection of the caller."""
-    port = _live_port(call, header.connection_id, PortType.EVENT)
-    if header.flag >= port.flag_count:
+def get_port_property(call: Call, header: GetPortPropertyInput) -> PortProperty:
+    """Messages posted so far, or the preferred virtual processor."""
+    port = _port(call, header.partition_id, header.port_id)
+    if header.code == PortPropertyCode.POST_COUNT:
+        return PortProperty(port.posts)
+    if header.code == PortPropertyCode.PREFERRED_TARGET_VP:
+        return PortProperty(port.vp_index)
+    raise Refused(Status.UNKNOWN_PROPERTY)
+
+
+def set_port_property(call: Call, header: SetPortPropertyInput) -> None:
+    """Move a port to another virtual processor, or to any; messages that are queued stay where they are."""
+    port = _port(call, header.partition_id, header.port_id)
+    if header.code not in set(PortPropertyCode):
+        raise Refused(Status.UNKNOWN_PROPERTY)
+    if header.code != PortPropertyCode.PREFERRED_TARGET_VP or port.kind == PortType.MONITOR:
         raise Refused(Status.INVALID_PARAMETER)
-    port.signal(header.flag)
+    if header.value != ANY_VP and header.value not in call.target(header.partition_id, caller=True).vps:
+        raise Refused(Status.INVALID_VP_INDEX)
+    port.vp_index = header.value
 
 
-def _live_port(call: Call, connection_id: int, kind: PortType) -> Port:
-    connection = call.caller.connections.get(connection_id)
-    if connection is None:
-        raise Refused(Status.INVALID_CONNECTION_ID)
-    if not connection.alive or connection.type is not kind:
+def notify_port_ring_empty(call: Call, header: RingEmptyInput) -> None:
+    """The root has read a ring that was full: what is still to be told goes into it.
+
+    Python has no virtual processor of its own: it speaks for all of the root's.
+    """
+    if call.caller.parent is not None:
+        raise Refused(Status.ACCESS_DENIED)
+    if header.sint > 15:
+        raise Refused(Status.INVALID_PARAMETER)
+    for vp in [call.vp] if call.vp is not None else call.caller.vps.values():
+        empty_ring(call.caller.core, vp.interrupts, header.sint)
+
+
+def _port(call: Call, partition_id: int, port_id: int) -> Port:
+    owner = call.target(partition_id, caller=True)
+    if port_id not in owner.ports:
         raise Refused(Status.INVALID_PORT_ID)
-    return connection.port
+    return owner.ports[port_id]
 
 
-def _parse_port(owner: Partition, port_id: int, sender_id: int, info: bytes) -> Port:
-    """HV_PORT_INFO: u32 type, u32 0, then sint, vp and flags, or a monitor page's GPA."""
-    kind, _, sint, vp_index, base_flag, flag_count = unpack("<IIIIHH", info[:20])
+def _partition(call: Call, partition_id: int) -> Partition:
+    """The other end, which the caller need not control."""
+    if partition_id == PARTITION_ID_SELF:
+        return call.caller
+    partition = call.hypervisor.partitions.get(partition_id)
+    if partition is None:
+        raise Refused(Status.INVALID_PARTITION_ID)
+    return partition
+
+
+def _parse_port(owner: Partition, port_id: int, sender_id: int, info: bytes) -> Callable[[], Port]:
+    """HV_PORT_INFO: u32 type, u32 0, then sint, vp and flags, or a monitor page's GPA. What makes the port."""
+    kind, reserved, sint, vp_index, base_flag, flag_count, tail = unpack("<IIIIHHI", info)
+    flags = base_flag or flag_count
+    if reserved or tail or (flags and kind != PortType.EVENT):
+        raise Refused(Status.INVALID_PARAMETER)
     if kind == PortType.MONITOR:
         gpa = sint | vp_index << 32
         _require_page(owner, gpa)
-        return Port(owner, port_id, sender_id, PortType.MONITOR, gpa=gpa)
+        return partial(Port, owner, port_id, sender_id, PortType.MONITOR, gpa=gpa)
     if kind not in set(PortType) or not 1 <= sint <= 15 or (kind == PortType.DOORBELL and owner.parent is not None):
         raise Refused(Status.INVALID_PARAMETER)
     if vp_index != ANY_VP and vp_index not in owner.vps:
         raise Refused(Status.INVALID_VP_INDEX)
-    port = Port(owner, port_id, sender_id, PortType(kind), sint=sint, vp_index=vp_index)
+    make = partial(Port, owner, port_id, sender_id, PortType(kind), sint=sint, vp_index=vp_index)
     if kind == PortType.EVENT:
         if flag_count == 0 or base_flag + flag_count > FLAG_COUNT:
             raise Refused(Status.INVALID_PARAMETER)
-        port.base_flag, port.flag_count = base_flag, flag_count
-    return port
+        return partial(make, base_flag=base_flag, flag_count=flag_count)
+    return make
 
 
-def _parse_connection(sender: Partition, connection_id: int, port: Port, info: bytes) -> Connection:
-    """HV_CONNECTION_INFO: u32 type, u32 0, then three qwords: GPA, doorbell value, doorbell flags."""
-    kind, _, gpa, value, flags = unpack("<IIQQQ", info)
-    if kind != port.type:
+def _parse_connection(sender: Partition, connection_id: int, port: Port, info: bytes) -> Callable[[], Connection]:
+    """HV_CONNECTION_INFO: u32 type, u32 0, then three qwords: GPA, doorbell value, doorbell flags. What makes it."""
+    kind, reserved, gpa, value, flags = unpack("<IIQQQ", info)
+    if kind != port.kind or reserved or ((value or flags) and kind != PortType.DOORBELL):
         raise Refused(Status.INVALID_PARAMETER)
-    connection = Connection(sender, connection_id, port, gpa=gpa)
+    make = partial(Connection, sender, connection_id, port)
     if kind == PortType.MONITOR:
         _require_page(sender, gpa)
-    elif kind == PortType.DOORBELL:
-        connection.set_trigger(value, size_code=flags & 7, any_value=bool(flags >> 31 & 1))
-        crosses = (gpa & 0xFFF) + max(connection.size, 1) > 4096
+        return partial(make, gpa=gpa)
+    if kind == PortType.DOORBELL:
+        size = 1 << (flags & 7) >> 1
+        crosses = (gpa & 0xFFF) + max(size, 1) > 4096
         if flags & ~_DOORBELL_FLAGS or flags & 7 > 4 or crosses or gpa >> 12 >= sender.page_limit:
             raise Refused(Status.INVALID_PARAMETER)
-    return connection
+        return partial(make, gpa=gpa, value=value, size=size, any_value=bool(flags >> 31 & 1))
+    if gpa:
+        raise Refused(Status.INVALID_PARAMETER)
+    return make
 
 
 def _require_page(partition: Partition, gpa: int) -> None:

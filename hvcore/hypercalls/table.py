@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hvcore.enums import Hypercall, Privilege
-from hvcore.hypercalls import gpa, intercepts, interrupts, partitions, pool, ports, processors
+from hvcore.hypercalls import gpa, intercepts, interrupts, messages, partitions, pool, ports, processors
 from hvcore.hypercalls.abi import FAST_INPUT_BYTES, Control, Layout, Nothing, Partition
 from hvcore.hypercalls.call import Call
 
@@ -126,10 +126,17 @@ _ROWS = (
     ),
     _simple(Hypercall.READ_GPA, gpa.read_gpa, gpa.ReadInput, _PARENT, gpa.ReadOutput),
     _simple(Hypercall.WRITE_GPA, gpa.write_gpa, gpa.WriteInput, _PARENT, gpa.WriteOutput),
+    _simple(Hypercall.CREATE_PORT_OLD, ports.create_port_old, ports.OldCreatePortInput, _PORT),
     _simple(Hypercall.DELETE_PORT, ports.delete_port, ports.PortInput, _PORT),
+    _simple(Hypercall.CONNECT_PORT_OLD, ports.connect_port_old, ports.OldConnectPortInput, _CONNECT),
+    _simple(
+        Hypercall.GET_PORT_PROPERTY, ports.get_port_property, ports.GetPortPropertyInput, _PORT, ports.PortProperty
+    ),
     _simple(Hypercall.DISCONNECT_PORT, ports.disconnect_port, ports.PortInput, _CONNECT),
-    _simple(Hypercall.POST_MESSAGE, ports.post_message, ports.PostMessageInput, Privilege.POST_MESSAGES),
-    _simple(Hypercall.SIGNAL_EVENT, ports.signal_event, ports.SignalEventInput, Privilege.SIGNAL_EVENTS),
+    _simple(Hypercall.POST_MESSAGE, messages.post_message, messages.PostMessageInput, Privilege.POST_MESSAGES),
+    _simple(Hypercall.SIGNAL_EVENT, messages.signal_event, messages.SignalEventInput, Privilege.SIGNAL_EVENTS),
+    _simple(Hypercall.SET_PORT_PROPERTY, ports.set_port_property, ports.SetPortPropertyInput, _PORT),
+    _simple(Hypercall.NOTIFY_PORT_RING_EMPTY, ports.notify_port_ring_empty, ports.RingEmptyInput, _NO_PRIVILEGE),
     _simple(
         Hypercall.ASSERT_VIRTUAL_INTERRUPT,
         interrupts.assert_virtual_interrupt,
@@ -138,6 +145,16 @@ _ROWS = (
     ),
     _simple(Hypercall.CREATE_PORT, ports.create_port, ports.CreatePortInput, _PORT),
     _simple(Hypercall.CONNECT_PORT, ports.connect_port, ports.ConnectPortInput, _CONNECT),
+    _simple(
+        Hypercall.SIGNAL_EVENT_DIRECT,
+        messages.signal_event_direct,
+        messages.SignalDirectInput,
+        _NO_PRIVILEGE,
+        messages.SignalDirectOutput,
+    ),
+    _simple(
+        Hypercall.POST_MESSAGE_DIRECT, messages.post_message_direct, messages.PostDirectInput, _NO_PRIVILEGE
+    ),
 )
 
 TABLE: dict[int, Row] = {row.code: row for row in _ROWS}

@@ -37,13 +37,20 @@ PLAUSIBLE = {
     0x52: ("QIIQQ", "id", SMALL, (0,), (0, 1, 7, 0x11), "page"),
     0x53: ("QIIQQ", "id", SMALL, (1, 8, 16), (0, 0x1008, 0x5000), (6,)),
     0x54: ("QIIQQQQ", "id", SMALL, (1, 8, 16), (0, 0x1008, 0x5000), (6,), "any", "any"),
+    0x57: ("QIIQIIIIHHI", "id", SMALL, (0,), "id", (1, 2, 3, 4), (0,), (2,), (0,), (0,), (0, 16), (0,)),
     0x58: ("QII", "id", SMALL, (0,)),
+    0x59: ("QIIQIIII", "id", SMALL, (0,), "id", SMALL, (0,), (1, 2, 3, 4), (0,)),
+    0x5A: ("QIIII", "id", SMALL, (0,), SMALL, (0,)),
     0x5B: ("QII", "id", SMALL, FLAGS),
     0x5C: ("IIII240s", SMALL, (0,), (1, 2), (0, 8, 240), (b"",)),
     0x5D: ("IHH", SMALL, (0, 1, 16), (0,)),
+    0x70: ("QIIIIQ", "id", SMALL, (0,), SMALL, (0,), (0, 1, 0xFFFFFFFF, 1 << 40)),
+    0x8B: ("II", SMALL, (0,)),
     0x94: ("QIIQII", "id", tuple(range(10)), SMALL, SMALL, (0, 0x30, 0xFF), (0,)),
-    0x95: ("QIIQIIIIHHIQ", "id", SMALL, (0,), "id", (1, 2, 3, 4), (0,), (2,), (0,), (0,), (16,), (0,), (0,)),
-    0x96: ("QIIQIIIIQQQQ", "id", SMALL, (0,), "id", SMALL, (0,), (1, 2, 3, 4), (0,), (0x7000,), (0,), (0,), (0,)),
+    0x95: ("QIIQIIIIHHIQ", "id", SMALL, (0,), "id", (1, 2, 3, 4), (0,), (2,), (0,), (0,), (0, 16), (0,), (0,)),
+    0x96: ("QIIQIIIIQQQQ", "id", SMALL, (0,), "id", SMALL, (0,), (1, 2, 3, 4), (0,), (0, 0x7000), (0,), (0,), (0,)),
+    0xC0: ("QIBBH", "id", SMALL, (0,), SMALL, (0, 7, 2047)),
+    0xC1: ("QIB3xB3xIB251xI", "id", SMALL, (0,), SMALL, (0, 1, 0x80000000), (0, 240, 241), (0,)),
 }
 
 

@@ -15,7 +15,7 @@ from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
 from hvcore._native.cpu.reset cimport take_init
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
-from hvcore._native.irq.events cimport irq_advance, irq_next_event
+from hvcore._native.irq.events cimport irq_advance, irq_next_event, irq_wake_time
 from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
 from hvcore._native.irq.platform cimport irq_acknowledge_external, irq_external_waits
 from libc.string cimport memset
@@ -43,7 +43,7 @@ cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
 cdef inline u64 wake_time_of(const vp_t* vp) noexcept nogil:
     """When something may wake this VP while it sleeps: with interrupts off, or waiting for SIPI, no timer."""
     if vp.rflags_system & FLAG_IF and not vp.startup_suspend:
-        return deadline_of(vp)
+        return irq_wake_time(vp.irq)
     if vp.irq.inbox.init or vp.irq.inbox.startup or vp.irq.inbox.nmi:
         return vp.irq.inbox.time
     return <u64>NEVER

@@ -73,13 +73,22 @@ cdef inline vp_t* pick(scheduler_t* scheduler, u32 processor) noexcept nogil:
     return sleeper
 
 
-cdef inline u64 next_machine_event(const scheduler_t* scheduler) noexcept nogil:
-    """Ticks at which the machine's hardware does something by itself."""
+cdef inline u64 next_machine_event(const scheduler_t* scheduler, bint idle) noexcept nogil:
+    """Ticks at which the machine's hardware does something by itself; when `idle`, without what only polls."""
     cdef u64 earliest = never_ticks()
     cdef u32 i
     for i in range(scheduler.event_count):
-        earliest = min(earliest, scheduler.events[i].deadline)
+        if not (idle and scheduler.events[i].polls):
+            earliest = min(earliest, scheduler.events[i].deadline)
     return earliest
+
+
+cdef inline void look_last(scheduler_t* scheduler, u64 now) noexcept nogil:
+    """No processor runs any more: what polls finds out whether the last one left it something."""
+    cdef u32 i
+    for i in range(scheduler.event_count):
+        if scheduler.events[i].polls:
+            scheduler.events[i].run(scheduler.events[i], now)
 
 
 cdef inline void run_machine_events(scheduler_t* scheduler, u64 now) noexcept nogil:
@@ -96,7 +105,9 @@ cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
     cdef u32 i
     run_machine_events(scheduler, now)
     scheduler.runnable = count_runnable(scheduler)
-    deadline = min(earliest_deadline(scheduler), next_machine_event(scheduler))
+    if scheduler.runnable == 0:
+        look_last(scheduler, now)
+    deadline = min(earliest_deadline(scheduler), next_machine_event(scheduler, scheduler.runnable == 0))
     if scheduler.runnable == 0:
         if deadline == <u64>-1:
             return False
@@ -105,7 +116,7 @@ cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
     scheduler.quantum_end = now + QUANTUM
     if scheduler.runnable == 1:
         scheduler.quantum_end = min(now + LONG_QUANTUM, max(deadline, now + QUANTUM))
-    scheduler.quantum_end = max(now + 1, min(scheduler.quantum_end, next_machine_event(scheduler)))
+    scheduler.quantum_end = max(now + 1, min(scheduler.quantum_end, next_machine_event(scheduler, False)))
     scheduler.cursor = 0
     for i in range(scheduler.processor_count):
         scheduler.clocks[i] = now

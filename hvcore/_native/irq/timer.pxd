@@ -7,13 +7,14 @@ cimport cython
 
 from hvcore._native.base.types cimport u32, u64, u8
 from hvcore._native.irq.lapic cimport request_interrupt
+from hvcore._native.irq.queue cimport write_message
 from hvcore._native.irq.spec cimport (
     DONE, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_TIMER_EXPIRED, SYNTHETIC_TIMER_COUNT, TIMER_AUTO_ENABLE,
     TIMER_CATCH_UP, TIMER_DEFINED, TIMER_DIRECT, TIMER_ENABLE, TIMER_LAZY, TIMER_PERIODIC, TIMER_SINT_SHIFT,
     TIMER_VECTOR_SHIFT, timer_payload_t,
 )
 from hvcore._native.irq.state cimport irq_t, synthetic_timer_t
-from hvcore._native.irq.synic cimport queue_message, write_message
+from hvcore._native.irq.synic cimport queue_message
 
 
 cdef inline u64 never() noexcept nogil:
