@@ -161,6 +161,7 @@ class InterceptType(IntEnum):
     GLOBAL_CPUID = 0x6
     HYPERCALL = 0x8
     MSR_INDEX = 0xC
+    APIC_EOI = 0xE
     IO_PORT_RANGE = 0x11
 
 
@@ -200,6 +201,7 @@ class MessageType(IntEnum):
     X64_EXCEPTION_INTERCEPT = 0x8001_0003
     X64_APIC_EOI = 0x8001_0004
     X64_HALT = 0x8001_0007
+    X64_INTERRUPTION_DELIVERABLE = 0x8001_0008
 
 
 class OverlayKind(IntEnum):

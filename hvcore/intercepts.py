@@ -164,6 +164,10 @@ def _apic_eoi(vp: VirtualProcessor, record: InterceptRecord) -> bytes:
     return pack("<II", vp.index, record.vector)
 
 
+def _interruption_deliverable(vp: VirtualProcessor, record: InterceptRecord) -> bytes:
+    return pack("<II", record.vector, 0)
+
+
 def _invalid_register(vp: VirtualProcessor, record: InterceptRecord) -> bytes:
     return pack("<II", vp.index, 0)
 
@@ -184,5 +188,6 @@ _BODIES: dict[int, Callable[[VirtualProcessor, InterceptRecord], bytes]] = {
     MessageType.X64_CPUID_INTERCEPT: _cpuid,
     MessageType.X64_EXCEPTION_INTERCEPT: _exception,
     MessageType.X64_APIC_EOI: _apic_eoi,
+    MessageType.X64_INTERRUPTION_DELIVERABLE: _interruption_deliverable,
     MessageType.X64_HALT: _nothing,
 }

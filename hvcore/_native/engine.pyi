@@ -85,6 +85,7 @@ class PartitionCore:
     active: bool
     @property
     def has_doorbells(self) -> bool: ...
+    reports_eois: bool
     def set_io_intercept(self, first: int, last: int, access: int) -> None: ...
     def set_msr_intercept(self, first: int, last: int, access: int) -> None: ...
     def set_cpuid_intercept(self, leaf: int | None, on: bool) -> None: ...
@@ -175,6 +176,8 @@ class RegisterFile:
     explicit_suspend: bool
     intercept_suspend: bool
     pending_interruption: int
+    deliverability_notifications: int
+    tsc_deadline: int
     interrupt_state: int
     internal_activity_state: int
 

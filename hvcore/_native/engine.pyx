@@ -22,6 +22,7 @@ from hvcore._native.cpu.emit cimport (
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.listen cimport note_access, read_noted, write_noted
 from hvcore._native.cpu.reset cimport take_init, vp_reset
+from hvcore._native.cpu.run cimport WINDOW_NMI
 from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *
@@ -34,16 +35,25 @@ from hvcore._native.engine_integer cimport fill_handlers as fill_integer
 from hvcore._native.engine_sse cimport fill_handlers as fill_sse
 from hvcore._native.engine_system cimport fill_handlers as fill_system
 from hvcore._native.exits cimport (
-    Budget, Canceled, Cpuid, ExceptionRaised, Exit, GpaViolation, Halt, IoPort, Mmio, Msr, TripleFault, Unsupported,
+    ApicEoi, Budget, Canceled, Cpuid, ExceptionRaised, Exit, GpaViolation, Halt, InterruptWindow, IoPort, Mmio, Msr,
+    TripleFault, Unsupported,
 )
 from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.apic_base cimport write_apic_base
-from hvcore._native.irq.apic_timer cimport move_tsc
+from hvcore._native.irq.apic_registers cimport (
+    NO_REGISTER, READABLE, WRITABLE, apic_access, read_apic, write_apic, x2apic_defined,
+)
+from hvcore._native.irq.apic_spec cimport (
+    APIC_EOI, APIC_ESR, APIC_ICR, APIC_ID, APIC_LDR, APIC_SELF_IPI, ICR_STATUS,
+)
+from hvcore._native.irq.apic_timer cimport move_tsc, write_tsc_deadline
+from hvcore._native.irq.destination cimport is_x2apic
 from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
 from hvcore._native.irq.fabric cimport fabric_send_msi
+from hvcore._native.irq.lvt cimport pulse_local_pin
 from hvcore._native.irq.platform cimport platform_read_port, platform_write_port
-from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
+from hvcore._native.irq.state cimport fabric_t, irq_t, lapic_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, checked, connect_controller, irq_of
 from hvcore._native.mem.descend cimport (
     WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
@@ -89,6 +99,7 @@ cdef enum:
     TRANSLATE_ENFORCE_SMAP = 0x100
     TRANSLATE_OVERRIDE_SMAP = 0x200
     CACHE_WRITE_BACK = 6
+    APIC_NAMES = 0x84800        # HV_REGISTER_NAME of APIC register 0
     PHYSICAL_BITS = 46          # of a partition that nobody gave another width
 
 assert sizeof(op_t) == 32 and sizeof(block_t) <= 64

@@ -152,6 +152,15 @@ cdef class PartitionCore:
         return bool(self.partition.has_doorbells)
 
     @property
+    def reports_eois(self):
+        """Every EOI of its processors is intercepted (type 0Eh), not only those of level-triggered interrupts."""
+        return bool(self.partition.fabric.reports_eois)
+
+    @reports_eois.setter
+    def reports_eois(self, bint value):
+        self.partition.fabric.reports_eois = value
+
+    @property
     def creation_time(self):
         """Ticks."""
         return self.partition.fabric.timebase.creation_time

@@ -80,8 +80,13 @@ def _hypercall(partition: Partition, access: int, _: int) -> None:
     partition.intercepts_hypercalls = bool(access)
 
 
+def _every_eoi(partition: Partition, access: int, _: int) -> None:
+    partition.core.reports_eois = bool(access)
+
+
 _ANY_IO = (0, AccessMask.READ, AccessMask.WRITE, _READ_WRITE)
 _BOTH = (0, _READ_WRITE)
+_WRITE = (0, AccessMask.WRITE)
 _EXECUTE = (0, AccessMask.EXECUTE)
 
 _KINDS: dict[int, _Kind] = {
@@ -92,5 +97,6 @@ _KINDS: dict[int, _Kind] = {
     InterceptType.GLOBAL_CPUID: _Kind(_EXECUTE, (1 << 64) - 1, _every_cpuid),
     InterceptType.HYPERCALL: _Kind(_EXECUTE, (1 << 64) - 1, _hypercall),
     InterceptType.MSR_INDEX: _Kind(_ANY_IO, _ALL, _msr_index),
+    InterceptType.APIC_EOI: _Kind(_WRITE, (1 << 64) - 1, _every_eoi),
     InterceptType.IO_PORT_RANGE: _Kind(_ANY_IO, _ALL, _io_port_range),
 }

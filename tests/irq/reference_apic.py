@@ -167,7 +167,12 @@ class Apic:
 
     def set_pin(self, pin: int, asserted: bool) -> bool:
         before, self.pins[pin] = self.pins[pin], asserted
-        return asserted and not before and self.local((LINT0, LINT1)[pin])
+        if before or not asserted:
+            return False
+        if not self.on:
+            self.nmi |= pin == 1
+            return pin == 1
+        return self.local((LINT0, LINT1)[pin])
 
     def takes_external(self) -> bool:
         if self.external:

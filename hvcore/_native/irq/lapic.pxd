@@ -168,16 +168,20 @@ cdef inline void irq_acknowledge(irq_t *irq, int vector) noexcept nogil:
 cdef inline int retire_interrupt(irq_t *irq) noexcept nogil:
     """The APIC's part of an EOI: the highest vector in service ends. With none in service it is a no-op.
 
+    A partition with an I/O APIC of its own owes nobody the EOI of a level, unless its parent asked for all (8.1, 0Eh).
+
     The vector, if it was level-triggered, for the broadcast (eoi.pxd); else -1."""
     cdef int vector = highest_vector(irq.lapic.isr)
+    cdef bint level
     irq.counters.eois += 1
     if vector < 0:
         return -1
     put_vector(irq.lapic.isr, <u32>vector, False)
-    if not has_vector(irq.lapic.tmr, <u32>vector):
-        return -1
-    put_vector(irq.lapic.level_eois, <u32>vector, True)
-    return vector
+    level = has_vector(irq.lapic.tmr, <u32>vector)
+    if irq.fabric.reports_eois or (level and irq.fabric.platform == NULL):
+        put_vector(irq.lapic.level_eois, <u32>vector, True)
+        irq.lapic.owes_eois = True
+    return vector if level else -1
 
 
 cdef inline int irq_take_level_eoi(irq_t *irq) noexcept nogil:
@@ -185,6 +189,7 @@ cdef inline int irq_take_level_eoi(irq_t *irq) noexcept nogil:
     cdef int vector = highest_vector(irq.lapic.level_eois)
     if vector >= 0:
         put_vector(irq.lapic.level_eois, <u32>vector, False)
+    irq.lapic.owes_eois = highest_vector(irq.lapic.level_eois) >= 0
     return vector
 
 

@@ -49,6 +49,7 @@ cdef struct fabric_t:
     platform_t *platform                # NULL: the partition has no I/O APIC, 8259 and 8254
     void *unit                          # NULL: interrupt requests of devices are not remapped
     bint (*remap)(void *unit, u32 requester, u64 address, u32 data, interrupt_message_t *message) noexcept nogil
+    bint reports_eois           # the parent is told of every EOI, not of level-triggered interrupts alone
 
 
 # Something of the machine that happens at a time of its own, between quanta of its processors. `run` sets `deadline`
@@ -107,6 +108,7 @@ cdef struct lapic_t:                    # vector sets are 256 bits in four words
     u8 startup_pending
     u8 startup_page
     u8 pins                             # bit n: LINTn is asserted
+    u8 owes_eois                        # level_eois is not empty
 
 
 cdef struct synic_t:
