@@ -27,6 +27,7 @@ from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_page_size, parse_siz
 from hvcore.pages import LARGE, RWX, PageOwners, RootMappings
 from hvcore.partition import Partition
 from hvcore.processor import VirtualProcessor
+from hvcore.routing import Interrupts
 
 _ROOT_ID = 1
 _RESERVE_BASE = 64 << 20
@@ -74,6 +75,8 @@ class Hypervisor:
         self.scheduler = Scheduler(self.memory, processors)
         self.scheduler.service = self.service
         self.machine = Machine()
+        self.interrupts = Interrupts(self)
+        """The interrupt sources of the machine, and who receives them."""
         self.owners = PageOwners(size // PAGE_SIZE)
         self.free_pages = FreePages(1, size // PAGE_SIZE - 1)
         self.partitions: dict[int, Partition] = {}

@@ -243,6 +243,7 @@ class Partition:
     def finalize_step(self) -> bool:
         """One step of finalization; True when it was the last."""
         self.state = PartitionState.FINALIZING
+        self.hypervisor.interrupts.partition_ended(self)
         if self.vps:
             for index in list(self.vps):
                 self._remove_vp(index)
@@ -268,6 +269,20 @@ class Partition:
         del self.parent.children[self.id]
         del self.hypervisor.partitions[self.id]
         self.hypervisor.free_frames(self.hypercall_frame, self.reference_tsc_frame)
+
+    def send_msi(self, requester: int, address: int, data: int) -> int:
+        """A message of a device for the interrupt controllers of this partition.
+
+        Returns
+        -------
+        int
+            How many accepted it; -1: interrupt remapping blocked it.
+        """
+        destination, logical = address >> 12 & 0xFF, bool(address >> 2 & 1)
+        vps = [vp for vp in self.vps.values() if logical or destination in (0xFF, vp.interrupts.apic_id)]
+        for vp in vps:
+            vp.interrupts.assert_interrupt(data & 0xFF, level=bool(data >> 15 & 1))
+        return len(vps)
 
     def ring_doorbell(self, gpa: int, size: int, value: int) -> bool:
         """A write to an unmapped GPA: whether a doorbell connection took it."""
