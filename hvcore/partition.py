@@ -7,7 +7,8 @@ stack.py makes. Charges are real pages of the partition's own pool.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from operator import index as as_index
 from typing import TYPE_CHECKING
 
 from hvcore import properties, stack
@@ -73,6 +74,7 @@ class Partition:
         self.past_counters = Counters({})
         """What virtual processors that are gone had counted."""
         self._charges: dict[Hashable, list[int]] = {}
+        self._processors = tuple(range(hypervisor.processors))
 
     def __repr__(self) -> str:
         return f"Partition(id={self.id:#x}, state={self.state.name}, vps={len(self.vps)})"
@@ -131,6 +133,34 @@ class Partition:
     def privileges(self, mask: int) -> None:
         self.core.privileges = mask
         self.properties[PartitionProperty.PRIVILEGE_FLAGS] = mask
+
+    @property
+    def processors(self) -> tuple[int, ...]:
+        """The logical processors that its virtual processors may run on, ascending: all of the machine, unless set.
+
+        They go where one is free, and back where they were if that is; when there are too few, those that have run
+        least, by weight, go first in each quantum. Each virtual processor of the root runs on the logical processor
+        of its number.
+
+        Raises
+        ------
+        ValueError
+            Setting: a number is not one of the machine's, or there is none; or the partition is the root.
+        """
+        return self._processors
+
+    @processors.setter
+    def processors(self, processors: Iterable[int]) -> None:
+        chosen = tuple(sorted({as_index(number) for number in processors}))
+        machine = self.hypervisor.processors
+        if not chosen or chosen[0] < 0 or chosen[-1] >= machine:
+            raise ValueError(f"processors must be some of 0 to {machine - 1}, not {list(chosen)}")
+        if self.parent is None:
+            raise ValueError("processors of the root cannot be set: each of its own runs on one")
+        with self.hypervisor.exclusive():
+            self._processors = chosen
+            for vp in self.vps.values():
+                self.hypervisor.scheduler.set_processors(vp, chosen)
 
     @property
     def page_limit(self) -> int:
@@ -214,9 +244,17 @@ class Partition:
         vp.explicit_suspend = True
         self.frames[index] = frames
         self.vps[index] = vp
-        hypervisor.scheduler.add(vp)
+        hypervisor.scheduler.add(vp, self._processors_of(index), self.properties[PartitionProperty.CPU_WEIGHT])
         hypervisor.partition_of[vp] = self
         return vp
+
+    def set_weight(self, weight: int) -> None:
+        """CPU_WEIGHT: how much its processors get of logical processors that others want, too."""
+        for vp in self.vps.values():
+            self.hypervisor.scheduler.set_weight(vp, weight)
+
+    def _processors_of(self, index: int) -> tuple[int, ...]:
+        return (index,) if self.parent is None else self._processors
 
     def add_connection(self, connection: Connection) -> None:
         """Register a connection and bind it to its port."""

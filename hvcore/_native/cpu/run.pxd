@@ -14,18 +14,19 @@ from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
+from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
+from hvcore._native.irq.state cimport arrivals_t
 from libc.string cimport memset
 
 cdef enum:
     DR6_SINGLE_STEP = 0x4000
     PENDING_SINGLE_STEP = 1 | 3 << 1 | 1 << 16
-    NEVER = -1
 
 
 cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
-    return vp.slice_end - <u64>(vp.remaining + vp.withheld)
+    return vp.slice_end - <u64>vp.remaining
 
 
 cdef inline void tell_time(const vp_t* vp) noexcept nogil:
@@ -38,11 +39,6 @@ cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
     return irq_next_event(vp.irq)
 
 
-cdef inline u64 wake_time_of(const vp_t* vp) noexcept nogil:
-    """When a timer may wake this VP while it is halted: never with interrupts off."""
-    return deadline_of(vp) if vp.rflags_system & FLAG_IF else <u64>NEVER
-
-
 cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
     """An interrupt or NMI that would be taken now."""
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
@@ -51,12 +47,34 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
 
 
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
-    return (vp.explicit_suspend or vp.intercept_suspend or vp.startup_suspend or vp.answer_pending
-            or vp.exit_waits or vp.shutdown or vp.partition.suspended)
+    """Its parent or Python has to do something before it runs."""
+    return (vp.explicit_suspend or vp.intercept_suspend or vp.answer_pending or vp.exit_waits
+            or vp.partition.suspended)
 
 
-cdef inline bint is_runnable(const vp_t* vp) noexcept nogil:
-    return not is_suspended(vp) and (not vp.halted or interrupt_waits(vp))
+cdef inline u64 urgent_time(const vp_t* vp) noexcept nogil:
+    """When something arrives that wakes a VP whatever RFLAGS.IF says; never."""
+    cdef const arrivals_t* inbox = &vp.irq.inbox
+    cdef bint waits = vp.startup_suspend or vp.shutdown
+    cdef u32 i
+    for i in range(inbox.count):
+        if inbox.moments[i].init or inbox.moments[i].startup or (inbox.moments[i].nmi and not waits):
+            return inbox.moments[i].time
+    return never_ticks()
+
+
+cdef inline u64 start_time_of(const vp_t* vp) noexcept nogil:
+    """When this VP can go on as far as its own state says: at once is the time that it has come to."""
+    cdef u64 start
+    if is_suspended(vp):
+        return never_ticks()
+    if vp.startup_suspend or vp.shutdown:
+        start = urgent_time(vp)
+    elif not vp.halted or interrupt_waits(vp):
+        return vp.irq.time
+    else:
+        start = deadline_of(vp) if vp.rflags_system & FLAG_IF else urgent_time(vp)
+    return max(start, vp.irq.time)
 
 
 cdef inline void withhold_beyond(vp_t* vp, i64 ticks) noexcept nogil:
@@ -171,7 +189,9 @@ cdef inline int run_block(vp_t* vp, block_cache_t* cache) noexcept nogil:
 
 
 cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
-    """Run until the slice is used up (REASON_BUDGET) or a caller is needed: its reason. HALT: nothing to do now."""
+    """Run until the slice is used up or others have to catch up (REASON_BUDGET), or a caller is needed: its reason.
+
+    HALT: nothing to do now."""
     cdef u32 reason
     cdef int stop
     cdef bint shadow, stepping, software
@@ -226,3 +246,6 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         if reason != REASON_NONE:
             release(vp)
             return reason
+        if vp.irq.fabric.clock.attention:
+            release(vp)
+            return REASON_BUDGET        # what was sent is the others' to see first

@@ -11,7 +11,7 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.spec cimport (
     DONE, ICR_DELIVERY_MODE, ICR_DELIVERY_STATUS, ICR_SHORTHAND, ICR_SHORTHAND_SELF, LOWEST_VECTOR, NOT_MINE,
 )
-from hvcore._native.irq.inbox cimport lags_behind, open_inbox
+from hvcore._native.irq.inbox cimport lags_behind, notice, open_inbox
 from hvcore._native.irq.state cimport inbox_t, irq_t, lapic_t
 
 cdef extern from *:
@@ -54,6 +54,7 @@ cdef inline void lapic_reset(irq_t *irq) noexcept nogil:
 cdef inline void accept_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
     """Accept a fixed interrupt, vector 16..255, into IRR. It is lost, and counted so, when the APIC is disabled."""
     cdef lapic_t *lapic = &irq.lapic
+    notice(irq)
     if not lapic.enabled:
         irq.counters.interrupts_lost += 1
         return
@@ -79,7 +80,7 @@ cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto
     if has_vector(inbox.vectors, vector):
         irq.counters.interrupts_merged += 1
         level = level or has_vector(inbox.levels, vector)
-        auto_eoi = auto_eoi and has_vector(inbox.auto_eoi, vector)
+        auto_eoi = auto_eoi or has_vector(inbox.auto_eoi, vector)
     put_vector(inbox.vectors, vector, True)
     put_vector(inbox.levels, vector, level)
     put_vector(inbox.auto_eoi, vector, auto_eoi)
@@ -146,6 +147,7 @@ cdef inline void request_nmi(irq_t *irq) noexcept nogil:
 
 
 cdef inline void accept_nmi(irq_t *irq) noexcept nogil:
+    notice(irq)
     if irq.lapic.nmi_pending:
         irq.counters.nmis_merged += 1
     irq.lapic.nmi_pending = True
