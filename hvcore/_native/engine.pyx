@@ -20,7 +20,7 @@ from hvcore._native.cpu.emit cimport (
 )
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.listen cimport note_access, read_noted, write_noted
-from hvcore._native.cpu.reset cimport vp_init, vp_reset
+from hvcore._native.cpu.reset cimport take_init, vp_reset
 from hvcore._native.cpu.placement cimport (
     NO_PROCESSOR, PROCESSORS_MAXIMUM, bill, classify_noticed, end_quantum_by, leave_processor, scheduler_t,
     set_start_time,
@@ -41,8 +41,9 @@ from hvcore._native.exits cimport (
 )
 from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.state cimport partition_t
+from hvcore._native.irq.apic_base cimport write_apic_base
 from hvcore._native.irq.clock cimport never_ticks
-from hvcore._native.irq.lapic cimport irq_cr8
+from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
 from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, irq_of
 from hvcore._native.mem.descend cimport (

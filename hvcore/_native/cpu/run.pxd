@@ -12,6 +12,7 @@ from hvcore._native.cpu.blocks cimport build_head, find
 from hvcore._native.cpu.cache cimport block_cache_t, drop_stale
 from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
+from hvcore._native.cpu.reset cimport take_init
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.irq.clock cimport never_ticks
@@ -40,7 +41,9 @@ cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
 
 
 cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
-    """An interrupt or NMI that would be taken now."""
+    """INIT, an NMI or an interrupt that would be taken now; SIPI too where one is waited for."""
+    if vp.irq.lapic.init_pending or vp.startup_suspend:
+        return vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
         return True
     return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_pending_vector(vp.irq) >= 0)
@@ -52,29 +55,32 @@ cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
             or vp.partition.suspended)
 
 
+cdef inline bint is_asleep(const vp_t* vp) noexcept nogil:
+    """Until an event: HLT, wait for SIPI, or after a triple fault."""
+    return vp.halted or vp.startup_suspend or vp.shutdown
+
+
 cdef inline u64 urgent_time(const vp_t* vp) noexcept nogil:
-    """When something arrives that wakes a VP whatever RFLAGS.IF says; never."""
+    """When something arrives that wakes a sleeping VP whatever RFLAGS.IF says; never."""
     cdef const arrivals_t* inbox = &vp.irq.inbox
-    cdef bint waits = vp.startup_suspend or vp.shutdown
+    cdef bint dead = vp.startup_suspend or vp.shutdown
     cdef u32 i
     for i in range(inbox.count):
-        if inbox.moments[i].init or inbox.moments[i].startup or (inbox.moments[i].nmi and not waits):
+        if inbox.moments[i].init or (inbox.moments[i].startup and vp.startup_suspend) \
+                or (inbox.moments[i].nmi and not dead):
             return inbox.moments[i].time
     return never_ticks()
 
 
 cdef inline u64 start_time_of(const vp_t* vp) noexcept nogil:
     """When this VP can go on as far as its own state says: at once is the time that it has come to."""
-    cdef u64 start
     if is_suspended(vp):
         return never_ticks()
-    if vp.startup_suspend or vp.shutdown:
-        start = urgent_time(vp)
-    elif not vp.halted or interrupt_waits(vp):
+    if not is_asleep(vp) or vp.irq.lapic.init_pending or (not vp.shutdown and interrupt_waits(vp)):
         return vp.irq.time
-    else:
-        start = deadline_of(vp) if vp.rflags_system & FLAG_IF else urgent_time(vp)
-    return max(start, vp.irq.time)
+    if vp.startup_suspend or vp.shutdown or not vp.rflags_system & FLAG_IF:
+        return max(urgent_time(vp), vp.irq.time)
+    return max(deadline_of(vp), vp.irq.time)
 
 
 cdef inline void withhold_beyond(vp_t* vp, i64 ticks) noexcept nogil:
@@ -205,9 +211,11 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             vp.space_generation = vp.space.generation
         now = now_of(vp)
         irq_advance(vp.irq, now)
+        if vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending:
+            take_init(vp)
         shadow = vp.shadow
         vp.shadow = False
-        if not shadow:
+        if not shadow and not vp.startup_suspend:
             events = vp.counters.interrupts + vp.pending_interruption
             reason = take_events(vp)
             if reason != REASON_NONE:
@@ -217,7 +225,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         if vp.remaining <= 0:
             vp.shadow = shadow
             return REASON_BUDGET
-        if vp.halted:
+        if is_asleep(vp):
             vp.shadow = shadow
             return REASON_HALT
         stepping = vp.rflags_system & FLAG_TF != 0
