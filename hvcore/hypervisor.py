@@ -145,7 +145,15 @@ class Hypervisor:
         self.scheduler.cancel()
 
     def hypercall(
-        self, caller: Partition, call: Hypercall | int, input: bytes, *, reps: int | None, start: int, fast: bool
+        self,
+        caller: Partition,
+        call: Hypercall | int,
+        input: bytes,
+        *,
+        reps: int | None,
+        start: int,
+        fast: bool,
+        variable: int | None,
     ) -> Result:
         """Partition.hypercall: checks what a Python caller may get wrong, then does what guest code gets."""
         row = TABLE.get(int(call))
@@ -155,13 +163,20 @@ class Hypervisor:
             raise ValueError(f"input has {len(input)} bytes: a hypercall takes at most {PAGE_SIZE}")
         if self.partitions.get(caller.id) is not caller:
             raise ValueError(f"{caller!r} does not exist any more")
+        if variable is not None and not 0 <= variable <= 0x3FF:
+            raise ValueError(f"variable must be 0 to 1023 qwords, not {variable}")
         if row is not None:
-            reps = _repetitions(row.rep, reps, len(input) - row.input.size, row.element_in.itemsize)
-            if len(input) < row.input_size(reps):
-                raise ValueError(f"input of {row.code.name} must have {row.input_size(reps)} bytes, not {len(input)}")
+            beyond = len(input) - row.input.size
+            if variable is None:
+                variable = -(-beyond // 8) if row.variable and not row.rep and beyond > 0 else 0
+                input += bytes(-beyond % 8 if variable else 0)
+            reps = _repetitions(row.rep, reps, beyond - 8 * variable, row.element_in.itemsize)
+            wanted = row.input_size(reps, variable)
+            if len(input) < wanted:
+                raise ValueError(f"input of {row.code.name} must have {wanted} bytes, not {len(input)}")
         if not 0 <= start < 4096:
             raise ValueError(f"start must be 0 to 4095, not {start}")
-        word = Control(int(call), fast=fast, rep_count=reps or 0, rep_start=start).word()
+        word = Control(int(call), fast, variable or 0, reps or 0, start).word()
         with self.exclusive():
             while True:
                 result = execute(self, caller, None, word, bytes(input))

@@ -82,7 +82,14 @@ class Partition:
     # What Python users call: sugar over hypercalls.
 
     def hypercall(
-        self, call: Hypercall | int, input: bytes = b"", *, reps: int | None = None, start: int = 0, fast: bool = False
+        self,
+        call: Hypercall | int,
+        input: bytes = b"",
+        *,
+        reps: int | None = None,
+        start: int = 0,
+        fast: bool = False,
+        variable: int | None = None,
     ) -> Result:
         """Make a hypercall as this partition, with the bytes that guest code would have in its input page.
 
@@ -93,13 +100,15 @@ class Partition:
         reps : elements of a rep call; by default as many as `input` holds.
         start : the first element to process.
         fast : set the fast bit of the control word.
+        variable : qwords of the variable header; by default what follows the fixed header of a simple call that may
+            have one, and none of a rep call.
 
         Raises
         ------
         ValueError
             `input` is shorter than the call's input or longer than a page; `reps` is missing or out of range.
         """
-        return self.hypervisor.hypercall(self, call, input, reps=reps, start=start, fast=fast)
+        return self.hypervisor.hypercall(self, call, input, reps=reps, start=start, fast=fast, variable=variable)
 
     def create_partition(
         self, *, vps: int = 1, flags: int = 0, privileges: int | None = None, intercept_io: bool = True

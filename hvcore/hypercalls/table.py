@@ -23,7 +23,8 @@ NONE = np.dtype("V0")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One call: simple, or with `rep` one that walks a list of elements."""
+    """One call: simple, or with `rep` one that walks a list of elements. With `variable` the input's fixed header may
+    be followed by a header of as many qwords as the control word says (section 3.1)."""
 
     code: Hypercall
     handler: Callable[[Call, Any], Any]
@@ -33,21 +34,23 @@ class Row:
     rep: bool = False
     element_in: np.dtype[Any] = NONE
     element_out: np.dtype[Any] = NONE
+    variable: bool = False
 
-    def input_size(self, reps: int) -> int:
-        """Bytes of header and list."""
-        return self.input.size + reps * self.element_in.itemsize
+    def input_size(self, reps: int, variable_qwords: int = 0) -> int:
+        """Bytes of the headers and the list."""
+        return self.input.size + 8 * variable_qwords + reps * self.element_in.itemsize
 
     def output_size(self, reps: int) -> int:
         """Bytes of output, of all elements."""
         return self.output.size + reps * self.element_out.itemsize
 
     def accepts(self, control: Control) -> bool:
-        """The control word is legal for this call; no call of this table has a variable header (section 3.3)."""
+        """The control word is legal for this call (section 3.3)."""
         reps = control.rep_count
         in_order = control.rep_start < reps if self.rep else reps == control.rep_start == 0
-        in_registers = self.input_size(reps) <= FAST_INPUT_BYTES and self.output_size(reps) == 0
-        legal = not control.reserved and not control.variable_qwords
+        reads = self.input_size(reps, control.variable_qwords)
+        in_registers = reads <= FAST_INPUT_BYTES and self.output_size(reps) == 0
+        legal = not control.reserved and (self.variable or not control.variable_qwords)
         return legal and in_order and (in_registers or not control.fast)
 
 
