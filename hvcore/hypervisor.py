@@ -191,7 +191,7 @@ class Hypervisor:
         -------
         bool
             HYPERCALL: the instruction is finished. MSR_READ, MSR_WRITE: done; False = #GP. INTERCEPT: True.
-            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT: True.
+            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT, EOI: True.
         """
         match reason:
             case ServiceReason.HYPERCALL:
@@ -214,6 +214,9 @@ class Hypervisor:
                     vp.answer(self.machine.ports.read(access.port, access.size))
                 else:
                     self.machine.ports.write(access.port, access.size, access.value)
+                return True
+            case ServiceReason.EOI:
+                intercepts.report_eois(self, vp)
                 return True
         raise ValueError(f"reason must be a ServiceReason, not {reason}")
 

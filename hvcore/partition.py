@@ -65,6 +65,7 @@ class Partition:
         """Where each page of the pool came from: system page number -> page number in the depositor's space."""
         self.regions: list[MemoryRegion] = []
         self.intercepts_hypercalls = False
+        self.intercepts_retargets = False
         self.reference_tsc: int = 0
         self.hypercall_frame, self.reference_tsc_frame = frames
         self.monitor_slots: set[int] = set()
@@ -224,6 +225,7 @@ class Partition:
         child.privileges = Privilege.DEFAULT_CHILD & self.privileges
         child.core.host_managed = host_managed
         child.core.creation_flags = flags
+        child.report_eois(levels=not host_managed)
         hypervisor.last_partition_id = partition_id
         self.children[partition_id] = child
         self.mappings.below.append(child.mappings)
@@ -256,6 +258,15 @@ class Partition:
         hypervisor.scheduler.add(vp, self._processors_of(index), self.properties[PartitionProperty.CPU_WEIGHT])
         hypervisor.partition_of[vp] = self
         return vp
+
+    def report_eois(self, *, levels: bool | None = None, edges: bool | None = None) -> None:
+        """Whether ends of interrupts are told to the parent and to the lines that made them; None: as before."""
+        reports = self.core.eoi_reports
+        if levels is not None:
+            reports = reports & ~1 | levels
+        if edges is not None:
+            reports = reports & ~2 | edges << 1
+        self.core.eoi_reports = reports
 
     def set_weight(self, weight: int) -> None:
         """CPU_WEIGHT: how much its processors get of logical processors that others want, too."""
@@ -293,7 +304,7 @@ class Partition:
         self.hypervisor.interrupts.partition_ended(self)
         if self.vps:
             for index in list(self.vps):
-                self._remove_vp(index)
+                self.remove_vp(index)
             return False
         if self.ports or self.connections:
             for connection_id in list(self.connections):
@@ -317,20 +328,6 @@ class Partition:
         del self.hypervisor.partitions[self.id]
         self.hypervisor.free_frames(self.hypercall_frame, self.reference_tsc_frame)
 
-    def send_msi(self, requester: int, address: int, data: int) -> int:
-        """A message of a device for the interrupt controllers of this partition.
-
-        Returns
-        -------
-        int
-            How many accepted it; -1: interrupt remapping blocked it.
-        """
-        destination, logical = address >> 12 & 0xFF, bool(address >> 2 & 1)
-        vps = [vp for vp in self.vps.values() if logical or destination in (0xFF, vp.interrupts.apic_id)]
-        for vp in vps:
-            vp.interrupts.assert_interrupt(data & 0xFF, level=bool(data >> 15 & 1))
-        return len(vps)
-
     def ring_doorbell(self, gpa: int, size: int, value: int) -> bool:
         """A write to an unmapped GPA: whether a doorbell connection took it."""
         for connection in self.connections.values():
@@ -353,7 +350,8 @@ class Partition:
             raise
         return frames
 
-    def _remove_vp(self, index: int) -> None:
+    def remove_vp(self, index: int) -> None:
+        """Let a virtual processor go, with what was charged for it."""
         vp = self.vps.pop(index)
         self.past_counters += vp.counters()
         self.hypervisor.scheduler.remove(vp)

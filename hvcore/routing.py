@@ -112,6 +112,8 @@ class InterruptSource:
         if self.asserted:
             self._drive(False)
         self.route = route
+        if route is not None and route.level:
+            route.partition.report_eois(levels=True)
         if self.asserted:
             self._drive(True)
 
@@ -245,6 +247,10 @@ class Interrupts:
         """What `set_entry` said."""
         return self._entries.get(device_id, {}).get((address, data))
 
+    def entry_of_handle(self, address: int) -> int | None:
+        """The device that has an entry for this address."""
+        return next((device for device, entries in self._entries.items() for key in entries if key[0] == address), None)
+
     def remove_entry(self, device_id: int, address: int, data: int) -> bool:
         """Forget one; whether there was one."""
         entries = self._entries.get(device_id, {})
@@ -268,8 +274,8 @@ class Interrupts:
             if route is not None:
                 return source.send(route)
             owner = self._owners.get(device_id, self.hypervisor.root)
-            accepted = owner.send_msi(device_id & 0xFFFF, address, data)
-            if accepted < 0:
+            accepted = owner.core.send_msi(address, data, device_id & 0xFFFF)
+            if accepted is None:
                 source.counts["blocked"] += 1
                 return 0
             source.counts["delivered"] += accepted

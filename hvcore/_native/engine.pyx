@@ -44,8 +44,10 @@ from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.apic_base cimport write_apic_base
 from hvcore._native.irq.apic_timer cimport move_tsc
 from hvcore._native.irq.clock cimport never_ticks
+from hvcore._native.irq.destination cimport is_addressed, widen_destination
+from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
 from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
-from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
+from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, connect_controller, irq_of
 from hvcore._native.mem.descend cimport (
     WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
@@ -82,6 +84,7 @@ cdef enum:
     SERVICE_INTERCEPT = 3
     SERVICE_UNMAPPED_WRITE = 4
     SERVICE_IO_PORT = 5
+    SERVICE_EOI = 6
     # HvTranslateGva flags and result codes (hyperv-abi 11.1)
     TRANSLATE_IGNORE_PRIVILEGE = 8
     TRANSLATE_SET_MARKS = 0x10

@@ -22,10 +22,15 @@ U16 = Annotated[int, "H"]
 U32 = Annotated[int, "I"]
 U64 = Annotated[int, "Q"]
 Bytes3 = Annotated[bytes, "3s"]
+Bytes6 = Annotated[bytes, "6s"]
+Bytes7 = Annotated[bytes, "7s"]
 Bytes16 = Annotated[bytes, "16s"]
 Bytes24 = Annotated[bytes, "24s"]
 Bytes32 = Annotated[bytes, "32s"]
+Bytes40 = Annotated[bytes, "40s"]
+Bytes224 = Annotated[bytes, "224s"]
 Bytes240 = Annotated[bytes, "240s"]
+Bytes512 = Annotated[bytes, "512s"]
 
 T = TypeVar("T", bound=tuple[Any, ...])
 

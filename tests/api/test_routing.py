@@ -16,12 +16,21 @@ ADDRESS, DATA = 0xFEE0_0000, 0x41
 @pytest.fixture
 def hypervisor() -> Iterator[Hypervisor]:
     with Hypervisor(memory="32 MiB", processors=2) as made:
+        enable(made.root)
         yield made
 
 
 @pytest.fixture
 def child(hypervisor: Hypervisor) -> Partition:
-    return hypervisor.root.create_partition(vps=3)
+    made = hypervisor.root.create_partition(vps=3)
+    enable(made)
+    return made
+
+
+def enable(partition: Partition) -> None:
+    """APICs are software-disabled at reset."""
+    for vp in partition.vps.values():
+        vp.interrupts.apic_enabled = True
 
 
 def requested(partition: Partition) -> list[set[int]]:

@@ -6,7 +6,7 @@ VPs, and follows from what guests did, not from where a run was cut.
 """
 from hvcore._native.base.types cimport i32, u32, u64
 from hvcore._native.cpu.cache cimport block_cache_t
-from hvcore._native.cpu.run cimport start_time_of
+from hvcore._native.cpu.run cimport is_asleep, start_time_of
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.irq.clock cimport clock_t, never_ticks
 from hvcore._native.irq.state cimport irq_t, machine_event_t
@@ -180,6 +180,9 @@ cdef inline void give_way(scheduler_t* scheduler, vp_t* vp) noexcept nogil:
 cdef inline void classify(scheduler_t* scheduler, vp_t* vp) noexcept nogil:
     """Whether and when a VP can go on may have changed. If it has not, nothing does."""
     cdef u64 start = start_time_of(vp)
+    if not vp.placed and start != never_ticks() and scheduler.start_times[vp.slot] == never_ticks() \
+            and not is_asleep(vp):
+        vp.irq.time = start = max(start, scheduler.clock.now)       # who let it go on did it now
     if vp.placed:
         if start == never_ticks():
             give_way(scheduler, vp)

@@ -4,7 +4,7 @@ Time is `slice_end - remaining`. Whatever must happen at an exact time (a timer,
 flag) withholds the rest of the slice, so that `remaining` falls to zero right there.
 """
 from hvcore._native.base.status cimport (
-    REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
+    REASON_BUDGET, REASON_EOI, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
 )
 from hvcore._native.base.types cimport i32, i64, u32, u64, u8
 from hvcore._native.cpu.contexts cimport flush_translations, select_tlb
@@ -17,7 +17,9 @@ from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
-from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
+from hvcore._native.irq.lapic cimport (
+    irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_reports_eoi,
+)
 from hvcore._native.irq.lvt cimport takes_external
 from hvcore._native.irq.platform cimport platform_acknowledge
 from hvcore._native.irq.state cimport arrivals_t
@@ -263,6 +265,8 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
                 reason = take_fault(vp)
             else:
                 vp.pending_interruption = PENDING_SINGLE_STEP   # the caller's exit comes first
+        if reason == REASON_NONE and irq_reports_eoi(vp.irq):
+            reason = REASON_EOI
         if reason != REASON_NONE:
             release(vp)
             return reason

@@ -16,6 +16,11 @@ from hvcore._native.irq.inbox cimport lags_behind, notice, open_inbox
 from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.state cimport inbox_t, irq_t, lapic_t
 
+cdef enum:
+    EOI_REPORT_LEVEL = 1        # of level-triggered interrupts: a parent's message, or a line that may still be up
+    EOI_REPORT_EDGE = 2         # of the others, too (intercept X64ApicEoi)
+
+
 cdef extern from *:
     int count_leading_zeros "__builtin_clzll"(u64 word) noexcept nogil
 
@@ -136,6 +141,12 @@ cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto
 
 cdef inline void withdraw_interrupt(irq_t *irq, u32 vector) noexcept nogil:
     """Take back a level-triggered request that was not delivered yet. An edge stays requested (10.2)."""
+    cdef u32 i
+    for i in range(irq.inbox.count):
+        if has_vector(irq.inbox.moments[i].levels, vector):
+            put_vector(irq.inbox.moments[i].vectors, vector, False)
+            put_vector(irq.inbox.moments[i].levels, vector, False)
+            irq.counters.interrupts_withdrawn += 1
     if has_vector(irq.lapic.irr, vector) and has_vector(irq.lapic.tmr, vector):
         put_vector(irq.lapic.irr, vector, False)
         irq.counters.interrupts_withdrawn += 1
@@ -176,9 +187,16 @@ cdef inline int retire_interrupt(irq_t *irq) noexcept nogil:
         return -1
     put_vector(irq.lapic.isr, <u32>vector, False)
     if not has_vector(irq.lapic.tmr, <u32>vector):
+        put_vector(irq.lapic.level_eois, <u32>vector, irq.fabric.eoi_reports & EOI_REPORT_EDGE != 0)
         return -1
     put_vector(irq.lapic.level_eois, <u32>vector, True)
     return vector
+
+
+cdef inline bint irq_reports_eoi(const irq_t *irq) noexcept nogil:
+    """Somebody has to be told of an EOI before the processor goes on."""
+    cdef const u64 *eois = irq.lapic.level_eois
+    return irq.fabric.eoi_reports and eois[0] | eois[1] | eois[2] | eois[3]
 
 
 cdef inline int irq_take_level_eoi(irq_t *irq) noexcept nogil:

@@ -51,6 +51,7 @@ cdef struct arrivals_t:
 cdef struct fabric_t:
     irq_t **controllers                 # in the order of VP indices
     u32 count
+    u8 eoi_reports                      # EOIs that the run loop stops for: EOI_REPORT_ of lapic.pxd
     clock_t *clock
     timebase_t timebase
     platform_t *platform                # NULL: the partition has no I/O APIC, 8259 and 8254
