@@ -18,7 +18,7 @@ from hvcore.hypervisor import Hypervisor
 SEED = 20261123
 VECTOR, TIMER, EOI, ICR, TIMERS = 0x40, 0x50, 0x40000070, 0x40000071, 0x400000B0
 LOG = 0x300000  # a page of words per processor: a count, then times
-HANDLERS = 0x20000
+HANDLERS = 0x40000
 
 
 def wrmsr(index: int, value: int) -> bytes:
@@ -31,6 +31,8 @@ def send(to: int, vector: int = VECTOR) -> bytes:
 
 
 # rdtsc / shl rdx, 32 / or rax, rdx / mov rcx, [r15] / mov [r15 + rcx * 8 + 8], rax / inc qword [r15]
+SPAN = 10
+# From the RDTSC of NOTE_TIME to the WRMSR of `send` behind it are nine, and one is the stub's JMP.
 NOTE_TIME = code("0f31 48c1e220 4809d0 498b0f 498944cf08 49ff07")
 
 
@@ -44,7 +46,7 @@ class Processors(Guest):
     def prepare(self, index: int, program: bytes, *, handler: bytes = NOTE_TIME) -> None:
         """Handlers share the IDT: the stub jumps through R14 to that of its processor."""
         vp = self.partition.vps[index]
-        self.load(program, at=0x2000 + 0x1000 * index, vp=vp)
+        self.load(program, at=0x2000 + 0x4000 * index, vp=vp)
         at = HANDLERS + 0x1000 * index
         self.write(at, handler + wrmsr(EOI, 0) + IRETQ)
         self.write(STUBS + 16 * VECTOR, code("41ffe6"))  # jmp r14
@@ -65,29 +67,29 @@ def pause(ticks: int) -> bytes:
 @pytest.mark.parametrize(("vps", "processors"), [(2, 2), (3, 3), (4, 3)])
 @pytest.mark.parametrize("asleep", [True, False])
 def test_ipis_arrive_at_the_instruction_that_sends_them(vps: int, processors: int, asleep: bool) -> None:
-    """One tick is one instruction, and delivery takes none: the handler's RDTSC reads the time of the WRMSR, or with a
-    receiver that was in the midst of its loop's only instruction, the same. A sleeper needs a processor of its own."""
+    """One tick is one instruction, and delivery takes none: the handler's first instruction has the time of the WRMSR."""
     rng = random.Random(f"{SEED} {vps} {processors}")
     guest = Processors(vps, processors)
     receivers = list(range(1, min(vps, processors)))
     sent: dict[int, list[int]] = {index: [] for index in receivers}
     program = b""
-    for _ in range(60):
+    for number in range(60):
         receiver = rng.choice(receivers)
         # The handler's own 12 instructions and what comes before the next one of the same receiver
         program += pause(rng.randrange(30, 60)) + NOTE_TIME + send(receiver)
-        sent[receiver].append(len(sent[0]) if 0 in sent else sum(map(len, sent.values())))
-    guest.prepare(0, program + HLT + JMP_SELF)
+        sent[receiver].append(number)
+    guest.prepare(0, program + JMP_SELF)
     for index in range(1, vps):
         guest.prepare(index, code("fb") + (code("f4ebfd") if asleep or index not in receivers else JMP_SELF))
-    exit_ = guest.vp.run(max_instructions=6000)
-    assert isinstance(exit_, Halt | Budget)
-    guest.vp.run(max_instructions=100)
+    assert isinstance(guest.vp.run(max_instructions=6000), Budget)
     times = guest.log(0)
     assert len(times) == 60
     for receiver in receivers:
-        # RDTSC of the sender starts 9 instructions before its WRMSR.
-        assert guest.log(receiver) == [times[at] + 9 for at in sent[receiver]]
+        late = [got - times[at] - SPAN for got, at in zip(guest.log(receiver), sent[receiver], strict=True)]
+        if asleep:
+            assert not any(late)
+        else:   # it may have run ahead, by no more than the last send was ago or 64 ticks
+            assert 0 <= min(late) <= max(late) <= max(64, max(b - a for a, b in zip(times, times[1:], strict=False)))
 
 
 @pytest.mark.parametrize("wait", [JMP_SELF, code("f4ebfd")])
@@ -99,9 +101,8 @@ def test_ping_pong_takes_ticks_not_quanta(wait: bytes) -> None:
     guest.vp.run(max_instructions=9000)
     there, back = guest.log(1), guest.log(0)
     assert len(there) > 300
-    # 9 instructions from RDTSC to the WRMSR that answers
-    assert {second - first for first, second in zip(there, back, strict=False)} == {9}
-    assert {first - second for first, second in zip(there[1:], back, strict=False)} == {9}
+    assert {second - first for first, second in zip(there, back, strict=False)} == {SPAN}
+    assert {first - second for first, second in zip(there[1:], back, strict=False)} == {SPAN}
 
 
 def test_nothing_arrives_before_it_is_sent() -> None:
@@ -125,12 +126,12 @@ def test_nothing_arrives_before_it_is_sent() -> None:
 
 def test_nmi_wakes_a_processor_with_interrupts_off() -> None:
     guest = Processors(2, 2)
-    guest.write(IDT + 16 * 2, gate(0x30000))
-    guest.write(0x30000, NOTE_TIME + IRETQ)
-    guest.prepare(0, pause(500) + NOTE_TIME + wrmsr(ICR, 1 << 56 | 4 << 8) + HLT)
+    guest.write(IDT + 16 * 2, gate(0x60000))
+    guest.write(0x60000, NOTE_TIME + IRETQ)
+    guest.prepare(0, pause(500) + NOTE_TIME + wrmsr(ICR, 1 << 56 | 4 << 8) + JMP_SELF)
     guest.prepare(1, HLT + JMP_SELF)
     guest.vp.run(max_instructions=2000)
-    assert guest.log(1) == [guest.log(0)[0] + 9]
+    assert guest.log(1) == [guest.log(0)[0] + SPAN - 1]
 
 
 def test_startup_message_wakes_a_processor_that_waits() -> None:

@@ -40,7 +40,7 @@ cdef struct scheduler_t:
     u64* start_times            # by slot, of VPs without logical processor: when they could go on; never: they cannot
     u32* order                  # room for the slots of all VPs
     u32 waiting                 # VPs that could go on at some time and have no logical processor
-    u64 share_floor             # what a VP that slept has at least: sleep is no credit
+    u64 share_floor             # the least share of those that did not sleep: sleep is no credit
     vp_t* active                # whose slice goes on, however often the run was cut in between ...
     u64 active_end
     i32 last                    # the logical processor that ran last
@@ -191,7 +191,7 @@ cdef inline void classify(scheduler_t* scheduler, vp_t* vp) noexcept nogil:
     elif start != scheduler.start_times[vp.slot]:
         set_start_time(scheduler, vp, start)
         if start != never_ticks():
-            vp.share = max(vp.share, scheduler.share_floor)
+            vp.rested = True
             place(scheduler, vp)
 
 
@@ -211,6 +211,24 @@ cdef inline void classify_noticed(scheduler_t* scheduler) noexcept nogil:
         if irq.processor != NULL:
             classify(scheduler, <vp_t*>irq.processor)
         irq = irq.next_noticed
+
+
+cdef inline void forget_rest(scheduler_t* scheduler, u32 count) noexcept nogil:
+    """Of the VPs in `order`, those that slept have no less a share now than the least of the others."""
+    cdef u64 least = never_ticks()
+    cdef vp_t* vp
+    cdef u32 i
+    for i in range(count):
+        vp = scheduler.cache.vps[scheduler.order[i]]
+        if not vp.rested:
+            least = min(least, vp.share)
+    if least != never_ticks():
+        scheduler.share_floor = max(scheduler.share_floor, least)
+    for i in range(count):
+        vp = scheduler.cache.vps[scheduler.order[i]]
+        if vp.rested:
+            vp.share = max(vp.share, scheduler.share_floor)
+            vp.rested = False
 
 
 cdef inline void sort_by_share(scheduler_t* scheduler, u32 count) noexcept nogil:
@@ -277,8 +295,8 @@ cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
                 nearest = min(nearest, scheduler.start_times[slot])
     if count == 0:
         return True             # the machine acts first
+    forget_rest(scheduler, count)
     sort_by_share(scheduler, count)
-    scheduler.share_floor = max(scheduler.share_floor, scheduler.cache.vps[scheduler.order[0]].share)
     for i in range(count):
         processor = find_vacant(scheduler, scheduler.cache.vps[scheduler.order[i]], now)
         if processor != NO_PROCESSOR:

@@ -11,7 +11,7 @@ from hvcore._native.base.types cimport i32, i64, u32, u64
 from hvcore._native.cpu.placement cimport (
     NO_PROCESSOR, begin_quantum, classify, classify_all, classify_noticed, give_way, next_machine_event, scheduler_t,
 )
-from hvcore._native.cpu.run cimport run_slice
+from hvcore._native.cpu.run cimport is_asleep, run_slice
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.irq.clock cimport never_ticks
 
@@ -143,7 +143,7 @@ cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, 
                 budget[0] -= 1  # a timer that woke nothing, or a halted guest with a masked one would never come back
         else:
             reason = run_vp(scheduler, vp, (<i64>1 << 62))
-        if reason == REASON_HALT:
+        if is_asleep(vp):       # also when its last instruction was the last one of the budget
             give_way(scheduler, vp)
         else:
             classify(scheduler, vp)

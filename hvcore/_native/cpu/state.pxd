@@ -250,5 +250,6 @@ cdef struct vp_t:
     u64 share               # runtime by weight: who has the least goes first
     u32 weight              # HV_PARTITION_PROPERTY CPU_WEIGHT of its partition
     u32 slot                # its place in the scheduler's lists
+    bint rested             # it could not run for a while
     bint placed             # `processor` is its own until it halts or the quantum ends
     u64[32] processors      # logical processors that it may run on
