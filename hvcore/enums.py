@@ -211,6 +211,7 @@ class MessageType(IntEnum):
     X64_EXCEPTION_INTERCEPT = 0x8001_0003
     X64_APIC_EOI = 0x8001_0004
     X64_HALT = 0x8001_0007
+    X64_INTERRUPTION_DELIVERABLE = 0x8001_0008
 
 
 class CacheType(IntEnum):
@@ -277,7 +278,7 @@ class ServiceReason(IntEnum):
     IO_PORT = 5
     """IN or OUT of the root: it reaches the machine."""
     EOI = 6
-    """Interrupts ended whose source has to know."""
+    """An interrupt ended whose source has to know."""
 
 
 class PartitionProperty(IntEnum):

@@ -1,6 +1,7 @@
 """Why a run came back: one class per reason, for `match` (see hvcore/_native/exits.pyx)."""
 
 from hvcore._native.exits import (
+    ApicEoi,
     Budget,
     Canceled,
     Cpuid,
@@ -8,6 +9,7 @@ from hvcore._native.exits import (
     Exit,
     GpaViolation,
     Halt,
+    InterruptWindow,
     IoPort,
     Mmio,
     Msr,
@@ -16,6 +18,7 @@ from hvcore._native.exits import (
 )
 
 __all__ = [
+    "ApicEoi",
     "Budget",
     "Canceled",
     "Cpuid",
@@ -23,6 +26,7 @@ __all__ = [
     "Exit",
     "GpaViolation",
     "Halt",
+    "InterruptWindow",
     "IoPort",
     "Mmio",
     "Msr",

@@ -191,7 +191,7 @@ class Hypervisor:
         -------
         bool
             HYPERCALL: the instruction is finished. MSR_READ, MSR_WRITE: done; False = #GP. INTERCEPT: True.
-            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT, EOI: True.
+            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT: True. EOI: it was of a line.
         """
         match reason:
             case ServiceReason.HYPERCALL:
@@ -216,8 +216,7 @@ class Hypervisor:
                     self.machine.ports.write(access.port, access.size, access.value)
                 return True
             case ServiceReason.EOI:
-                intercepts.report_eois(self, vp)
-                return True
+                return self.interrupts.end_of_interrupt(vp, vp.intercept.vector)
         raise ValueError(f"reason must be a ServiceReason, not {reason}")
 
     def reset(self, partition: Partition) -> None:

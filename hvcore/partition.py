@@ -225,7 +225,6 @@ class Partition:
         child.privileges = Privilege.DEFAULT_CHILD & self.privileges
         child.core.host_managed = host_managed
         child.core.creation_flags = flags
-        child.report_eois(levels=not host_managed)
         hypervisor.last_partition_id = partition_id
         self.children[partition_id] = child
         self.mappings.below.append(child.mappings)
@@ -258,15 +257,6 @@ class Partition:
         hypervisor.scheduler.add(vp, self._processors_of(index), self.properties[PartitionProperty.CPU_WEIGHT])
         hypervisor.partition_of[vp] = self
         return vp
-
-    def report_eois(self, *, levels: bool | None = None, edges: bool | None = None) -> None:
-        """Whether ends of interrupts are told to the parent and to the lines that made them; None: as before."""
-        reports = self.core.eoi_reports
-        if levels is not None:
-            reports = reports & ~1 | levels
-        if edges is not None:
-            reports = reports & ~2 | edges << 1
-        self.core.eoi_reports = reports
 
     def set_weight(self, weight: int) -> None:
         """CPU_WEIGHT: how much its processors get of logical processors that others want, too."""

@@ -91,12 +91,17 @@ class InterruptSource:
         self.deassert()
         return accepted
 
-    def resend(self, vp: VirtualProcessor, vector: int) -> None:
-        """A processor ended `vector`: a level that is still asserted comes again, as from an I/O APIC pin."""
+    def end(self, vp: VirtualProcessor, vector: int) -> bool:
+        """A processor ended `vector`: a level that is still asserted comes again, as from an I/O APIC pin. False: it
+        was not of this source."""
         route = self.route
-        if self.asserted and route is not None and route.vector == vector and vp in route.targets():
+        if route is None or not route.level or route.vector != vector or vp.partition is not route.partition \
+                or vp.index not in route.vps:
+            return False
+        if self.asserted:
             self.counts["delivered"] += 1
             vp.interrupts.assert_interrupt(vector, level=True)
+        return True
 
     def send(self, route: Route) -> int:
         """Request the interrupt at the processors of `route`; how many there were."""
@@ -112,8 +117,6 @@ class InterruptSource:
         if self.asserted:
             self._drive(False)
         self.route = route
-        if route is not None and route.level:
-            route.partition.report_eois(levels=True)
         if self.asserted:
             self._drive(True)
 
@@ -282,11 +285,12 @@ class Interrupts:
             source.counts["lost"] += not accepted
             return accepted
 
-    def end_of_interrupt(self, vp: VirtualProcessor, vector: int) -> None:
-        """A processor ended a level-triggered interrupt: lines that are still up raise it again."""
-        for source in self._sources.values():
-            if source.asserted:
-                source.resend(vp, vector)
+    def end_of_interrupt(self, vp: VirtualProcessor, vector: int) -> bool:
+        """A processor ended an interrupt: lines that are still up raise it again. False: it was of no line.
+
+        Those routed to the root by vector are not raised again: it has an I/O APIC for that."""
+        ended = [source.end(vp, vector) for source in self._sources.values()]
+        return any(ended)
 
     def partition_ended(self, partition: Partition) -> None:
         """Its sources and devices are the root's again."""

@@ -78,6 +78,7 @@ class PartitionCore:
     creation_time: int
     creation_flags: int
     has_doorbells: bool
+    reports_eois: bool
     def set_io_intercept(self, first: int, last: int, access: int) -> None: ...
     def set_msr_intercept(self, first: int, last: int, access: int) -> None: ...
     def set_cpuid_intercept(self, leaf: int | None, on: bool) -> None: ...
@@ -168,6 +169,8 @@ class RegisterFile:
     explicit_suspend: bool
     intercept_suspend: bool
     pending_interruption: int
+    deliverability_notifications: int
+    tsc_deadline: int
     interrupt_state: int
     internal_activity_state: int
 

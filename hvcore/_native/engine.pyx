@@ -25,6 +25,7 @@ from hvcore._native.cpu.placement cimport (
     NO_PROCESSOR, PROCESSORS_MAXIMUM, bill, classify_noticed, end_quantum_by, leave_processor, scheduler_t,
     set_start_time,
 )
+from hvcore._native.cpu.run cimport WINDOW_NMI
 from hvcore._native.cpu.schedule cimport schedule
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *
@@ -37,17 +38,25 @@ from hvcore._native.engine_integer cimport fill_handlers as fill_integer
 from hvcore._native.engine_sse cimport fill_handlers as fill_sse
 from hvcore._native.engine_system cimport fill_handlers as fill_system
 from hvcore._native.exits cimport (
-    Budget, Canceled, Cpuid, ExceptionRaised, Exit, GpaViolation, Halt, IoPort, Mmio, Msr, TripleFault, Unsupported,
+    ApicEoi, Budget, Canceled, Cpuid, ExceptionRaised, Exit, GpaViolation, Halt, InterruptWindow, IoPort, Mmio, Msr,
+    TripleFault, Unsupported,
 )
 from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.apic_base cimport write_apic_base
-from hvcore._native.irq.apic_timer cimport move_tsc
+from hvcore._native.irq.apic_registers cimport (
+    NO_REGISTER, READABLE, WRITABLE, apic_access, read_apic, write_apic, x2apic_defined,
+)
+from hvcore._native.irq.apic_spec cimport (
+    APIC_EOI, APIC_ESR, APIC_ICR, APIC_ID, APIC_LDR, APIC_SELF_IPI, ICR_STATUS,
+)
+from hvcore._native.irq.apic_timer cimport move_tsc, write_tsc_deadline
 from hvcore._native.irq.clock cimport never_ticks
-from hvcore._native.irq.destination cimport is_addressed, widen_destination
+from hvcore._native.irq.destination cimport is_addressed, is_x2apic, widen_destination
 from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
 from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
-from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t, machine_event_t
+from hvcore._native.irq.lvt cimport pulse_local_pin
+from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t, lapic_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, connect_controller, irq_of
 from hvcore._native.mem.descend cimport (
     WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
@@ -93,6 +102,7 @@ cdef enum:
     TRANSLATE_ENFORCE_SMAP = 0x100
     TRANSLATE_OVERRIDE_SMAP = 0x200
     CACHE_WRITE_BACK = 6
+    APIC_NAMES = 0x84800        # HV_REGISTER_NAME of APIC register 0
     PHYSICAL_BITS = 46          # of a partition that nobody gave another width
 
 assert sizeof(op_t) == 32 and sizeof(block_t) <= 64

@@ -9,6 +9,8 @@ cdef object exit_for(VirtualProcessor self, u32 reason):
     cdef GpaViolation violation
     cdef Cpuid cpuid
     cdef ExceptionRaised raised
+    cdef ApicEoi ended
+    cdef InterruptWindow window
     if reason == REASON_IO_PORT:
         io = IoPort.__new__(IoPort)
         io.vp, io.rip, io.port, io.size = self, exit.rip, exit.port, exit.size_bytes
@@ -52,6 +54,14 @@ cdef object exit_for(VirtualProcessor self, u32 reason):
         raised.address = exit.gva if exit.index == VECTOR_PF else 0
         self.vp.exception_passed = exit.index != VECTOR_DB      # that one waits as a pending interruption
         return raised
+    if reason == REASON_APIC_EOI:
+        ended = ApicEoi.__new__(ApicEoi)
+        ended.vp, ended.rip, ended.vector = self, exit.rip, exit.index
+        return ended
+    if reason == REASON_WINDOW:
+        window = InterruptWindow.__new__(InterruptWindow)
+        window.vp, window.rip, window.nmi = self, exit.rip, exit.index == WINDOW_NMI
+        return window
     return plain_exit(self, reason)
 
 

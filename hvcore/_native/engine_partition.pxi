@@ -68,15 +68,6 @@ cdef class PartitionCore:
                 and is_addressed(fabric.controllers[i], widen_destination(<u32>destination), logical)]
 
     @property
-    def eoi_reports(self):
-        """EOIs that the service is told of: 1 of level-triggered interrupts, 2 of the others."""
-        return self.partition.fabric.eoi_reports
-
-    @eoi_reports.setter
-    def eoi_reports(self, u8 kinds):
-        self.partition.fabric.eoi_reports = kinds
-
-    @property
     def privileges(self):
         return self.partition.privileges
 
@@ -144,6 +135,15 @@ cdef class PartitionCore:
     @has_doorbells.setter
     def has_doorbells(self, bint value):
         self.partition.has_doorbells = value
+
+    @property
+    def reports_eois(self):
+        """Every EOI of its processors is intercepted (type 0Eh), not only those of level-triggered interrupts."""
+        return bool(self.partition.fabric.reports_eois)
+
+    @reports_eois.setter
+    def reports_eois(self, bint value):
+        self.partition.fabric.reports_eois = value
 
     @property
     def creation_time(self):

@@ -10,11 +10,11 @@ Walk = namedtuple("Walk", (
 
 REASON_NAMES = {REASON_IO_PORT: "io_port", REASON_MEMORY: "memory", REASON_MSR: "msr", REASON_CPUID: "cpuid",
                 REASON_HYPERCALL: "hypercall", REASON_EXCEPTION: "exception", REASON_TRIPLE_FAULT: "triple_fault",
-                REASON_UNSUPPORTED: "unsupported"}
+                REASON_UNSUPPORTED: "unsupported", REASON_APIC_EOI: "apic_eoi", REASON_WINDOW: "interrupt_window"}
 
 # Reason -> HV_MESSAGE_TYPE (hyperv-abi 8.3); memory: unmapped, with rights the next number.
 MESSAGES = {REASON_IO_PORT: 0x80010000, REASON_MEMORY: 0x80000000, REASON_MSR: 0x80010001, REASON_CPUID: 0x80010002,
-            REASON_EXCEPTION: 0x80010003, REASON_TRIPLE_FAULT: 0x80000021, REASON_UNSUPPORTED: 0x80000022}
+            REASON_EXCEPTION: 0x80010003, REASON_APIC_EOI: 0x80010004, REASON_WINDOW: 0x80010008, REASON_TRIPLE_FAULT: 0x80000021, REASON_UNSUPPORTED: 0x80000022}
 
 
 cdef class VirtualProcessor(RegisterFile):
@@ -98,10 +98,14 @@ cdef class VirtualProcessor(RegisterFile):
 
     def read_register(self, u32 name):
         """The value of an HV_REGISTER_NAME as int of up to 128 bits; None for an unknown name."""
+        if APIC_NAMES <= name <= APIC_NAMES + APIC_SELF_IPI:
+            return read_apic_name(self.vp, name - APIC_NAMES)
         return read_named(self.vp, name)
 
     def write_register(self, u32 name, value):
         """Set an HV_REGISTER_NAME: an HV_STATUS."""
+        if APIC_NAMES <= name <= APIC_NAMES + APIC_SELF_IPI:
+            return write_apic_name(self.vp, name - APIC_NAMES, value)
         return write_named(self.vp, name, value)
 
     def run(self, *, max_instructions=None):
@@ -287,7 +291,8 @@ cdef class VirtualProcessor(RegisterFile):
         take_init(self.vp)
 
     def assert_local(self, int pin):
-        """LINT0 or LINT1: masked at reset, and the register that unmasks it does not exist yet."""
+        """A pulse on LINT0 or LINT1: what comes of it says the local vector table."""
+        pulse_local_pin(self.vp.irq, pin)
 
     def assert_external(self, u8 vector):
         """ExtINT; False while an acknowledged one has not been cleared."""

@@ -276,6 +276,61 @@ cdef int set_interrupt_state(vp_t* vp, bint* field, object value) except -1:
     return SUCCESS
 
 
+cdef object get_notifications(vp_t* vp, const u64* field):
+    return field[0]
+
+
+cdef int set_notifications(vp_t* vp, u64* field, object value) except -1:
+    """NMI, interrupt with its priority (hyperv-abi 7.4). Those of SINTs are refused, as the reserved bits are."""
+    if not 0 <= value <= 0x3F:
+        return INVALID_PARAMETER
+    field[0] = value
+    return SUCCESS
+
+
+cdef object get_tsc_deadline(vp_t* vp, irq_t* const* field):
+    return vp.irq.lapic.tsc_deadline
+
+
+cdef int set_tsc_deadline(vp_t* vp, irq_t** field, object value) except -1:
+    if not fits(value, 64):
+        return INVALID_REGISTER_VALUE
+    write_tsc_deadline(vp.irq, value, vp.slice_start)
+    return SUCCESS
+
+
+cdef object read_apic_name(vp_t* vp, u32 register):
+    """The image of an APIC register in the present mode; None if there is none. EOI and self-IPI read 0."""
+    cdef u32 access = apic_access(register, True)
+    if access == NO_REGISTER:
+        return None
+    return read_apic(vp.irq, register, vp.slice_start) if access & READABLE else 0
+
+
+cdef int write_apic_name(vp_t* vp, u32 register, object value) except -1:
+    """Without side effects (TLFS 7.9.2): an ICR sends nothing, and what is nothing but an effect cannot be set."""
+    cdef lapic_t* lapic = &vp.irq.lapic
+    if apic_access(register, True) == NO_REGISTER:
+        return UNKNOWN_REGISTER_NAME
+    if not fits(value, 64):
+        return INVALID_REGISTER_VALUE
+    if register == APIC_ID:
+        lapic.apic_id = value if is_x2apic(lapic) else value >> 24
+    elif register == APIC_ICR:
+        lapic.icr = value & ~<u64>ICR_STATUS
+    elif register == APIC_ESR:
+        lapic.esr = value
+    elif register == APIC_LDR and not is_x2apic(lapic):
+        lapic.ldr = value & 0xFF000000
+    elif not apic_access(register, True) & WRITABLE or register in (APIC_EOI, APIC_SELF_IPI):
+        return INVALID_PARAMETER
+    elif value & ~x2apic_defined(register):
+        return INVALID_REGISTER_VALUE
+    else:
+        write_apic(vp.irq, register, value, vp.slice_start)
+    return SUCCESS
+
+
 cdef object get_activity(vp_t* vp, const bint* field):
     return vp.startup_suspend | vp.halted << 1
 

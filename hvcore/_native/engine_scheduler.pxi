@@ -305,8 +305,8 @@ cdef class Scheduler:
             return True
         if reason == REASON_MSR:
             return self.serve_msr(vp)
-        if reason == REASON_EOI:
-            return self.service(vp, SERVICE_EOI)
+        if reason == REASON_APIC_EOI and self.service(vp, SERVICE_EOI):
+            return True
         if reason == REASON_IO_PORT and vp.vp.partition.is_root:
             if exit.access == RIGHT_READ:
                 vp.vp.answer_pending = True

@@ -48,6 +48,14 @@ cdef class Msr(Answerable):
     cdef readonly u32 index
 
 
+cdef class ApicEoi(Exit):
+    cdef readonly u32 vector
+
+
+cdef class InterruptWindow(Exit):
+    cdef readonly bint nmi
+
+
 cdef class GpaViolation(Exit):
     cdef readonly u64 gpa
     cdef readonly u64 gva

@@ -32,6 +32,18 @@ class TripleFault(Exit): ...
 @final
 class Unsupported(Exit): ...
 
+@final
+class ApicEoi(Exit):
+    __match_args__ = ("vector",)
+    @property
+    def vector(self) -> int: ...
+
+@final
+class InterruptWindow(Exit):
+    __match_args__ = ("nmi",)
+    @property
+    def nmi(self) -> bool: ...
+
 @disjoint_base
 class Answerable(Exit):
     """An access: `write`, `size` in bytes, and `value`: what was written, or None until a read is completed."""

@@ -55,6 +55,18 @@ cdef class Unsupported(Exit):
     """The VP is in a mode that hvcore does not execute yet: anything but 64-bit mode."""
 
 
+@cython.final
+cdef class ApicEoi(Exit):
+    """The guest has ended a level-triggered interrupt, or any if EOIs are intercepted. `vector` is what ended."""
+    __match_args__ = ("vector",)
+
+
+@cython.final
+cdef class InterruptWindow(Exit):
+    """What DeliverabilityNotifications asked for: an interrupt, or with `nmi` an NMI, could be delivered now."""
+    __match_args__ = ("nmi",)
+
+
 cdef class Answerable(Exit):
     """An access: `write`, `size` in bytes, and `value`: what was written, or None until a read is completed."""
 

@@ -84,12 +84,13 @@ def _unknown_retarget(partition: Partition, access: int, _: int) -> None:
     partition.intercepts_retargets = bool(access)
 
 
-def _apic_eoi(partition: Partition, access: int, _: int) -> None:
-    partition.report_eois(edges=bool(access))
+def _every_eoi(partition: Partition, access: int, _: int) -> None:
+    partition.core.reports_eois = bool(access)
 
 
 _ANY_IO = (0, AccessMask.READ, AccessMask.WRITE, _READ_WRITE)
 _BOTH = (0, _READ_WRITE)
+_WRITE = (0, AccessMask.WRITE)
 _EXECUTE = (0, AccessMask.EXECUTE)
 
 _KINDS: dict[int, _Kind] = {
@@ -102,5 +103,6 @@ _KINDS: dict[int, _Kind] = {
     InterceptType.APIC_EOI: _Kind((0, AccessMask.WRITE), (1 << 64) - 1, _apic_eoi),
     InterceptType.RETARGET_UNKNOWN_DEVICE: _Kind(_EXECUTE, (1 << 64) - 1, _unknown_retarget),
     InterceptType.MSR_INDEX: _Kind(_ANY_IO, _ALL, _msr_index),
+    InterceptType.APIC_EOI: _Kind(_WRITE, (1 << 64) - 1, _every_eoi),
     InterceptType.IO_PORT_RANGE: _Kind(_ANY_IO, _ALL, _io_port_range),
 }

@@ -23,5 +23,6 @@ cdef enum Reason:
     REASON_TRIPLE_FAULT = 9
     REASON_UNSUPPORTED = 10     # a mode of the processor that does not exist yet
     REASON_CANCELED = 11
-    REASON_EOI = 12         # of an interrupt whose source has to know
-    REASON_COUNT = 13
+    REASON_APIC_EOI = 12        # the guest has ended an interrupt that its parent has to be told of
+    REASON_WINDOW = 13          # an interrupt or NMI could be delivered now: DeliverabilityNotifications
+    REASON_COUNT = 14

@@ -88,10 +88,10 @@ cdef inline void device_read(vp_t* vp, u64 place, u64 gpa, u8* target, u32 size_
 cdef inline void device_write(vp_t* vp, u64 place, u64 gpa, const u8* source, u32 size_bytes) noexcept nogil:
     cdef u64 now = tell_access(vp), value = 0
     cdef u32 offset = place & PAGE_OFFSET_MASK
-    memcpy(&value, source, min(size_bytes, <u32>8))
     if place < <u64>APIC_FRAME:
+        memcpy(&value, source, min(size_bytes, <u32>8))
         platform_write_memory(vp.irq.fabric, gpa, min(size_bytes, <u32>8), value)
     elif size_bytes == 4 and offset & 15 == 0:
-        write_xapic(vp.irq, offset >> 4, <u32>value, now)
+        write_xapic(vp.irq, offset >> 4, (<const u32*>source)[0], now)
     else:
         vp.irq.counters.apic_accesses_ignored += 1

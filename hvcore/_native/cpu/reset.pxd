@@ -93,4 +93,5 @@ cdef inline void vp_reset(vp_t* vp) noexcept nogil:
     lapic_reset(vp.irq)
     vp.tsc_offset = vp.tsc_aux = 0
     vp.external_pending = vp.external_acknowledged = False
+    vp.notifications = 0
     vp.startup_suspend = vp.index != 0

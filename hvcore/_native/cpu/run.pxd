@@ -4,7 +4,8 @@ Time is `slice_end - remaining`. Whatever must happen at an exact time (a timer,
 flag) withholds the rest of the slice, so that `remaining` falls to zero right there.
 """
 from hvcore._native.base.status cimport (
-    REASON_BUDGET, REASON_EOI, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
+    REASON_APIC_EOI, REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, REASON_WINDOW,
+    STOP_BUDGET, STOP_EXIT, STOP_FAULT,
 )
 from hvcore._native.base.types cimport i32, i64, u32, u64, u8
 from hvcore._native.cpu.contexts cimport flush_translations, select_tlb
@@ -18,7 +19,7 @@ from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.lapic cimport (
-    irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_reports_eoi,
+    irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
 )
 from hvcore._native.irq.lvt cimport takes_external
 from hvcore._native.irq.platform cimport platform_acknowledge
@@ -28,6 +29,12 @@ from libc.string cimport memset
 cdef enum:
     DR6_SINGLE_STEP = 0x4000
     PENDING_SINGLE_STEP = 1 | 3 << 1 | 1 << 16
+    # DeliverabilityNotifications, and the kind of event in message 80010008
+    NOTIFY_NMI = 1
+    NOTIFY_INTERRUPT = 2
+    NOTIFY_PRIORITY = 15 << 2
+    WINDOW_INTERRUPT = 0
+    WINDOW_NMI = 2
 
 
 cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
@@ -50,6 +57,8 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
         return vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
         return True
+    if vp.notifications and (window_is_open(vp, True) or window_is_open(vp, False)):
+        return True
     return vp.rflags_system & FLAG_IF != 0 and (
         vp.external_pending or irq_pending_vector(vp.irq) >= 0 or takes_external(vp.irq))
 
@@ -63,6 +72,43 @@ cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
     vp.irq.lapic.external_pending = False
     vp.irq.counters.externals_delivered += 1
     return platform_acknowledge(vp.irq.fabric)
+
+
+cdef inline bint window_is_open(const vp_t* vp, bint nmi) noexcept nogil:
+    """Whether DeliverabilityNotifications asks for this kind of event, and it could be delivered now.
+
+    An interrupt of the priority [5:2], if one is given, must be above PPR too."""
+    cdef u32 priority = (vp.notifications >> 2) & 15
+    if nmi:
+        return vp.notifications & NOTIFY_NMI != 0 and not vp.nmi_masked
+    return vp.notifications & NOTIFY_INTERRUPT != 0 and vp.rflags_system & FLAG_IF != 0 and (
+        priority == 0 or priority > irq_priority(vp.irq) >> 4)
+
+
+cdef inline bint report_window(vp_t* vp) noexcept nogil:
+    """An exit for a window that is open; the request is good for one."""
+    cdef bint nmi = window_is_open(vp, True)
+    if not nmi and not window_is_open(vp, False):
+        return False
+    vp.notifications &= ~<u64>(NOTIFY_NMI if nmi else NOTIFY_INTERRUPT | NOTIFY_PRIORITY)
+    vp.exit.reason = REASON_WINDOW
+    vp.exit.index = WINDOW_NMI if nmi else WINDOW_INTERRUPT
+    vp.exit.rip = vp.registers[SLOT_RIP]
+    vp.exit.length = 0
+    return True
+
+
+cdef inline bint report_eoi(vp_t* vp) noexcept nogil:
+    """An exit for an EOI that the parent has to be told of; the root has none."""
+    cdef int vector = irq_take_level_eoi(vp.irq)
+    if vector < 0 or vp.partition.is_root:
+        return False
+    vp.exit.reason = REASON_APIC_EOI
+    vp.exit.index = <u32>vector
+    vp.exit.rip = vp.registers[SLOT_RIP]
+    vp.exit.length = 0
+    vp.exit.gva_valid = False
+    return True
 
 
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
@@ -227,6 +273,8 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         irq_advance(vp.irq, now)
         if vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending:
             take_init(vp)
+        if vp.irq.lapic.owes_eois and report_eoi(vp):
+            return REASON_APIC_EOI
         shadow = vp.shadow
         vp.shadow = False
         if not shadow and not vp.startup_suspend:
@@ -236,6 +284,8 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
                 return reason
             if events != vp.counters.interrupts + vp.pending_interruption:
                 continue                # one was taken: another may be deliverable before the next instruction
+            if vp.notifications and report_window(vp):
+                return REASON_WINDOW
         if vp.remaining <= 0:
             vp.shadow = shadow
             return REASON_BUDGET
@@ -265,8 +315,6 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
                 reason = take_fault(vp)
             else:
                 vp.pending_interruption = PENDING_SINGLE_STEP   # the caller's exit comes first
-        if reason == REASON_NONE and irq_reports_eoi(vp.irq):
-            reason = REASON_EOI
         if reason != REASON_NONE:
             release(vp)
             return reason

@@ -231,6 +231,7 @@ cdef struct vp_t:
     bint exception_passed   # the parent has seen the exception at this instruction and lets it through
     bint answer_pending     # the caller owes an answer to the last exit
     u64 pending_interruption
+    u64 notifications       # DeliverabilityNotifications (hyperv-abi 7.4): what a parent waits for
     fault_t fault
     exit_t exit
     counters_t counters

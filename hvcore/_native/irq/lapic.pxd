@@ -16,11 +16,6 @@ from hvcore._native.irq.inbox cimport lags_behind, notice, open_inbox
 from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.state cimport inbox_t, irq_t, lapic_t
 
-cdef enum:
-    EOI_REPORT_LEVEL = 1        # of level-triggered interrupts: a parent's message, or a line that may still be up
-    EOI_REPORT_EDGE = 2         # of the others, too (intercept X64ApicEoi)
-
-
 cdef extern from *:
     int count_leading_zeros "__builtin_clzll"(u64 word) noexcept nogil
 
@@ -180,23 +175,20 @@ cdef inline void irq_acknowledge(irq_t *irq, int vector) noexcept nogil:
 cdef inline int retire_interrupt(irq_t *irq) noexcept nogil:
     """The APIC's part of an EOI: the highest vector in service ends. With none in service it is a no-op.
 
+    A partition with an I/O APIC of its own owes nobody the EOI of a level, unless its parent asked for all (8.1, 0Eh).
+
     The vector, if it was level-triggered, for the broadcast (eoi.pxd); else -1."""
     cdef int vector = highest_vector(irq.lapic.isr)
+    cdef bint level
     irq.counters.eois += 1
     if vector < 0:
         return -1
     put_vector(irq.lapic.isr, <u32>vector, False)
-    if not has_vector(irq.lapic.tmr, <u32>vector):
-        put_vector(irq.lapic.level_eois, <u32>vector, irq.fabric.eoi_reports & EOI_REPORT_EDGE != 0)
-        return -1
-    put_vector(irq.lapic.level_eois, <u32>vector, True)
-    return vector
-
-
-cdef inline bint irq_reports_eoi(const irq_t *irq) noexcept nogil:
-    """Somebody has to be told of an EOI before the processor goes on."""
-    cdef const u64 *eois = irq.lapic.level_eois
-    return irq.fabric.eoi_reports and eois[0] | eois[1] | eois[2] | eois[3]
+    level = has_vector(irq.lapic.tmr, <u32>vector)
+    if irq.fabric.reports_eois or (level and irq.fabric.platform == NULL):
+        put_vector(irq.lapic.level_eois, <u32>vector, True)
+        irq.lapic.owes_eois = True
+    return vector if level else -1
 
 
 cdef inline int irq_take_level_eoi(irq_t *irq) noexcept nogil:
@@ -204,6 +196,7 @@ cdef inline int irq_take_level_eoi(irq_t *irq) noexcept nogil:
     cdef int vector = highest_vector(irq.lapic.level_eois)
     if vector >= 0:
         put_vector(irq.lapic.level_eois, <u32>vector, False)
+    irq.lapic.owes_eois = highest_vector(irq.lapic.level_eois) >= 0
     return vector
 
 

@@ -6,7 +6,7 @@ from hvcore._native.irq.apic_spec cimport (
     LVT_LOW_ACTIVE, LVT_MASKED, LVT_REMOTE_IRR, LVT_TIMER, LVT_TIMER_MODE, LVT_VECTOR, SVR_ENABLE,
 )
 from hvcore._native.irq.apic_timer cimport write_lvt_timer
-from hvcore._native.irq.lapic cimport is_enabled, request_init, request_interrupt, request_nmi
+from hvcore._native.irq.lapic cimport is_enabled, request_external, request_init, request_interrupt, request_nmi
 from hvcore._native.irq.state cimport fabric_t, irq_t
 
 
@@ -79,6 +79,7 @@ cdef inline void end_level_pin(irq_t *irq, u32 vector) noexcept nogil:
 
 cdef inline bint set_local_pin(irq_t *irq, u32 pin, bint asserted) noexcept nogil:
     """LINT0 or LINT1 changes its level; whether that made an interrupt. Polarity does not count: it is asserted or not.
+    With the APIC disabled by IA32_APIC_BASE the pins are INTR and NMI (11.4.3).
 
     Fixed interrupts of LINT1 are edges always, those of LINT0 as its entry says (11.5.1, trigger mode)."""
     cdef u8 bit = <u8>(1 << pin)
@@ -86,7 +87,25 @@ cdef inline bint set_local_pin(irq_t *irq, u32 pin, bint asserted) noexcept nogi
     irq.lapic.pins = irq.lapic.pins | bit if asserted else irq.lapic.pins & ~bit
     if was or not asserted:
         return False
+    if not irq.lapic.base & BASE_ENABLE:
+        if pin == 1:
+            request_nmi(irq)
+        return pin == 1
     return local_interrupt(irq, LVT_LINT0 + pin)
+
+
+cdef inline void pulse_local_pin(irq_t *irq, u32 pin) noexcept nogil:
+    """LINT0 or LINT1 is asserted for a moment, by a parent (digest 10.2): an ExtINT is remembered."""
+    cdef u32 entry = irq.lapic.lvt[LVT_LINT0 + pin]
+    cdef bint external = entry >> LVT_DELIVERY_SHIFT & 7 == DELIVERY_EXTERNAL and not entry & LVT_MASKED
+    if not irq.lapic.base & BASE_ENABLE:
+        external = pin == 0
+        if pin == 1:
+            request_nmi(irq)
+    if external:
+        request_external(irq)
+    elif irq.lapic.base & BASE_ENABLE:
+        local_interrupt(irq, LVT_LINT0 + pin)
 
 
 cdef inline bint takes_external(const irq_t *irq) noexcept nogil:

@@ -51,12 +51,12 @@ cdef struct arrivals_t:
 cdef struct fabric_t:
     irq_t **controllers                 # in the order of VP indices
     u32 count
-    u8 eoi_reports                      # EOIs that the run loop stops for: EOI_REPORT_ of lapic.pxd
     clock_t *clock
     timebase_t timebase
     platform_t *platform                # NULL: the partition has no I/O APIC, 8259 and 8254
     void *unit                          # NULL: interrupt requests of devices are not remapped
     bint (*remap)(void *unit, u32 requester, u64 address, u32 data, interrupt_message_t *message) noexcept nogil
+    bint reports_eois           # the parent is told of every EOI, not of level-triggered interrupts alone
 
 
 # Something of the machine that happens at a time of its own, between quanta of its processors. `run` sets `deadline`
@@ -114,6 +114,7 @@ cdef struct lapic_t:                    # vector sets are 256 bits in four words
     u8 startup_pending
     u8 startup_page
     u8 pins                             # bit n: LINTn is asserted
+    u8 owes_eois                        # level_eois is not empty
 
 
 cdef struct synic_t:
