@@ -77,6 +77,34 @@ cdef class PartitionCore:
                                             at, word, 0)
         return None if accepted < 0 else accepted
 
+    def send_interrupt(self, u64 destination, u8 mode, u8 vector, *, bint logical=False, bint level=False):
+        """A message of its parent to its controllers, as an APIC would send it: how many accepted.
+
+        Parameters
+        ----------
+        destination : an APIC id, or what a logical destination is; FFh and FFFFFFFFh: all.
+        mode : the delivery mode of an ICR: 0 fixed, 1 lowest priority, 4 NMI, 5 INIT, 6 SIPI.
+        """
+        cdef interrupt_message_t message
+        memset(&message, 0, sizeof(message))
+        if destination >> 32:
+            return 0
+        message.destination = widen_destination(<u32>destination)
+        message.delivery_mode = mode
+        message.vector = vector
+        message.logical = logical
+        message.level = level
+        message.asserted = True
+        return fabric_send(&self.partition.fabric, NULL, &message)
+
+    def addressed(self, u64 destination, bint logical):
+        """The VP indices whose controllers a destination means, ascending."""
+        cdef fabric_t* fabric = &self.partition.fabric
+        cdef u32 i
+        return [fabric.controllers[i].index for i in range(fabric.count)
+                if not destination >> 32
+                and is_addressed(fabric.controllers[i], widen_destination(<u32>destination), logical)]
+
     @property
     def privileges(self):
         return self.partition.privileges

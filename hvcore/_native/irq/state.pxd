@@ -27,9 +27,9 @@ cdef struct interrupt_message_t:
     bint redirection_hint               # of an MSI
 
 
-# What arrived from processors that are ahead in time: nothing in it is seen before its time.
+# What processors that are ahead in time sent at one moment.
 cdef struct inbox_t:
-    u64 time                            # ticks; never_ticks() while it is empty
+    u64 time                            # ticks
     u64[4] vectors
     u64[4] levels
     u64[4] auto_eoi
@@ -38,6 +38,13 @@ cdef struct inbox_t:
     bint startup
     u8 startup_page
     bint external                       # ExtINT: the 8259 has a vector
+
+
+# What has been sent and is not to be seen yet, by its moments, the earliest first.
+cdef struct arrivals_t:
+    u64 time                            # ticks of the earliest; never_ticks() while there is none
+    u32 count
+    inbox_t[8] moments                  # MOMENT_COUNT
 
 
 # What connects the interrupt controllers of one partition with each other and with what interrupts them.
@@ -178,7 +185,7 @@ cdef struct irq_t:
     fabric_t *fabric
     u32 index                           # of the virtual processor
     u64 time                            # ticks: how far this processor has come
-    inbox_t inbox
+    arrivals_t inbox
     observer_t *observer                # NULL: nobody watches
     lapic_t lapic
     synic_t synic
@@ -194,3 +201,6 @@ cdef struct irq_t:
     u8[16] ring_heads                   # the slot that the next port id goes to, for each SINT
     bint intercepts_sints               # as-intercept bits count: this VP is the root's
     message_buffer_t[16] sint_intercepts    # what they send, one for each SINT
+    void *processor                     # the vp_t of the engine; NULL: a controller on its own
+    irq_t *next_noticed                 # in the clock's list, while `noticed`
+    bint noticed
