@@ -99,6 +99,7 @@ cdef inline void platform_reset(fabric_t *fabric) noexcept nogil:
         counter_power_up(&platform.pit.counters[index], now)
     write_control(&platform.pit.counters[1], REFRESH_CONTROL)
     write_count(&platform.pit.counters[1], REFRESH_COUNT)
+    platform.pit.counters[1].edges = 0
     set_gate(&platform.pit.counters[2], False)
     platform.pit.refresh = False
     platform.pit.control = 0

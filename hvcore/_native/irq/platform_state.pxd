@@ -87,7 +87,7 @@ cdef struct pit_counter_t:          # one of the three counters of an 8254
     bint bcd
     bint gate
     bint out
-    bint odd                        # the count in use, in mode 3
+    bint extra                      # mode 3: this half is the longer one of an odd count
     bint write_high                 # of a count of two, the second byte comes next
     bint read_high
     bint status_latched
