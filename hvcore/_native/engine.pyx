@@ -39,11 +39,12 @@ from hvcore._native.exits cimport (
 from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.apic_base cimport write_apic_base
+from hvcore._native.irq.apic_timer cimport move_tsc
 from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
 from hvcore._native.irq.fabric cimport fabric_send_msi
 from hvcore._native.irq.platform cimport platform_read_port, platform_write_port
 from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
-from hvcore._native.irqchip cimport InterruptController, checked, irq_of
+from hvcore._native.irqchip cimport InterruptController, checked, connect_controller, irq_of
 from hvcore._native.mem.descend cimport (
     WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
 )

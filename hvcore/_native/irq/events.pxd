@@ -1,5 +1,6 @@
 """When an interrupt controller has something to do next, and doing it. The engine asks between blocks."""
 from hvcore._native.base.types cimport u32, u64
+from hvcore._native.irq.apic_timer cimport expire_apic_timer
 from hvcore._native.irq.clock cimport reference_time, ticks_of_reference
 from hvcore._native.irq.inbox cimport empty_inbox
 from hvcore._native.irq.lapic cimport (
@@ -11,7 +12,7 @@ from hvcore._native.irq.timer cimport irq_expire
 
 cdef inline u64 irq_next_event(const irq_t *irq) noexcept nogil:
     """Ticks; never_ticks() when nothing is armed."""
-    return min(irq.inbox.time, ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
+    return min(min(irq.inbox.time, irq.lapic.timer_deadline), ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
 
 
 cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
@@ -41,5 +42,7 @@ cdef inline void irq_advance(irq_t *irq, u64 now) noexcept nogil:
     irq.time = irq.fabric.clock.now = now
     if irq.inbox.time <= now:
         receive_inbox(irq)
+    if irq.lapic.timer_deadline <= now:
+        expire_apic_timer(irq, now)
     if ticks_of_reference(&irq.fabric.timebase, irq.next_deadline) <= now:
         irq_expire(irq, reference_time(&irq.fabric.timebase, now))

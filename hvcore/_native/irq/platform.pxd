@@ -4,14 +4,14 @@ All of it follows the clock of its fabric: counters of the 8254 are brought up t
 they drive, and `deadline` tells the scheduler when OUT of counter 0 changes next, if that can interrupt anybody.
 """
 from hvcore._native.base.types cimport u8, u16, u32, u64
-from hvcore._native.irq.apic_spec cimport (
-    BASE_BSP, BASE_ENABLE, DELIVERY_EXTERNAL, LVT_DELIVERY_SHIFT, LVT_LINT0, LVT_MASKED,
-)
 from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.ioapic cimport (
     RTE_MASKED, ioapic_eoi, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write,
 )
-from hvcore._native.irq.pic cimport pic_power_up, pics_acknowledge, pics_read, pics_set_line, pics_write, pics_write_elcr
+from hvcore._native.irq.lvt cimport set_external_line
+from hvcore._native.irq.pic cimport (
+    NOBODY, pic_power_up, pics_acknowledge, pics_read, pics_set_line, pics_write, pics_write_elcr,
+)
 from hvcore._native.irq.pit cimport (
     counter_advance, counter_next_change, counter_power_up, latch_count, latch_status, pit_clock, pit_ticks, read_count,
     set_gate, write_control, write_count,
@@ -19,7 +19,7 @@ from hvcore._native.irq.pit cimport (
 from hvcore._native.irq.platform_state cimport (
     IOAPIC_ADDRESS, IOAPIC_SIZE_BYTES, PIN_PIC, PIN_TIMER, pit_counter_t, platform_t,
 )
-from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
+from hvcore._native.irq.state cimport fabric_t, machine_event_t
 
 cdef enum:
     PORT_SPEAKER = 0x61             # NMI status and control: gate and OUT of counter 2, the refresh toggle
@@ -31,13 +31,15 @@ cdef enum:
 
 
 cdef inline void drive_intr(fabric_t *fabric, bint dropped) noexcept nogil:
-    """INT of the 8259 pair has changed, perhaps with a drop in between that only edges notice."""
+    """INT of the 8259 pair, to LINT0 and pin 0, perhaps with a drop in between that only edges notice."""
     cdef platform_t *platform = fabric.platform
     cdef bint before = platform.ioapic.lines & (1 << PIN_PIC) != 0
     if before and (dropped or not platform.pics[0].output):
+        set_external_line(fabric, False)
         ioapic_set_pin(fabric, &platform.ioapic, PIN_PIC, False)
         before = False
     if platform.pics[0].output and not before:
+        set_external_line(fabric, True)
         ioapic_set_pin(fabric, &platform.ioapic, PIN_PIC, True)
 
 
@@ -103,6 +105,7 @@ cdef inline void platform_reset(fabric_t *fabric) noexcept nogil:
     set_gate(&platform.pit.counters[2], False)
     platform.pit.refresh = False
     platform.pit.control = 0
+    set_external_line(fabric, False)
     platform.ioapic.lines &= ~<u32>(1 << PIN_PIC | 1 << PIN_TIMER)
     platform.pics[0].lines &= ~<u8>1
     ioapic_reset(&platform.ioapic)
@@ -119,32 +122,11 @@ cdef inline void platform_set_pin(fabric_t *fabric, u32 pin, bint high) noexcept
     ioapic_set_pin(fabric, &platform.ioapic, pin, high)
 
 
-cdef inline bint takes_intr(const irq_t *irq) noexcept nogil:
-    """The INT wire ends at LINT0 of the bootstrap processor. Without its APIC, LINT0 is the INTR pin (SDM 3A 11.4.3)."""
-    cdef u32 entry = irq.lapic.lvt[LVT_LINT0]
-    if not irq.lapic.base & BASE_BSP:
-        return False
-    if not irq.lapic.base & BASE_ENABLE:
-        return True
-    return not entry & LVT_MASKED and (entry >> LVT_DELIVERY_SHIFT) & 7 == DELIVERY_EXTERNAL
-
-
-cdef inline bint irq_external_waits(const irq_t *irq) noexcept nogil:
-    """The 8259 pair has a vector for this processor: by the wire, or by an ExtINT message of the I/O APIC."""
-    cdef const platform_t *platform = irq.fabric.platform
-    return platform != NULL and (irq.lapic.external_pending or (platform.pics[0].output and takes_intr(irq)))
-
-
-cdef inline u8 irq_acknowledge_external(irq_t *irq) noexcept nogil:
-    """The core takes it: the vector is what the pair answers now, not when it asked."""
-    irq.lapic.external_pending = False
-    irq.counters.externals_delivered += 1
-    return platform_acknowledge(irq.fabric)
-
-
 cdef inline u8 platform_acknowledge(fabric_t *fabric) noexcept nogil:
-    """The acknowledge cycle of an ExtINT: the vector that the 8259 pair gives now. The partition has a platform."""
+    """The acknowledge cycle of an ExtINT: the vector that the 8259 pair gives now. Without one the bus floats."""
     cdef u8 vector
+    if fabric.platform == NULL:
+        return NOBODY
     platform_sync(fabric)
     vector = pics_acknowledge(fabric.platform.pics)
     drive_intr(fabric, True)
