@@ -98,7 +98,7 @@ cdef inline void run_rate(pit_counter_t *counter, u64 clocks) noexcept nogil:
         beyond = clocks - counter.left
         count = initial_count(counter)
         counter.null_count = False
-        counter.edges += <u32>(1 + beyond // count)
+        counter.edges += 1 + beyond // count
         counter.left = count - <u32>(beyond % count)
     else:
         counter.left -= <u32>clocks
@@ -112,7 +112,7 @@ cdef inline void run_square(pit_counter_t *counter, u64 clocks) noexcept nogil:
         clocks -= counter.left
         begin_half(counter, not counter.out)
         count = initial_count(counter)
-        counter.edges += <u32>(clocks // count)     # whole periods change nothing else
+        counter.edges += clocks // count     # whole periods change nothing else
         clocks %= count
     counter.left -= <u32>clocks
 

@@ -52,7 +52,7 @@ cdef inline void drive_timer(fabric_t *fabric, bint high) noexcept nogil:
     ioapic_set_pin(fabric, &platform.ioapic, PIN_TIMER, high)
 
 
-cdef inline void count_missed(platform_t *platform, u32 edges) noexcept nogil:
+cdef inline void count_missed(platform_t *platform, u64 edges) noexcept nogil:
     """Rising edges of OUT that nobody was told of one by one: both inputs were masked."""
     platform.pics[0].counters.requested += edges
     platform.ioapic.counters[PIN_TIMER].asserted += edges
@@ -63,7 +63,7 @@ cdef inline void platform_sync(fabric_t *fabric) noexcept nogil:
     """Bring counter 0 up to the present, and with it what it drives."""
     cdef platform_t *platform = fabric.platform
     cdef pit_counter_t *counter = &platform.pit.counters[0]
-    cdef u32 edges
+    cdef u64 edges
     counter_advance(counter, pit_clock(fabric.clock.now))
     edges = counter.edges
     counter.edges = 0

@@ -75,7 +75,7 @@ cdef struct pic_t:                  # one 8259A
 cdef struct pit_counter_t:          # one of the three counters of an 8254
     u64 clock                       # CLK pulses that it has seen
     u32 left                        # CLK pulses to the end of its count, half-cycle or period
-    u32 edges                       # rising edges of OUT since somebody asked
+    u64 edges                       # rising edges of OUT since somebody asked
     u16 written                     # count register
     u16 latched
     u8 low_byte                     # first byte of a count of two
