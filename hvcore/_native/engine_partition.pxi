@@ -58,7 +58,7 @@ cdef class PartitionCore:
         self.platform = platform
         platform.join(&self.partition.fabric)
 
-    def send_msi(self, address, data, requester=0):
+    def send_msi(self, u64 address, u32 data, u32 requester=0):
         """A device writes `data` to `address` (SDM 3A 11.11): how many controllers accepted.
 
         Returns
@@ -66,13 +66,45 @@ cdef class PartitionCore:
         int or None
             None: interrupt remapping refused it.
         """
-        cdef u64 at = checked(address, 0, ~<u64>0, "address")
-        cdef u32 word = <u32>checked(data, 0, 0xFFFFFFFF, "data")
-        if at >> 20 != 0xFEE:
-            raise ValueError(f"address must be in FEE00000h to FEEFFFFFh, not {at:#x}")
-        cdef int accepted = fabric_send_msi(&self.partition.fabric, <u32>checked(requester, 0, 0xFFFF, "requester"),
-                                            at, word, 0)
+        cdef int accepted = fabric_send_msi(&self.partition.fabric, requester, address, data, 0)
         return None if accepted < 0 else accepted
+
+    def send_interrupt(self, u64 destination, u8 mode, u8 vector, *, bint logical=False, bint level=False):
+        """A message of its parent to its controllers, as an APIC would send it: how many accepted.
+
+        Parameters
+        ----------
+        destination : an APIC id, or what a logical destination is; FFh and FFFFFFFFh: all.
+        mode : the delivery mode of an ICR: 0 fixed, 1 lowest priority, 4 NMI, 5 INIT, 6 SIPI.
+        """
+        cdef interrupt_message_t message
+        memset(&message, 0, sizeof(message))
+        if destination >> 32:
+            return 0
+        message.destination = widen_destination(<u32>destination)
+        message.delivery_mode = mode
+        message.vector = vector
+        message.logical = logical
+        message.level = level
+        message.asserted = True
+        return fabric_send(&self.partition.fabric, NULL, &message)
+
+    def addressed(self, u64 destination, bint logical):
+        """The VP indices whose controllers a destination means, ascending."""
+        cdef fabric_t* fabric = &self.partition.fabric
+        cdef u32 i
+        return [fabric.controllers[i].index for i in range(fabric.count)
+                if not destination >> 32
+                and is_addressed(fabric.controllers[i], widen_destination(<u32>destination), logical)]
+
+    @property
+    def eoi_reports(self):
+        """EOIs that the service is told of: 1 of level-triggered interrupts, 2 of the others."""
+        return self.partition.fabric.eoi_reports
+
+    @eoi_reports.setter
+    def eoi_reports(self, u8 kinds):
+        self.partition.fabric.eoi_reports = kinds
 
     @property
     def privileges(self):

@@ -213,7 +213,7 @@ cdef class InterruptPlatform:
 
     @property
     def pics(self):
-        """Master and slave, each a dict with the registers irr, isr, imr, elcr, vector base and the rest of its state."""
+        """Master and slave, each a dict: irr, isr, imr, elcr, its four ICWs and the rest of its state."""
         platform_sync(self.fabric)
         return describe_pic(&self.platform.pics[0]), describe_pic(&self.platform.pics[1])
 

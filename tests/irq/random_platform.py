@@ -64,7 +64,7 @@ def run_pic(count: int, rng: random.Random) -> None:
     platform, model = InterruptPlatform(), Pair()
     for step in range(count):
         kind = rng.randrange(16)
-        if step == 0 or kind == 15 and rng.random() < 0.1:
+        if step == 0 or (kind == 15 and rng.random() < 0.1):
             initialize(platform, model, rng)
         elif kind < 4:
             line, high = rng.choice(ISA_LINES), rng.random() < 0.6

@@ -74,7 +74,7 @@ class IoApic:
             addressed = self.locals if pin.destination == 0xFF else []      # nobody has a logical id
         if pin.mode == LOWEST:
             addressed = self.arbitrate(addressed, pin.vector)
-        return any([apic.accept(pin.mode, pin.vector, pin.level) for apic in addressed])
+        return sum(apic.accept(pin.mode, pin.vector, pin.level) for apic in addressed) > 0
 
     def arbitrate(self, candidates: list[Local], vector: int) -> list[Local]:
         for apic in candidates:

@@ -6,9 +6,8 @@ from __future__ import annotations
 class Chip:
     """One 8259A. `slaves` maps an input to the chip whose INT is there, for the master."""
 
-    def __init__(self, slaves: dict[int, Chip] | None = None, number: int = 0, fixed_edges: tuple[int, ...] = ()) -> None:
+    def __init__(self, slaves: dict[int, Chip] | None = None, fixed_edges: tuple[int, ...] = ()) -> None:
         self.slaves = slaves or {}
-        self.number = number            # what its cascade lines are wired to
         self.fixed_edges = fixed_edges
         self.line = [False] * 8
         self.edge = [False] * 8
@@ -132,8 +131,8 @@ class Pair:
     """Master at 20h, slave at A0h, ELCR at 4D0h, as a PC wires them."""
 
     def __init__(self) -> None:
-        self.slave = Chip(number=2, fixed_edges=(0, 5))
-        self.master = Chip({2: self.slave}, fixed_edges=(0, 1, 2))
+        self.slave = Chip(fixed_edges=(0, 5))
+        self.master = Chip({2: self.slave}, (0, 1, 2))
 
     def settle(self) -> None:
         self.master.set_line(2, self.slave.winner() is not None)

@@ -11,9 +11,9 @@ NON_SPECIFIC, SPECIFIC, ROTATE_NON_SPECIFIC, ROTATE_SPECIFIC, SET_PRIORITY = 0x2
 NESTED, AUTO_EOI = 0x10, 2
 
 
-def initialize(chip: InterruptPlatform, *, icw4: int = 0, slave_icw4: int = 0, level: bool = False) -> InterruptPlatform:
+def initialize(chip: InterruptPlatform, *, icw4: int = 0, level: bool = False) -> InterruptPlatform:
     """As a PC does it: vectors 20h and 28h, the slave at input 2."""
-    for port, base, wiring, last in ((MASTER, 0x20, 4, icw4), (SLAVE, 0x28, 2, slave_icw4)):
+    for port, base, wiring, last in ((MASTER, 0x20, 4, icw4), (SLAVE, 0x28, 2, 0)):
         chip.write_port(port, 0x11 | level << 3)
         for value in (base, wiring, 1 | last):
             chip.write_port(port + 1, value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from hvcore._native.platform import InterruptPlatform
@@ -286,12 +288,12 @@ def test_port_61(board: Board) -> None:
     for _ in range(180):
         board.wait(1)
         toggles.append(board.chip.read_port(0x61) >> 4 & 1)
-    assert sum(a != b for a, b in zip(toggles, toggles[1:], strict=False)) == 10
+    assert sum(a != b for a, b in pairwise(toggles)) == 10
 
 
 @pytest.mark.parametrize("seconds", [1, 60, 86_400])
 def test_no_drift(seconds: int) -> None:
-    """Exactly 1193182 CLK pulses a second: one loads, then there is an edge every two, and the control word makes one."""
+    """1193182 CLK pulses a second: one edge by the control word, one pulse that loads, then an edge every two."""
     chip = InterruptPlatform()
     chip.write_port(0x43, 0x34)
     chip.write_port(0x40, 2)

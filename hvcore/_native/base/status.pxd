@@ -23,4 +23,5 @@ cdef enum Reason:
     REASON_TRIPLE_FAULT = 9
     REASON_UNSUPPORTED = 10     # a mode of the processor that does not exist yet
     REASON_CANCELED = 11
-    REASON_COUNT = 12
+    REASON_EOI = 12         # of an interrupt whose source has to know
+    REASON_COUNT = 13

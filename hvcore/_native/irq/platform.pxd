@@ -4,7 +4,8 @@ All of it follows the clock of its fabric: counters of the 8254 are brought up t
 they drive, and `deadline` tells the scheduler when OUT of counter 0 changes next, if that can interrupt anybody.
 """
 from hvcore._native.base.types cimport u8, u16, u32, u64
-from hvcore._native.irq.clock cimport never_ticks
+from hvcore._native.irq.clock cimport call_attention, never_ticks
+from hvcore._native.irq.inbox cimport notice
 from hvcore._native.irq.ioapic cimport (
     RTE_MASKED, ioapic_eoi, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write,
 )
@@ -34,12 +35,15 @@ cdef inline void drive_intr(fabric_t *fabric, bint dropped) noexcept nogil:
     """INT of the 8259 pair, to LINT0 and pin 0, perhaps with a drop in between that only edges notice."""
     cdef platform_t *platform = fabric.platform
     cdef bint before = platform.ioapic.lines & (1 << PIN_PIC) != 0
+    cdef u32 index
     if before and (dropped or not platform.pics[0].output):
         set_external_line(fabric, False)
         ioapic_set_pin(fabric, &platform.ioapic, PIN_PIC, False)
         before = False
     if platform.pics[0].output and not before:
         set_external_line(fabric, True)
+        for index in range(fabric.count):
+            notice(fabric.controllers[index])       # one that takes ExtINT has nothing in its inbox to wake it
         ioapic_set_pin(fabric, &platform.ioapic, PIN_PIC, True)
 
 
@@ -80,7 +84,10 @@ cdef inline void platform_arm(fabric_t *fabric) noexcept nogil:
     """Tell the scheduler when OUT of counter 0 changes, unless both of its interrupts are masked."""
     cdef platform_t *platform = fabric.platform
     cdef bint masked = platform.pics[0].imr & 1 and platform.ioapic.entries[PIN_TIMER] & RTE_MASKED
+    cdef u64 before = platform.deadline[0]
     platform.deadline[0] = never_ticks() if masked else pit_ticks(counter_next_change(&platform.pit.counters[0]))
+    if platform.deadline[0] < before:
+        call_attention(fabric.clock)
 
 
 cdef inline void platform_act(machine_event_t *event, u64 now) noexcept nogil:
