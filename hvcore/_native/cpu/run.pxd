@@ -21,7 +21,7 @@ from hvcore._native.irq.lapic cimport (
     irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_reports_eoi,
 )
 from hvcore._native.irq.lvt cimport takes_external
-from hvcore._native.irq.platform cimport platform_acknowledge
+from hvcore._native.irq.platform cimport platform_acknowledge, platform_breaks_through
 from hvcore._native.irq.state cimport arrivals_t
 from libc.string cimport memset
 
@@ -69,6 +69,11 @@ cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
     """Its parent or Python has to do something before it runs."""
     return (vp.explicit_suspend or vp.intercept_suspend or vp.answer_pending or vp.exit_waits
             or vp.partition.suspended)
+
+
+cdef inline bint is_wakeable(const vp_t* vp) noexcept nogil:
+    """By hardware of the machine: it sleeps with interrupts on, or hears NMIs of the platform."""
+    return not is_suspended(vp) and (vp.rflags_system & FLAG_IF or platform_breaks_through(vp.irq.fabric))
 
 
 cdef inline bint is_asleep(const vp_t* vp) noexcept nogil:

@@ -4,6 +4,7 @@ All of it follows the clock of its fabric: counters of the 8254 are brought up t
 they drive, and `deadline` tells the scheduler when OUT of counter 0 changes next, if that can interrupt anybody.
 """
 from hvcore._native.base.types cimport u8, u16, u32, u64
+from hvcore._native.irq.apic_spec cimport LVT_LINT0, LVT_MASKED
 from hvcore._native.irq.clock cimport call_attention, never_ticks
 from hvcore._native.irq.inbox cimport notice
 from hvcore._native.irq.ioapic cimport (
@@ -88,6 +89,23 @@ cdef inline void platform_arm(fabric_t *fabric) noexcept nogil:
     platform.deadline[0] = never_ticks() if masked else pit_ticks(counter_next_change(&platform.pit.counters[0]))
     if platform.deadline[0] < before:
         call_attention(fabric.clock)
+
+
+cdef inline bint platform_breaks_through(const fabric_t *fabric) noexcept nogil:
+    """Whether the timer may reach a processor that has interrupts off: as NMI or INIT."""
+    cdef u64 entry
+    cdef u32 i
+    if fabric.platform == NULL:
+        return False
+    for i in range(PIN_TIMER + 1):
+        entry = fabric.platform.ioapic.entries[i]
+        if not entry & RTE_MASKED and (entry >> 9) & 3 == 2:
+            return True
+    for i in range(fabric.count):
+        entry = fabric.controllers[i].lapic.lvt[LVT_LINT0]
+        if not entry & LVT_MASKED and (entry >> 9) & 3 == 2:
+            return True
+    return False
 
 
 cdef inline void platform_act(machine_event_t *event, u64 now) noexcept nogil:
