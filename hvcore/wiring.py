@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from hvcore._native.platform import InterruptPlatform
+from hvcore._native.platform import ADDRESS, GSI_BASE, TIMER_PIN, InterruptPlatform
 
 if TYPE_CHECKING:
     from hvcore._native.engine import PartitionCore
     from hvcore.hypervisor import Hypervisor
+
+IOAPIC_ID: Final = 0
+"""The I/O APIC's id after power-up; a guest may write another one (MADT, I/O APIC structure)."""
+IOAPIC_ADDRESS: Final[int] = ADDRESS
+"""Where its page is."""
+IOAPIC_GSI_BASE: Final[int] = GSI_BASE
+"""The global system interrupt of pin 0; there are 24."""
+ISA_OVERRIDES: Final[dict[int, int]] = {0: TIMER_PIN}
+"""ISA interrupts whose global system interrupt has another number (MADT, interrupt source override): the 8254's.
+
+Edge-triggered and active high, as all ISA interrupts are here."""
 
 
 class Wiring:
@@ -62,8 +73,15 @@ class Wiring:
 
         Raises
         ------
-        TypeError, ValueError
-            An argument is not an integer or out of range.
+        ValueError
+            An argument is out of range.
         """
+        for name, value, lowest, highest in (
+            ("address", address, 0xFEE0_0000, 0xFEEF_FFFF),
+            ("data", data, 0, 0xFFFF_FFFF),
+            ("requester", requester, 0, 0xFFFF),
+        ):
+            if not lowest <= value <= highest:
+                raise ValueError(f"{name} must be {lowest:#x} to {highest:#x}, not {value:#x}")
         with self.hypervisor.exclusive():
             return self.core.send_msi(address, data, requester)

@@ -7,6 +7,7 @@ cdef class PartitionCore:
     """What the processors of one partition share. The Python Partition keeps it up to date."""
 
     def __dealloc__(self):
+        self.partition.fabric.count = 0     # its processors are gone, some without a word to the scheduler
         self.detach()
         free(self.partition.io_intercepts)
         free(self.partition.fabric.controllers)

@@ -9,6 +9,7 @@ cimport cython
 from hvcore._native.base.types cimport u16, u32, u64
 from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.ioapic cimport ioapic_entry, ioapic_read_register, ioapic_write_register
+from hvcore._native.irq.lvt cimport set_external_line
 from hvcore._native.irq.pic cimport pic_requests
 from hvcore._native.irq.platform cimport (
     platform_acknowledge, platform_act, platform_arm, platform_eoi, platform_owns_memory, platform_owns_port,
@@ -77,6 +78,7 @@ cdef class InterruptPlatform:
         self.fabric = fabric
         self.event.owner = fabric
         fabric.platform = &self.platform
+        set_external_line(fabric, self.platform.pics[0].output)
         platform_sync(fabric)
         platform_arm(fabric)
 
@@ -84,6 +86,7 @@ cdef class InterruptPlatform:
         """Be on its own; nobody reaches it any more but Python."""
         if self.fabric != NULL:
             self.own_clock.now = self.fabric.clock.now
+            set_external_line(self.fabric, False)
             self.fabric.platform = NULL
         self.own_fabric.platform = &self.platform
         self.fabric = &self.own_fabric
@@ -210,7 +213,7 @@ cdef class InterruptPlatform:
 
     @property
     def pics(self):
-        """Master and slave, each a dict with the registers irr, isr, imr, elcr, vector base and the rest of its state."""
+        """Master and slave, each a dict: irr, isr, imr, elcr, its four ICWs and the rest of its state."""
         platform_sync(self.fabric)
         return describe_pic(&self.platform.pics[0]), describe_pic(&self.platform.pics[1])
 

@@ -9,9 +9,8 @@ from hvcore.hypercalls.abi import U8, U16, U32, U64, VP_SET_SPARSE, Bytes6, Byte
 from hvcore.hypercalls.call import Call
 
 if TYPE_CHECKING:
-    from hvcore._native.irqchip import InterruptController
     from hvcore import partition as partitions
-    from hvcore.processor import VirtualProcessor
+    from hvcore._native.irqchip import InterruptController
 
 WITHDRAW = 0xFFFF_FFFF
 _LEVEL, _LOGICAL, _ASSERTED = 1, 2, 4

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hvcore import msrs, properties
-from hvcore.enums import Privilege, Status, TranslateFlags
+from hvcore.enums import PartitionProperty, Privilege, Status, TranslateFlags
 from hvcore.hypercalls.abi import U8, U32, U64, Bytes3, Bytes7, Bytes224, Refused, require_proximity, require_vtl0
 from hvcore.hypercalls.call import Call, Progress
 from hvcore.registers import RegisterName
@@ -177,7 +177,7 @@ def _registers_target(call: Call, header: RegistersInput) -> Any:
     return call.target_vp(partition, header.vp_index)
 
 
-def _reserve_with_one_more_vp(partition: Partition) -> int:
+def _reserve_with_one_more_vp(partition: "Partition") -> int:
     """The CPU_RESERVE of all partitions if `partition` gets another virtual processor."""
     total = partition.properties[PartitionProperty.CPU_RESERVE]
     for other in partition.hypervisor.partitions.values():

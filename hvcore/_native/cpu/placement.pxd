@@ -6,7 +6,7 @@ VPs, and follows from what guests did, not from where a run was cut.
 """
 from hvcore._native.base.types cimport i32, u32, u64
 from hvcore._native.cpu.cache cimport block_cache_t
-from hvcore._native.cpu.run cimport is_asleep, start_time_of
+from hvcore._native.cpu.run cimport is_asleep, is_wakeable, start_time_of
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.irq.clock cimport clock_t, never_ticks
 from hvcore._native.irq.state cimport irq_t, machine_event_t
@@ -286,6 +286,14 @@ cdef inline u64 vacate_all(scheduler_t* scheduler) noexcept nogil:
     return earliest
 
 
+cdef inline bint may_be_woken(const scheduler_t* scheduler) noexcept nogil:
+    cdef u32 i
+    for i in range(scheduler.cache.vp_count):
+        if is_wakeable(scheduler.cache.vps[i]):
+            return True
+    return False
+
+
 cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
     """Share the logical processors out. False: no VP can run, and nothing armed will wake one."""
     cdef u64 earliest = vacate_all(scheduler), now = scheduler.quantum_end, nearest = never_ticks()
@@ -296,7 +304,9 @@ cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
         earliest = vacate_all(scheduler)
     if earliest > now:
         # Nobody can run: time jumps, but not past what the machine does by itself.
-        now = max(scheduler.furthest, min(earliest, next_machine_event(scheduler, True)))
+        if may_be_woken(scheduler):
+            earliest = min(earliest, next_machine_event(scheduler, True))
+        now = max(scheduler.furthest, earliest)
         if now == never_ticks():
             scheduler.quantum_end = scheduler.quantum_start = scheduler.furthest
             return False

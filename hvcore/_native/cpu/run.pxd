@@ -21,7 +21,8 @@ from hvcore._native.irq.events cimport irq_advance, irq_next_event, irq_wake_tim
 from hvcore._native.irq.lapic cimport (
     irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
 )
-from hvcore._native.irq.platform cimport irq_acknowledge_external, irq_external_waits
+from hvcore._native.irq.lvt cimport takes_external
+from hvcore._native.irq.platform cimport platform_acknowledge, platform_breaks_through
 from hvcore._native.irq.state cimport arrivals_t
 from libc.string cimport memset
 
@@ -59,7 +60,7 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
     if vp.notifications and (window_is_open(vp, True) or window_is_open(vp, False)):
         return True
     return vp.rflags_system & FLAG_IF != 0 and (
-        vp.external_pending or irq_pending_vector(vp.irq) >= 0 or irq_external_waits(vp.irq))
+        vp.external_pending or irq_pending_vector(vp.irq) >= 0 or takes_external(vp.irq))
 
 
 cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
@@ -68,7 +69,9 @@ cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
         vp.external_pending = False
         vp.external_acknowledged = True
         return vp.external_vector
-    return irq_acknowledge_external(vp.irq)
+    vp.irq.lapic.external_pending = False
+    vp.irq.counters.externals_delivered += 1
+    return platform_acknowledge(vp.irq.fabric)
 
 
 cdef inline bint window_is_open(const vp_t* vp, bint nmi) noexcept nogil:
@@ -112,6 +115,11 @@ cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
     """Its parent or Python has to do something before it runs."""
     return (vp.explicit_suspend or vp.intercept_suspend or vp.answer_pending or vp.exit_waits
             or vp.partition.suspended)
+
+
+cdef inline bint is_wakeable(const vp_t* vp) noexcept nogil:
+    """By hardware of the machine: it sleeps with interrupts on, or hears NMIs of the platform."""
+    return not is_suspended(vp) and (vp.rflags_system & FLAG_IF or platform_breaks_through(vp.irq.fabric))
 
 
 cdef inline bint is_asleep(const vp_t* vp) noexcept nogil:
@@ -194,7 +202,7 @@ cdef inline u32 take_events(vp_t* vp) noexcept nogil:
         vp.counters.interrupts += 1
         return deliver_event(vp, event, True)
     if vp.rflags_system & FLAG_IF:
-        if vp.external_pending or irq_external_waits(vp.irq):
+        if vp.external_pending or takes_external(vp.irq):
             event.vector = acknowledge_external(vp)
             vp.counters.interrupts += 1
             return deliver_event(vp, event, True)

@@ -121,6 +121,10 @@ cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, 
             processor = choose(scheduler)
             event = max(next_machine_event(scheduler, False), scheduler.quantum_start)
             if event <= (scheduler.quantum_end if processor == NO_PROCESSOR else scheduler.due[processor]):
+                if processor == NO_PROCESSOR:
+                    if budget[0] <= 0:
+                        return REASON_BUDGET
+                    budget[0] -= 1      # as for a timer that wakes nothing: hardware alone must not run for ever
                 run_machine_events(scheduler, event)
                 continue
             if processor == NO_PROCESSOR:

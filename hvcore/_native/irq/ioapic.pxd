@@ -4,6 +4,7 @@ Intel 82093AA data sheet (290566), and version 20h of the later south bridges wi
 are those of the VT-d specification, 5.1.5.1; 15-bit destinations those of CPUID 40000082h.
 """
 from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.irq.destination cimport widen_destination
 from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
 from hvcore._native.irq.platform_state cimport IOAPIC_PINS, ioapic_t
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t
@@ -54,6 +55,7 @@ cdef inline void describe(const ioapic_t *ioapic, u64 entry, interrupt_message_t
     message.destination = <u32>(entry >> 56)
     if ioapic.extended:
         message.destination |= <u32>((entry >> 49) & 0x7F) << 8
+    message.destination = widen_destination(message.destination)
     message.vector = <u8>entry
     message.delivery_mode = (entry >> 8) & 7
     message.logical = entry & RTE_LOGICAL != 0

@@ -55,7 +55,7 @@ cdef inline void begin_half(pit_counter_t *counter, bint high) noexcept nogil:
     """Mode 3: an odd count spends its extra CLK pulse with OUT high."""
     cdef u32 count = initial_count(counter)
     set_out(counter, high)
-    counter.odd = count & 1
+    counter.extra = high and count & 1
     counter.left = (count + 1) // 2 if high else count // 2
     counter.null_count = False
 
@@ -98,7 +98,7 @@ cdef inline void run_rate(pit_counter_t *counter, u64 clocks) noexcept nogil:
         beyond = clocks - counter.left
         count = initial_count(counter)
         counter.null_count = False
-        counter.edges += <u32>(1 + beyond // count)
+        counter.edges += 1 + beyond // count
         counter.left = count - <u32>(beyond % count)
     else:
         counter.left -= <u32>clocks
@@ -112,7 +112,7 @@ cdef inline void run_square(pit_counter_t *counter, u64 clocks) noexcept nogil:
         clocks -= counter.left
         begin_half(counter, not counter.out)
         count = initial_count(counter)
-        counter.edges += <u32>(clocks // count)     # whole periods change nothing else
+        counter.edges += clocks // count     # whole periods change nothing else
         clocks %= count
     counter.left -= <u32>clocks
 
@@ -156,7 +156,7 @@ cdef inline u32 counting_element(const pit_counter_t *counter) noexcept nogil:
     """What a read of the count gives now, in binary or BCD."""
     cdef u32 count = counter.left
     if counter.mode == 3:
-        count = 2 * count - (2 if counter.odd and counter.out else 0)
+        count = 2 * count - (2 if counter.extra else 0)
     count %= modulus(counter)
     if not counter.bcd:
         return count
@@ -195,7 +195,7 @@ cdef inline void write_control(pit_counter_t *counter, u8 word) noexcept nogil:
     counter.bcd = word & 1
     counter.written = counter.latched_bytes = 0
     counter.write_high = counter.read_high = counter.status_latched = False
-    counter.complete = counter.load_next = counter.loaded = counter.expired = counter.strobe = counter.odd = False
+    counter.complete = counter.load_next = counter.loaded = counter.expired = counter.strobe = counter.extra = False
     counter.left = 0
     counter.null_count = True
     set_out(counter, counter.mode != 0)

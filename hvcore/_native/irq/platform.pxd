@@ -4,12 +4,16 @@ All of it follows the clock of its fabric: counters of the 8254 are brought up t
 they drive, and `deadline` tells the scheduler when OUT of counter 0 changes next, if that can interrupt anybody.
 """
 from hvcore._native.base.types cimport u8, u16, u32, u64
-from hvcore._native.irq.clock cimport never_ticks
+from hvcore._native.irq.apic_spec cimport LVT_LINT0, LVT_MASKED
+from hvcore._native.irq.clock cimport call_attention, never_ticks
+from hvcore._native.irq.inbox cimport notice
 from hvcore._native.irq.ioapic cimport (
     RTE_MASKED, ioapic_eoi, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write,
 )
-from hvcore._native.irq.lvt cimport set_external_line, takes_external
-from hvcore._native.irq.pic cimport pic_power_up, pics_acknowledge, pics_read, pics_set_line, pics_write, pics_write_elcr
+from hvcore._native.irq.lvt cimport set_external_line
+from hvcore._native.irq.pic cimport (
+    NOBODY, pic_power_up, pics_acknowledge, pics_read, pics_set_line, pics_write, pics_write_elcr,
+)
 from hvcore._native.irq.pit cimport (
     counter_advance, counter_next_change, counter_power_up, latch_count, latch_status, pit_clock, pit_ticks, read_count,
     set_gate, write_control, write_count,
@@ -17,7 +21,7 @@ from hvcore._native.irq.pit cimport (
 from hvcore._native.irq.platform_state cimport (
     IOAPIC_ADDRESS, IOAPIC_SIZE_BYTES, PIN_PIC, PIN_TIMER, pit_counter_t, platform_t,
 )
-from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
+from hvcore._native.irq.state cimport fabric_t, machine_event_t
 
 cdef enum:
     PORT_SPEAKER = 0x61             # NMI status and control: gate and OUT of counter 2, the refresh toggle
@@ -28,21 +32,20 @@ cdef enum:
     REFRESH_COUNT = 18
 
 
-cdef inline void set_intr(fabric_t *fabric, bint high) noexcept nogil:
-    """Where INT of the pair ends: pin 0 of the I/O APIC, and LINT0 of the processors."""
-    ioapic_set_pin(fabric, &fabric.platform.ioapic, PIN_PIC, high)
-    set_external_line(fabric, high)
-
-
 cdef inline void drive_intr(fabric_t *fabric, bint dropped) noexcept nogil:
-    """INT of the 8259 pair has changed, perhaps with a drop in between that only edges notice."""
+    """INT of the 8259 pair, to LINT0 and pin 0, perhaps with a drop in between that only edges notice."""
     cdef platform_t *platform = fabric.platform
     cdef bint before = platform.ioapic.lines & (1 << PIN_PIC) != 0
+    cdef u32 index
     if before and (dropped or not platform.pics[0].output):
-        set_intr(fabric, False)
+        set_external_line(fabric, False)
+        ioapic_set_pin(fabric, &platform.ioapic, PIN_PIC, False)
         before = False
     if platform.pics[0].output and not before:
-        set_intr(fabric, True)
+        set_external_line(fabric, True)
+        for index in range(fabric.count):
+            notice(fabric.controllers[index])       # one that takes ExtINT has nothing in its inbox to wake it
+        ioapic_set_pin(fabric, &platform.ioapic, PIN_PIC, True)
 
 
 cdef inline void drive_timer(fabric_t *fabric, bint high) noexcept nogil:
@@ -54,7 +57,7 @@ cdef inline void drive_timer(fabric_t *fabric, bint high) noexcept nogil:
     ioapic_set_pin(fabric, &platform.ioapic, PIN_TIMER, high)
 
 
-cdef inline void count_missed(platform_t *platform, u32 edges) noexcept nogil:
+cdef inline void count_missed(platform_t *platform, u64 edges) noexcept nogil:
     """Rising edges of OUT that nobody was told of one by one: both inputs were masked."""
     platform.pics[0].counters.requested += edges
     platform.ioapic.counters[PIN_TIMER].asserted += edges
@@ -65,7 +68,7 @@ cdef inline void platform_sync(fabric_t *fabric) noexcept nogil:
     """Bring counter 0 up to the present, and with it what it drives."""
     cdef platform_t *platform = fabric.platform
     cdef pit_counter_t *counter = &platform.pit.counters[0]
-    cdef u32 edges
+    cdef u64 edges
     counter_advance(counter, pit_clock(fabric.clock.now))
     edges = counter.edges
     counter.edges = 0
@@ -82,7 +85,27 @@ cdef inline void platform_arm(fabric_t *fabric) noexcept nogil:
     """Tell the scheduler when OUT of counter 0 changes, unless both of its interrupts are masked."""
     cdef platform_t *platform = fabric.platform
     cdef bint masked = platform.pics[0].imr & 1 and platform.ioapic.entries[PIN_TIMER] & RTE_MASKED
+    cdef u64 before = platform.deadline[0]
     platform.deadline[0] = never_ticks() if masked else pit_ticks(counter_next_change(&platform.pit.counters[0]))
+    if platform.deadline[0] < before:
+        call_attention(fabric.clock)
+
+
+cdef inline bint platform_breaks_through(const fabric_t *fabric) noexcept nogil:
+    """Whether the timer may reach a processor that has interrupts off: as NMI or INIT."""
+    cdef u64 entry
+    cdef u32 i
+    if fabric.platform == NULL:
+        return False
+    for i in range(PIN_TIMER + 1):
+        entry = fabric.platform.ioapic.entries[i]
+        if not entry & RTE_MASKED and (entry >> 9) & 3 == 2:
+            return True
+    for i in range(fabric.count):
+        entry = fabric.controllers[i].lapic.lvt[LVT_LINT0]
+        if not entry & LVT_MASKED and (entry >> 9) & 3 == 2:
+            return True
+    return False
 
 
 cdef inline void platform_act(machine_event_t *event, u64 now) noexcept nogil:
@@ -103,9 +126,11 @@ cdef inline void platform_reset(fabric_t *fabric) noexcept nogil:
         counter_power_up(&platform.pit.counters[index], now)
     write_control(&platform.pit.counters[1], REFRESH_CONTROL)
     write_count(&platform.pit.counters[1], REFRESH_COUNT)
+    platform.pit.counters[1].edges = 0
     set_gate(&platform.pit.counters[2], False)
     platform.pit.refresh = False
     platform.pit.control = 0
+    set_external_line(fabric, False)
     platform.ioapic.lines &= ~<u32>(1 << PIN_PIC | 1 << PIN_TIMER)
     platform.pics[0].lines &= ~<u8>1
     ioapic_reset(&platform.ioapic)
@@ -122,21 +147,11 @@ cdef inline void platform_set_pin(fabric_t *fabric, u32 pin, bint high) noexcept
     ioapic_set_pin(fabric, &platform.ioapic, pin, high)
 
 
-cdef inline bint irq_external_waits(const irq_t *irq) noexcept nogil:
-    """The 8259 pair has a vector for this processor: by the wire, or by an ExtINT message of the I/O APIC."""
-    return irq.fabric.platform != NULL and takes_external(irq)
-
-
-cdef inline u8 irq_acknowledge_external(irq_t *irq) noexcept nogil:
-    """The core takes it: the vector is what the pair answers now, not when it asked."""
-    irq.lapic.external_pending = False
-    irq.counters.externals_delivered += 1
-    return platform_acknowledge(irq.fabric)
-
-
 cdef inline u8 platform_acknowledge(fabric_t *fabric) noexcept nogil:
-    """The acknowledge cycle of an ExtINT: the vector that the 8259 pair gives now. The partition has a platform."""
+    """The acknowledge cycle of an ExtINT: the vector that the 8259 pair gives now. Without one the bus floats."""
     cdef u8 vector
+    if fabric.platform == NULL:
+        return NOBODY
     platform_sync(fabric)
     vector = pics_acknowledge(fabric.platform.pics)
     drive_intr(fabric, True)

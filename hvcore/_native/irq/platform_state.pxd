@@ -75,7 +75,7 @@ cdef struct pic_t:                  # one 8259A
 cdef struct pit_counter_t:          # one of the three counters of an 8254
     u64 clock                       # CLK pulses that it has seen
     u32 left                        # CLK pulses to the end of its count, half-cycle or period
-    u32 edges                       # rising edges of OUT since somebody asked
+    u64 edges                       # rising edges of OUT since somebody asked
     u16 written                     # count register
     u16 latched
     u8 low_byte                     # first byte of a count of two
@@ -87,7 +87,7 @@ cdef struct pit_counter_t:          # one of the three counters of an 8254
     bint bcd
     bint gate
     bint out
-    bint odd                        # the count in use, in mode 3
+    bint extra                      # mode 3: this half is the longer one of an odd count
     bint write_high                 # of a count of two, the second byte comes next
     bint read_high
     bint status_latched
