@@ -87,12 +87,17 @@ class ReferenceSynic:
         queue, slot = self.queues[sint], self.slots[sint]
         if slot is not None:
             slot[1] = True
-            if self.retry_at is None:
-                self.retry_at = self.now + RETRY_TICKS
+            self.arm_retry()
             return False
         self.slots[sint] = [queue.pop(0)[1], bool(queue)]
+        if queue:
+            self.arm_retry()
         self.counts["messages_delivered"] += 1
         return self.interrupt(sint)
+
+    def arm_retry(self) -> None:
+        if self.retry_at is None:
+            self.retry_at = self.now + RETRY_TICKS
 
     def take(self, sint: int) -> bool:
         """The guest reads a message and clears its slot; whether MessagePending asks it for an EOM."""

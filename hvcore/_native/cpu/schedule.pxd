@@ -65,7 +65,7 @@ cdef inline vp_t* pick(scheduler_t* scheduler, u32 processor) noexcept nogil:
         vp = scheduler.cache.vps[(scheduler.turns[processor] + i) % count]
         if vp.processor != processor or is_suspended(vp):
             continue
-        if is_runnable(vp):
+        if is_runnable(vp) or wake_time_of(vp) <= scheduler.clocks[processor]:
             return vp
         if wake_time_of(vp) < scheduler.quantum_end and (
                 sleeper == NULL or wake_time_of(vp) < wake_time_of(sleeper)):
