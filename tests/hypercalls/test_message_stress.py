@@ -1,4 +1,4 @@
-"""Every post that returned SUCCESS is delivered exactly once and in order, or its loss is counted (9.2; issue 5, line 2).
+"""Every post that returned SUCCESS is delivered exactly once and in order, or its loss is counted (9.2).
 
 Several senders, fixed and HV_ANY_VP ports, masks, disabled pages, full slots, forgotten EOMs, moved ports, deleted
 ports, VP resets and snapshots of the receiver, all by raw hypercalls.
@@ -134,7 +134,7 @@ class Stress:
     def account(self):
         for vp in range(VPS):
             self.open(vp)
-        while any([self.take(vp, sint, eom=1.0) for vp in range(VPS) for sint in SINTS]):
+        while sum(self.take(vp, sint, eom=1.0) for vp in range(VPS) for sint in SINTS):
             for vp in range(VPS):
                 self.controller(vp).write_msr(EOM, 0, 0)
         counters = self.receiver.counters()

@@ -44,7 +44,8 @@ class Pair:
     def link(self, number, info, kind, gpa):
         port = pack("<QIIQ24sQ", self.receiver.id, number, 0, self.sender.id, info, 0)
         assert self.root.hypercall(Hypercall.CREATE_PORT, port).status == 0
-        connection = pack("<QIIQIIIIQQQQ", self.sender.id, number, 0, self.receiver.id, number, 0, kind, 0, gpa, 0, 0, 0)
+        ends = pack("<QIIQII", self.sender.id, number, 0, self.receiver.id, number, 0)
+        connection = ends + pack("<IIQQQQ", kind, 0, gpa, 0, 0, 0)
         assert self.root.hypercall(Hypercall.CONNECT_PORT, connection).status == 0
 
     def trigger(self, group, bit, *, connection=1, flag=0, latency=0):

@@ -88,7 +88,8 @@ def test_port_properties(machine, child):
 
 def test_reserved_fields_of_infos_are_checked(machine, child):
     machine.deposit(machine.root, 1)
-    for words in ((1, 1, SINT, 0, 0), (1, 0, SINT, 0, 1), (1, 0, SINT, 0, 1 << 63), (2, 0, SINT, 0, 1 << 32 | 16 << 16)):
+    event_with_tail = (2, 0, SINT, 0, 1 << 32 | 16 << 16)
+    for words in ((1, 1, SINT, 0, 0), (1, 0, SINT, 0, 1), (1, 0, SINT, 0, 1 << 63), event_with_tail):
         values = (child.id, 9, 0, 0, 0, 1, pack("<IIIIQ", *words), 0)
         machine.call(Hypercall.CREATE_PORT, "QIBBHQ24sQ", *values, expect=Status.INVALID_PARAMETER)
     message_port(machine, child.id, 1)
@@ -229,7 +230,7 @@ def test_doorbells_of_one_address_are_told_apart_by_value(machine, child):
 
 
 def test_event_ring_page(machine, child):
-    """SIRBP lays its page over GPA space and keeps the contents when it moves (11.3); as-intercept tells SINT0 (9.4)."""
+    """SIRBP moves its page over GPA space (11.3); as-intercept tells SINT0 too (9.4)."""
     controller = enable(machine.root)
     controller.write_msr(SINT0 + SINT, 0xF3 | 1 << 19, 0)
     vp = machine.root.vps[0]

@@ -78,8 +78,10 @@ class ReferenceSynic:
         """Step 4 and 5 of 9.2: at most one message of each SINT moves."""
         if not (self.control and self.simp):
             return
-        waiting = [sint for sint in range(16) if self.queues[sint]]
-        if any([self.deliver(sint) for sint in waiting]):
+        joined = False
+        for sint in [sint for sint in range(16) if self.queues[sint]]:
+            joined |= self.deliver(sint)
+        if joined:
             self.deliver(0)
 
     def deliver(self, sint: int) -> bool:

@@ -192,7 +192,7 @@ cdef inline void irq_post_intercept(irq_t *irq, irq_t *source, u32 message_type,
 cdef inline int irq_post_direct(irq_t *irq, u32 sint, const message_t *message) noexcept nogil:
     """Put a whole message into its slot (HvCallPostMessageDirect). 1: done, -1: refused (INVALID_SYNIC_STATE).
 
-    0: the slot is full, or others wait for it; the guest is asked to send an EOM. There is no buffer that could wait."""
+    0: the slot is full, or others wait for it; the guest is asked to send an EOM. No buffer would wait for it."""
     cdef u8 *slot = irq.synic.message_page + sint * SLOT_SIZE_BYTES
     if not irq_accepts_messages(irq):
         return -1
