@@ -31,8 +31,8 @@ from hvcore._native.irq.lvt cimport local_interrupt, lvt_defined, set_local_pin,
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.queue cimport append_buffer, discard_buffer, discard_port, discard_queues
 from hvcore._native.irq.spec cimport (
-    DISCARD_RESTORE, DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
-    SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT, message_t,
+    DISCARD_RESTORE, DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE, NOT_MINE,
+    PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT, SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT, message_t,
 )
 from hvcore._native.irq.state cimport fabric_t, inbox_t, irq_t, lapic_t, message_buffer_t, message_port_t
 from hvcore._native.irq.synic cimport (

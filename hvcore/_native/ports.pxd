@@ -22,3 +22,4 @@ cdef class Connection:
     cdef Scheduler scheduler            # ... whose events have the monitor
     cdef SystemMemory memory
     cdef void end(self)
+    cdef void stop(self)

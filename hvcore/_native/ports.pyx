@@ -146,7 +146,7 @@ cdef class Connection:
 
     cdef void end(self):
         cdef partition_t* sender
-        self.unwatch()
+        self.stop()
         if self.core is None:
             return
         sender = &self.core.partition
@@ -183,6 +183,9 @@ cdef class Connection:
 
     def unwatch(self):
         """Look no more."""
+        self.stop()
+
+    cdef void stop(self):
         if self.monitor is not NULL:
             self.scheduler.remove_event(&self.monitor.event)
             self.scheduler = self.memory = None

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from reference_synic import AS_INTERCEPT, AUTO_EOI, MASKED, POLLING, ReferenceSynic  # noqa: E402
+from reference_synic import AS_INTERCEPT, AUTO_EOI, MASKED, POLLING, ReferenceSynic
 
-from hvcore._native.irqchip import InterruptController, MessagePort  # noqa: E402
+from hvcore._native.irqchip import InterruptController, MessagePort
 
 EOI, SCONTROL, SIEFP, SIMP, EOM, SINT0, STIMER0 = (
     *(0x40000070, 0x40000080, 0x40000082, 0x40000083, 0x40000084, 0x40000090),

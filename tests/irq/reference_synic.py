@@ -78,8 +78,10 @@ class ReferenceSynic:
         """Step 4 and 5 of 9.2: at most one message of each SINT moves."""
         if not (self.control and self.simp):
             return
-        waiting = [sint for sint in range(16) if self.queues[sint]]
-        if any([self.deliver(sint) for sint in waiting]):
+        joined = False
+        for sint in [sint for sint in range(16) if self.queues[sint]]:
+            joined |= self.deliver(sint)
+        if joined:
             self.deliver(0)
 
     def deliver(self, sint: int) -> bool:
@@ -87,12 +89,17 @@ class ReferenceSynic:
         queue, slot = self.queues[sint], self.slots[sint]
         if slot is not None:
             slot[1] = True
-            if self.retry_at is None:
-                self.retry_at = self.now + RETRY_TICKS
+            self.arm_retry()
             return False
         self.slots[sint] = [queue.pop(0)[1], bool(queue)]
+        if queue:
+            self.arm_retry()
         self.counts["messages_delivered"] += 1
         return self.interrupt(sint)
+
+    def arm_retry(self) -> None:
+        if self.retry_at is None:
+            self.retry_at = self.now + RETRY_TICKS
 
     def take(self, sint: int) -> bool:
         """The guest reads a message and clears its slot; whether MessagePending asks it for an EOM."""

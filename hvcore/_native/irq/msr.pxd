@@ -1,15 +1,15 @@
 """The MSRs of the interrupt controller: 40000070-72, 40000080-85, 40000090-9F, 400000B0-B7 (digest 2).
 
 The engine calls this for RDMSR and WRMSR, irqchip for register hypercalls. Privilege bits are the caller's to check,
-and so are the overlays: SIMP, SIEFP and SIRBP are stored here and the caller moves the page. Reserved bits are kept as written
-(13 #16).
+and so are the overlays: SIMP, SIEFP and SIRBP are stored here and the caller moves the page. Reserved bits are kept
+as written (13 #16).
 """
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.icr cimport write_icr
 from hvcore._native.irq.spec cimport (
     DONE, GENERAL_PROTECTION, LOWEST_VECTOR, MSR_EOI, MSR_EOM, MSR_ICR, MSR_SCONTROL, MSR_SIEFP, MSR_SIMP, MSR_SINT0,
-    MSR_SINT15, MSR_SIRBP, MSR_STIMER0_CONFIG, MSR_STIMER3_COUNT, MSR_SVERSION, MSR_TPR, NOT_MINE, PAGES_CHANGED, SINT_MASKED,
-    SINT_POLLING, SINT_VECTOR, SYNIC_VERSION,
+    MSR_SINT15, MSR_SIRBP, MSR_STIMER0_CONFIG, MSR_STIMER3_COUNT, MSR_SVERSION, MSR_TPR, NOT_MINE, PAGES_CHANGED,
+    SINT_MASKED, SINT_POLLING, SINT_VECTOR, SYNIC_VERSION,
 )
 from hvcore._native.irq.state cimport irq_t, synthetic_timer_t
 from hvcore._native.irq.synic cimport deliver_messages, irq_eoi

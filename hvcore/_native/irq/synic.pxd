@@ -74,6 +74,12 @@ cdef inline bint raise_sint(irq_t *irq, u32 sint) noexcept nogil:
     return value & SINT_AS_INTERCEPT != 0 and irq.intercepts_sints and sint != 0 and intercept_sint(irq, sint)
 
 
+cdef inline void arm_retry(irq_t *irq) noexcept nogil:
+    """A message waits for its slot: look again in a while (13 #40), whatever the guest does."""
+    if irq.retry_time == never_ticks():
+        irq.retry_time = irq.fabric.clock.now + RETRY_TICKS
+
+
 cdef inline void fill_slot(u8 *slot, const message_t *message) noexcept nogil:
     """Payload first, type last: the guest polls the type."""
     memcpy(slot + sizeof(u32), <const u8 *>message + sizeof(u32), sizeof(message_t) - sizeof(u32))
@@ -89,15 +95,17 @@ cdef inline bint deliver_sint(irq_t *irq, u32 sint) noexcept nogil:
     cdef timer_payload_t *stamped
     if slot_type(irq, sint) != MESSAGE_NONE:
         (slot + MESSAGE_FLAGS_OFFSET)[0] |= MESSAGE_PENDING
-        if irq.retry_time == never_ticks():
-            irq.retry_time = irq.fabric.clock.now + RETRY_TICKS
+        arm_retry(irq)
         return False
     if buffer.is_timer:
         stamped = <timer_payload_t *>buffer.message.payload
         stamped.delivery = irq.now
     unlink_buffer(buffer)
     # With auto-EOI nothing but an EOM brings the next one, so the guest must learn of it now.
-    buffer.message.flags = MESSAGE_PENDING if irq.synic.queues[sint].first is not NULL else 0
+    buffer.message.flags = 0
+    if irq.synic.queues[sint].first is not NULL:
+        buffer.message.flags = MESSAGE_PENDING
+        arm_retry(irq)
     fill_slot(slot, &buffer.message)
     irq.counters.messages_delivered += 1
     return raise_sint(irq, sint)
@@ -185,7 +193,7 @@ cdef inline void irq_post_intercept(irq_t *irq, irq_t *source, u32 message_type,
 cdef inline int irq_post_direct(irq_t *irq, u32 sint, const message_t *message) noexcept nogil:
     """Put a whole message into its slot (HvCallPostMessageDirect). 1: done, -1: refused (INVALID_SYNIC_STATE).
 
-    0: the slot is full, or others wait for it; the guest is asked to send an EOM. There is no buffer that could wait."""
+    0: the slot is full, or others wait for it; the guest is asked to send an EOM. No buffer would wait for it."""
     cdef u8 *slot = irq.synic.message_page + sint * SLOT_SIZE_BYTES
     if not irq_accepts_messages(irq):
         return -1
