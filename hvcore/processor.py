@@ -12,6 +12,7 @@ from hvcore._native import engine
 from hvcore.boot.long_mode import enter_long_mode
 from hvcore.boot.place import top_of_ram
 from hvcore.counters import Counters
+from hvcore.enums import Hypercall
 from hvcore.experiments.records import RECORD
 from hvcore.memory import LARGE_PAGE_SIZE
 
@@ -56,7 +57,7 @@ class VirtualProcessor(engine.VirtualProcessor):
     partition: Partition
     """Whose it is."""
     hypercalls_by_name: Counter[str]
-    """Finished hypercalls of its code."""
+    """Finished hypercalls of its code that went through Python."""
 
     def join(self, partition: Partition) -> None:
         """What the constructor does in Python: the native one has the arguments to itself."""
@@ -195,7 +196,11 @@ class VirtualProcessor(engine.VirtualProcessor):
 
         return Translator(self.partition.hypervisor.memory, self.paging_state(), gpa_space=self.space)
 
+    def _native_calls(self) -> Counter[str]:
+        """Those that the native door finished, by name."""
+        return Counter({Hypercall(code).name: count for code, count in self.native_calls().items()})
+
     def counters(self) -> Counters:
         """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""
-        groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name}
+        groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name + self._native_calls()}
         return Counters.collect({**super().counters(), **self.interrupts.counters()}, groups)

@@ -36,6 +36,7 @@ cdef class Scheduler:
         self.cache.machine.read_slow, self.cache.machine.write_slow = read_slow, write_slow
         self.cache.machine.commit, self.cache.machine.unwind = commit, unwind
         self.cache.machine.note, self.cache.note_fetch = note, note_fetch
+        self.cache.machine.hypercall = hypercall
         self.cache.machine.enter_found, self.cache.machine.enter_linked = enter_found, enter_linked
         self.scheduler.cache = self.cache
         self.scheduler.processor_count = self.scheduler.cursor = processors
@@ -114,6 +115,7 @@ cdef class Scheduler:
             release_tap(vp.vp)
             self.set_taps(self.tap_count - 1)
         vp.scheduler = None
+        vp.core.partition.flush_generation += vp.vp.tlb_flush_inhibit
         vp.core.disconnect(vp.interrupts)
         self.vps.pop(<u64>vp.vp, None)
 

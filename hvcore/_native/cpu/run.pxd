@@ -50,9 +50,14 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
     return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_pending_vector(vp.irq) >= 0)
 
 
+cdef inline bint waits_for_flush(const vp_t* vp) noexcept nogil:
+    """Its hypercall must not flush a TLB yet (TlbFlushInhibit); it tries again when any of them allows it."""
+    return vp.flush_waits == vp.partition.flush_generation
+
+
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
     return (vp.explicit_suspend or vp.intercept_suspend or vp.startup_suspend or vp.answer_pending
-            or vp.exit_waits or vp.shutdown or vp.partition.suspended)
+            or vp.exit_waits or vp.shutdown or vp.partition.suspended or waits_for_flush(vp))
 
 
 cdef inline bint is_runnable(const vp_t* vp) noexcept nogil:
@@ -197,7 +202,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         if vp.remaining <= 0:
             vp.shadow = shadow
             return REASON_BUDGET
-        if vp.halted:
+        if vp.halted or waits_for_flush(vp):
             vp.shadow = shadow
             return REASON_HALT
         stepping = vp.rflags_system & FLAG_TF != 0

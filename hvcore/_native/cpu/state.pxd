@@ -7,6 +7,7 @@ operand one sum: RIP of the running block, a constant zero, and a computed addre
 from hvcore._native.base.types cimport i32, i64, u16, u32, u64, u8, xmm_t
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT
 from hvcore._native.cpu.tap cimport tap_t
+from hvcore._native.hv.hypercall cimport NATIVE_CALLS
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.state cimport irq_t
 from hvcore._native.mem.format cimport PagingMode
@@ -142,6 +143,7 @@ cdef struct machine_t:
     int (*enter_linked)(vp_t* vp, const op_t* link, bint fallen) noexcept nogil
     void (*note)(vp_t* vp, u64 gva, u32 size_bytes, u8 kind) noexcept nogil     # only with a tap
     direct_t* direct        # blocks by the low bits of their SPA
+    int (*hypercall)(vp_t* vp, u64 now) noexcept nogil                          # a CallOutcome of sem/hypercall.pxd
 
 
 cdef struct vp_t:
@@ -247,3 +249,6 @@ cdef struct vp_t:
     u32 index
     u32 apic_id
     u64 runtime             # ticks
+    bint tlb_flush_inhibit  # InterceptSuspend.b1: others that want to flush this TLB wait
+    u64 flush_waits         # the partition's flush_generation when a flush of this one had to wait; 0: it does not
+    u64[NATIVE_CALLS] native_calls      # finished hypercalls by code, of those that native code executes

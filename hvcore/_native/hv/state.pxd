@@ -17,3 +17,4 @@ cdef struct partition_t:
     bint has_doorbells      # a write to an unmapped page may be one
     u8* io_intercepts       # two bits a port: 1 read, 2 write; NULL: none
     u32 physical_bits       # MAXPHYADDR: what CPUID says, and what page tables may use
+    u64 flush_generation    # from 1; grows when a processor whose TLB must not be flushed allows it again

@@ -1,0 +1,11 @@
+"""HV_STATUS as native code gives it (hyperv-abi 5)."""
+
+cdef enum HvStatus:
+    HV_SUCCESS = 0x00
+    HV_INVALID_HYPERCALL_INPUT = 0x03
+    HV_INVALID_ALIGNMENT = 0x04
+    HV_INVALID_PARAMETER = 0x05
+    HV_ACCESS_DENIED = 0x06
+    HV_OPERATION_DENIED = 0x08
+    HV_INVALID_VP_INDEX = 0x0E
+    HV_INVALID_VTL_STATE = 0x51
