@@ -14,6 +14,7 @@ import numpy as np
 
 from hvcore import intercepts, msrs
 from hvcore._native.engine import Scheduler
+from hvcore._native.ports import ring
 from hvcore._native.space import GpaSpace, PagePool, SystemMemory
 from hvcore.costs import PageCosts
 from hvcore.counters import Counters
@@ -185,7 +186,8 @@ class Hypervisor:
                 intercepts.deliver(self, vp, vp.intercept)
                 return True
             case ServiceReason.UNMAPPED_WRITE:
-                return self.partition_of[vp].ring_doorbell(vp.intercept.gpa, vp.intercept.size, vp.intercept.value)
+                write = vp.intercept
+                return ring(self.partition_of[vp].core, write.gpa, write.size, write.value)
             case ServiceReason.IO_PORT:
                 access = vp.intercept
                 if access.access == AccessType.READ:
@@ -206,7 +208,6 @@ class Hypervisor:
             for kind in (OverlayKind.VP_ASSIST, OverlayKind.SIM, OverlayKind.SIEF, OverlayKind.SIRB):
                 partition.space.clear_overlay(kind, index)
             vp.assist_msr = 0
-            vp.event_ring_msr = 0
             vp.interrupts.reset()
             vp.reset()
 

@@ -132,28 +132,24 @@ def _write_vp_assist(partition: Partition, vp: VirtualProcessor, value: int) -> 
     return True
 
 
-def _write_event_ring(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
-    vp.event_ring_msr = value
-    _overlay(partition, OverlayKind.SIRB, vp.index, value, partition.frames[vp.index].event_ring, READ | WRITE)
-    return True
-
-
 def _read_synic(index: int) -> Callable[[Partition, VirtualProcessor], int]:
     return lambda partition, vp: vp.interrupts.read_msr(index, partition.reference_time) or 0
 
 
 def _write_synic(index: int, kind: OverlayKind) -> Callable[[Partition, VirtualProcessor, int], bool]:
-    """SIMP and SIEFP: the interrupt controller keeps the value, the page is laid over the space here."""
+    """SIMP, SIEFP and SIRBP: the interrupt controller keeps the value, the page is laid over the space here."""
 
     def write(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
         if not vp.interrupts.write_msr(index, value, partition.reference_time):
             return False
-        frames = partition.frames[vp.index]
-        frame = frames.message_page if kind is OverlayKind.SIM else frames.event_page
+        frame = getattr(partition.frames[vp.index], _FRAMES[kind])
         _overlay(partition, kind, vp.index, value, frame, READ | WRITE)
         return True
 
     return write
+
+
+_FRAMES = {OverlayKind.SIM: "message_page", OverlayKind.SIEF: "event_page", OverlayKind.SIRB: "event_ring"}
 
 
 def _overlay(partition: Partition, kind: OverlayKind, slot: int, value: int, frame: int, rights: int) -> None:
@@ -180,7 +176,7 @@ _MSRS: dict[int, _Msr] = {
     ),
     SIEFP: _Msr(_SYNIC, _read_synic(SIEFP), _write_synic(SIEFP, OverlayKind.SIEF)),
     SIMP: _Msr(_SYNIC, _read_synic(SIMP), _write_synic(SIMP, OverlayKind.SIM)),
-    SIRBP: _Msr(_SYNIC, lambda partition, vp: vp.event_ring_msr, _write_event_ring),
+    SIRBP: _Msr(_SYNIC, _read_synic(SIRBP), _write_synic(SIRBP, OverlayKind.SIRB)),
 }
 
 _REGISTERS: dict[int, int] = {

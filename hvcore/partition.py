@@ -15,7 +15,7 @@ from hvcore._native.engine import PartitionCore
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.space import GpaSpace, PagePool
 from hvcore.counters import Counters
-from hvcore.enums import Hypercall, PartitionProperty, PartitionState, PortType, Privilege, Status
+from hvcore.enums import Hypercall, PartitionProperty, PartitionState, Privilege, Status
 from hvcore.hypercalls.abi import Refused, Result
 from hvcore.pages import Mappings
 from hvcore.processor import VirtualProcessor, VpFrames
@@ -46,11 +46,11 @@ class Partition:
         self.id = partition_id
         self.parent = parent
         self.depth: int = 0 if parent is None else parent.depth + 1
-        self.state = PartitionState.UNINITIALIZED
         self.space = mappings.space
         self.mappings = mappings
         self.pool = pool
         self.core: PartitionCore = PartitionCore()
+        self.state = PartitionState.UNINITIALIZED
         self.created = hypervisor.scheduler.now
         self.core.creation_time = self.created
         self.core.is_root = parent is None
@@ -67,7 +67,6 @@ class Partition:
         self.reference_tsc: int = 0
         self.hypercall_frame, self.reference_tsc_frame = frames
         self.monitor_slots: set[int] = set()
-        self.ring_heads: dict[tuple[int, int], int] = {}
         self.hypercalls_by_name: Counter[str] = Counter()
         """Finished hypercalls that Python made as this partition."""
         self.past_counters = Counters({})
@@ -130,6 +129,16 @@ class Partition:
         return sum((vp.counters() for vp in self.vps.values()), self.past_counters + made)
 
     # Facts that handlers and the run loop ask for.
+
+    @property
+    def state(self) -> PartitionState:
+        """Where it is in its lifecycle."""
+        return self._state
+
+    @state.setter
+    def state(self, state: PartitionState) -> None:
+        self._state = state
+        self.core.active = state is PartitionState.ACTIVE
 
     @property
     def privileges(self) -> int:
@@ -217,6 +226,7 @@ class Partition:
             apic_id=index,
             message_page=hypervisor.memory.page(frames.message_page),
             event_page=hypervisor.memory.page(frames.event_page),
+            event_ring=hypervisor.memory.page(frames.event_ring),
         )
         vp = VirtualProcessor(self.core, self.space, interrupts, index)
         vp.join(self)
@@ -227,22 +237,10 @@ class Partition:
         hypervisor.partition_of[vp] = self
         return vp
 
-    def add_connection(self, connection: Connection) -> None:
-        """Register a connection and bind it to its port."""
-        connection.port.connection = connection
-        self.connections[connection.id] = connection
-        if connection.port.monitor is not None:
-            connection.port.monitor.lay(self, connection.gpa)
-        self._count_doorbells()
-
     def remove_connection(self, connection_id: int) -> None:
-        """Free the port for another connection."""
-        connection = self.connections.pop(connection_id)
-        connection.port.connection = None
-        if connection.alive and connection.port.monitor is not None:
-            connection.port.monitor.lift(self)
+        """Free its port for another connection."""
+        self.connections.pop(connection_id).close()
         self.release(("connection", connection_id))
-        self._count_doorbells()
 
     def remove_port(self, port_id: int) -> None:
         """The port's connection, if any, stays and is dead."""
@@ -277,18 +275,6 @@ class Partition:
         del self.parent.children[self.id]
         del self.hypervisor.partitions[self.id]
         self.hypervisor.free_frames(self.hypercall_frame, self.reference_tsc_frame)
-
-    def ring_doorbell(self, gpa: int, size: int, value: int) -> bool:
-        """A write to an unmapped GPA: whether a doorbell connection took it."""
-        for connection in self.connections.values():
-            if connection.is_rung_by(gpa, size, value) and connection.alive:
-                connection.port.ring()
-                return True
-        return False
-
-    def _count_doorbells(self) -> None:
-        doorbells = [connection for connection in self.connections.values() if connection.type is PortType.DOORBELL]
-        self.core.has_doorbells = bool(doorbells)
 
     def _charge_with_frames(self, key: Hashable, pages: int, frame_count: int) -> list[int]:
         """Charge `pages` and take frames of the reserve, all or none."""

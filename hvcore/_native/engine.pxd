@@ -32,7 +32,6 @@ cdef class VirtualProcessor(RegisterFile):
     cdef readonly InterruptController interrupts
     cdef Scheduler scheduler
     cdef public u64 assist_msr
-    cdef public u64 event_ring_msr
     cdef u64[REASON_COUNT] exit_counts
     cdef u64 spa_of(self, u64 gpa, u8 right) except? 0
     cdef bytes take_records(self)

@@ -78,7 +78,9 @@ class PartitionCore:
     suspended: bool
     creation_time: int
     creation_flags: int
-    has_doorbells: bool
+    active: bool
+    @property
+    def has_doorbells(self) -> bool: ...
     def execute_native(
         self, code: int, header: bytes, variable_qwords: int, elements: bytes, vp: VirtualProcessor | None
     ) -> tuple[int, int, bool]: ...
@@ -183,7 +185,6 @@ class VirtualProcessor(RegisterFile):
     pkrs: int
     external_acknowledged: bool
     assist_msr: int
-    event_ring_msr: int
     @property
     def core(self) -> PartitionCore: ...
     @property

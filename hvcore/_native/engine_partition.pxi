@@ -6,6 +6,9 @@ cdef class PartitionCore:
     def __dealloc__(self):
         free(self.partition.io_intercepts)
         free(self.partition.fabric.controllers)
+        free(self.partition.ports.entries)
+        free(self.partition.connections.entries)
+        free(self.partition.doorbells.entries)
 
     def __cinit__(self):
         self.cpuid_leaves = set()
@@ -28,6 +31,7 @@ cdef class PartitionCore:
         grown[at] = irq_of(controller)
         fabric.count += 1
         controller.join(fabric, self, index)
+        controller.intercepts_sints = self.partition.is_root
 
     cdef void disconnect(self, InterruptController controller) noexcept:
         """It is reached by nobody any more."""
@@ -127,13 +131,18 @@ cdef class PartitionCore:
         self.partition.suspended = value
 
     @property
+    def active(self):
+        """Its state: ports of any other partition take nothing."""
+        return bool(self.partition.active)
+
+    @active.setter
+    def active(self, bint value):
+        self.partition.active = value
+
+    @property
     def has_doorbells(self):
         """Writes to unmapped pages are offered to the service as doorbells first."""
         return bool(self.partition.has_doorbells)
-
-    @has_doorbells.setter
-    def has_doorbells(self, bint value):
-        self.partition.has_doorbells = value
 
     @property
     def creation_time(self):

@@ -13,7 +13,7 @@ cdef class MessagePort:
 
 cdef class InterruptController:
     cdef irq_t irq
-    cdef tuple pages                # the borrowed buffers of the SIM and the SIEF page
+    cdef tuple pages                # the borrowed buffers of the SIM, SIEF and event ring page
     cdef clock_t own_clock          # of a controller that belongs to no partition ...
     cdef fabric_t own_fabric
     cdef irq_t *alone

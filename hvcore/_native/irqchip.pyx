@@ -9,6 +9,8 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 
 from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.irq.events cimport irq_advance, irq_next_event
+from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.inbox cimport empty_inbox
 from hvcore._native.irq.lapic cimport (
     irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
@@ -16,7 +18,7 @@ from hvcore._native.irq.lapic cimport (
 )
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport (
-    DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
+    DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
     SINT_COUNT, SYNIC_PAGE_SIZE_BYTES,
 )
 from hvcore._native.irq.state cimport fabric_t, irq_t, message_port_t
@@ -117,6 +119,8 @@ cdef class InterruptController:
     message_page, event_page : buffer
         The frames of the SIM page and the SIEF page, writable, 4096 bytes each. Whether the guest sees them, and where,
         is the caller's matter.
+    event_ring : buffer, optional
+        The frame of the event ring page, likewise; without it no doorbell can be rung here.
 
     Examples
     --------
@@ -126,21 +130,23 @@ cdef class InterruptController:
     48
     """
 
-    def __cinit__(self, *, apic_id, message_page, event_page):
+    def __cinit__(self, *, apic_id, message_page, event_page, event_ring=None):
         self.alone = &self.irq
         self.leave()
         empty_inbox(&self.irq)
         self.irq.lapic.apic_id = <u32>checked(apic_id, 0, 0xFFFFFFFF, "apic_id")
         cdef _Octets messages = borrow_page(message_page, "message_page")
         cdef _Octets events = borrow_page(event_page, "event_page")
-        self.pages = messages, events
+        cdef _Octets rings = borrow_page(event_ring, "event_ring") if event_ring is not None else None
+        self.pages = messages, events, rings
+        self.irq.event_ring = <u8 *>rings.view.buf if rings is not None else NULL
         self.irq.synic.message_page = <u8 *>messages.view.buf
         self.irq.synic.event_page = <u8 *>events.view.buf
         self.reset()
 
     def __dealloc__(self):
-        discard_queues(&self.irq)
-        discard_buffer(&self.irq.intercept)
+        discard_queues(&self.irq, DISCARD_VP)
+        discard_buffer(&self.irq.intercept, DISCARD_VP)
 
     cdef void join(self, fabric_t *fabric, object owner, u32 index) noexcept:
         """Become one of the controllers of `fabric`, which lives as long as `owner`."""
@@ -316,6 +322,24 @@ cdef class InterruptController:
         """A level-triggered vector whose EOI the parent has not been told of, or None. Asking takes it."""
         cdef int vector = irq_take_level_eoi(&self.irq)
         return None if vector < 0 else vector
+
+    def next_event(self):
+        """Ticks at which a timer expires, an interrupt arrives or a full slot is tried again, or None."""
+        cdef u64 time = irq_next_event(&self.irq)
+        return None if time == never_ticks() else time
+
+    def advance(self, now):
+        """The processor has come to `now` ticks: everything that is due happens."""
+        irq_advance(&self.irq, checked(now, 0, ~<u64>0, "now"))
+
+    @property
+    def intercepts_sints(self):
+        """The as-intercept bits of its SINTs count, as those of the root do: they send message 80000061 to SINT0."""
+        return self.irq.intercepts_sints != 0
+
+    @intercepts_sints.setter
+    def intercepts_sints(self, bint value):
+        self.irq.intercepts_sints = value
 
     def next_deadline(self):
         """The reference time at which the next timer expires, or None."""

@@ -121,6 +121,12 @@ class Partition(NamedTuple):
     partition_id: U64
 
 
+def require(status: int) -> None:
+    """End the call unless native code said SUCCESS."""
+    if status:
+        raise Refused(Status(status))
+
+
 def require_proximity(word: int) -> None:
     """Check HV_PROXIMITY_DOMAIN_INFO: this machine has one node, number 0."""
     domain, flags = word & 0xFFFF_FFFF, word >> 32

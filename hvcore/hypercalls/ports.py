@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from struct import unpack
 from typing import TYPE_CHECKING, NamedTuple
 
+from hvcore._native.ports import post, signal
 from hvcore.enums import ANY_VP, PortType, Status
 from hvcore.hypercalls.abi import (
     U8,
@@ -15,6 +18,7 @@ from hvcore.hypercalls.abi import (
     Bytes32,
     Bytes240,
     Refused,
+    require,
     require_proximity,
     require_vtl0,
 )
@@ -84,13 +88,13 @@ def create_port(call: Call, header: CreatePortInput) -> None:
     require_vtl0(header.vtl)
     require_vtl0(header.minimum_connection_vtl)
     require_proximity(header.proximity)
-    port = _parse_port(owner, header.port_id, sender.id, header.info)
+    make_port = _parse_port(owner, header.port_id, sender.id, header.info)
+    owner.charge(("port", header.port_id), call.hypervisor.costs.port)
     try:
-        owner.charge(("port", port.id), call.hypervisor.costs.port)
+        owner.ports[header.port_id] = make_port()
     except Refused:
-        port.close()
+        owner.release(("port", header.port_id))
         raise
-    owner.ports[port.id] = port
 
 
 def delete_port(call: Call, header: PortInput) -> None:
@@ -110,15 +114,15 @@ def connect_port(call: Call, header: ConnectPortInput) -> None:
     if header.connection_id >= ID_LIMIT or header.connection_id in sender.connections:
         raise Refused(Status.INVALID_CONNECTION_ID)
     port = owner.ports.get(header.port_id)
-    if port is None or port.connection is not None:
+    if port is None or port.connected:
         raise Refused(Status.INVALID_PORT_ID)
     if port.sender_id != sender.id:
         raise Refused(Status.INVALID_PARTITION_ID)
     require_vtl0(header.vtl)
     require_proximity(header.proximity)
-    connection = _parse_connection(sender, header.connection_id, port, header.info)
-    sender.charge(("connection", connection.id), call.hypervisor.costs.connection)
-    sender.add_connection(connection)
+    make_connection = _parse_connection(sender, header.connection_id, port, header.info)
+    sender.charge(("connection", header.connection_id), call.hypervisor.costs.connection)
+    sender.connections[header.connection_id] = make_connection()
 
 
 def disconnect_port(call: Call, header: PortInput) -> None:
@@ -126,7 +130,7 @@ def disconnect_port(call: Call, header: PortInput) -> None:
     sender = call.target(header.partition_id, caller=True)
     if header.id not in sender.connections:
         raise Refused(Status.INVALID_CONNECTION_ID)
-    is_doorbell = sender.connections[header.id].type is PortType.DOORBELL
+    is_doorbell = sender.connections[header.id].kind == PortType.DOORBELL
     if header.flags > 1 or bool(header.flags) != is_doorbell:
         raise Refused(Status.INVALID_PARAMETER)
     sender.remove_connection(header.id)
@@ -134,62 +138,49 @@ def disconnect_port(call: Call, header: PortInput) -> None:
 
 def post_message(call: Call, header: PostMessageInput) -> None:
     """Queue a message at the port behind a connection of the caller."""
-    port = _live_port(call, header.connection_id, PortType.MESSAGE)
-    if not 1 <= header.message_type <= 0x7FFF_FFFF or header.size > 240:
-        raise Refused(Status.INVALID_PARAMETER)
-    port.post(header.message_type, header.payload[: header.size])
+    require(post(call.caller.core, header.connection_id, header.message_type, header.payload, header.size))
 
 
 def signal_event(call: Call, header: SignalEventInput) -> None:
     """Set an event flag at the port behind a connection of the caller."""
-    port = _live_port(call, header.connection_id, PortType.EVENT)
-    if header.flag >= port.flag_count:
-        raise Refused(Status.INVALID_PARAMETER)
-    port.signal(header.flag)
+    require(signal(call.caller.core, header.connection_id, header.flag))
 
 
-def _live_port(call: Call, connection_id: int, kind: PortType) -> Port:
-    connection = call.caller.connections.get(connection_id)
-    if connection is None:
-        raise Refused(Status.INVALID_CONNECTION_ID)
-    if not connection.alive or connection.type is not kind:
-        raise Refused(Status.INVALID_PORT_ID)
-    return connection.port
-
-
-def _parse_port(owner: Partition, port_id: int, sender_id: int, info: bytes) -> Port:
-    """HV_PORT_INFO: u32 type, u32 0, then sint, vp and flags, or a monitor page's GPA."""
+def _parse_port(owner: Partition, port_id: int, sender_id: int, info: bytes) -> Callable[[], Port]:
+    """HV_PORT_INFO: u32 type, u32 0, then sint, vp and flags, or a monitor page's GPA. What makes the port."""
     kind, _, sint, vp_index, base_flag, flag_count = unpack("<IIIIHH", info[:20])
     if kind == PortType.MONITOR:
         gpa = sint | vp_index << 32
         _require_page(owner, gpa)
-        return Port(owner, port_id, sender_id, PortType.MONITOR, gpa=gpa)
+        return partial(Port, owner, port_id, sender_id, PortType.MONITOR, gpa=gpa)
     if kind not in set(PortType) or not 1 <= sint <= 15 or (kind == PortType.DOORBELL and owner.parent is not None):
         raise Refused(Status.INVALID_PARAMETER)
     if vp_index != ANY_VP and vp_index not in owner.vps:
         raise Refused(Status.INVALID_VP_INDEX)
-    port = Port(owner, port_id, sender_id, PortType(kind), sint=sint, vp_index=vp_index)
+    make = partial(Port, owner, port_id, sender_id, PortType(kind), sint=sint, vp_index=vp_index)
     if kind == PortType.EVENT:
         if flag_count == 0 or base_flag + flag_count > FLAG_COUNT:
             raise Refused(Status.INVALID_PARAMETER)
-        port.base_flag, port.flag_count = base_flag, flag_count
-    return port
+        return partial(make, base_flag=base_flag, flag_count=flag_count)
+    return make
 
 
-def _parse_connection(sender: Partition, connection_id: int, port: Port, info: bytes) -> Connection:
-    """HV_CONNECTION_INFO: u32 type, u32 0, then three qwords: GPA, doorbell value, doorbell flags."""
+def _parse_connection(sender: Partition, connection_id: int, port: Port, info: bytes) -> Callable[[], Connection]:
+    """HV_CONNECTION_INFO: u32 type, u32 0, then three qwords: GPA, doorbell value, doorbell flags. What makes it."""
     kind, _, gpa, value, flags = unpack("<IIQQQ", info)
-    if kind != port.type:
+    if kind != port.kind:
         raise Refused(Status.INVALID_PARAMETER)
-    connection = Connection(sender, connection_id, port, gpa=gpa)
+    make = partial(Connection, sender, connection_id, port)
     if kind == PortType.MONITOR:
         _require_page(sender, gpa)
-    elif kind == PortType.DOORBELL:
-        connection.set_trigger(value, size_code=flags & 7, any_value=bool(flags >> 31 & 1))
-        crosses = (gpa & 0xFFF) + max(connection.size, 1) > 4096
+        return partial(make, gpa=gpa)
+    if kind == PortType.DOORBELL:
+        size = 1 << (flags & 7) >> 1
+        crosses = (gpa & 0xFFF) + max(size, 1) > 4096
         if flags & ~_DOORBELL_FLAGS or flags & 7 > 4 or crosses or gpa >> 12 >= sender.page_limit:
             raise Refused(Status.INVALID_PARAMETER)
-    return connection
+        return partial(make, gpa=gpa, value=value, size=size, any_value=bool(flags >> 31 & 1))
+    return make
 
 
 def _require_page(partition: Partition, gpa: int) -> None:

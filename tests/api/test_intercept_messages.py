@@ -4,6 +4,7 @@ from struct import pack, unpack_from
 
 import pytest
 
+from hvcore._native import ports
 from hvcore.enums import MessageType
 from hvcore.hypervisor import Hypervisor
 from hvcore.intercepts import Record, compose, deliver
@@ -150,11 +151,11 @@ def test_doorbell_takes_a_write(machine, vp):
         (0x5000, 2, 9, False),
         (0x5000, 4, 9, True),
     ):
-        assert child.ring_doorbell(gpa, size, value) is taken
+        assert ports.ring(child.core, gpa, size, value) is taken
     assert unpack_from("<BBHI", ring, 5 * 256) == (1, 0, 0, 77)
     assert root.vps[0].interrupts.requested == 1 << 0x41
     for _ in range(70):
-        child.ring_doorbell(0x5000, 4, 9)
+        ports.ring(child.core, 0x5000, 4, 9)
     assert ring[5 * 256 + 1] == 1, "the ring is full"
 
 

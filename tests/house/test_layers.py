@@ -13,7 +13,7 @@ OWN = re.compile(r"^\s*(?:from\s+(hvcore[\w.]*|\.+[\w.]*)\s+c?import|c?import\s+
 IMPORT = re.compile(r"^\s*from\s+hvcore(?!\._native)[\w.]*\s+import|^\s*import\s+hvcore(?!\._native)", re.MULTILINE)
 PYTHON_FACES = {
     "decoder", "engine", "exits", "facts", "formatter", "instructions", "iommu", "irqchip", "models", "operands",
-    "space", "sweep", "table_builder", "traces", "translator",
+    "ports", "space", "sweep", "table_builder", "traces", "translator",
 }  # fmt: skip
 """The native modules that the Python layer may import; units of handlers are the engine's own."""
 TABLES = {"cli/info.py": {"isa"}}

@@ -255,7 +255,7 @@ def test_a_finalized_owner_leaves_a_dead_connection(machine, child):
 
 def test_a_target_vp_that_is_gone(machine, child):
     link(machine, child, message_info(vp=1), MESSAGE)
-    child.vps.pop(1)
+    machine.hypervisor.scheduler.remove(child.vps.pop(1))
     post(machine, expect=Status.INVALID_VP_INDEX)
 
 

@@ -17,7 +17,7 @@ def test_a_deleted_port_takes_its_messages_along(vp, make_vp):
     assert (port.free, port.discard()) == (16, 0)
     assert vp.post(port, 2, 99)
     del port
-    assert (vp.count("messages_discarded"), other.count("messages_discarded")) == (4, 3)
+    assert (vp.count("messages_discarded_port"), other.count("messages_discarded_port")) == (4, 3)
     vp.enable_synic()
     other.enable_synic()
     seen = [vp.tag(2)]
@@ -35,7 +35,7 @@ def test_reset_and_death_of_a_vp_give_the_buffers_back(vp, make_vp):
         other.post(port, 2, tag)
     assert port.free == 0
     vp.chip.reset()
-    assert (port.free, vp.count("messages_discarded")) == (8, 8)
+    assert (port.free, vp.count("messages_discarded_reset")) == (8, 8)
     del other
     assert port.free == 16
 

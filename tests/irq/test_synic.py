@@ -224,7 +224,7 @@ def test_a_reset_child_leaves_its_message_and_a_dead_one_takes_it_along(vp, make
     del child, children[0]
     vp.enable_synic()
     assert vp.tag(0) == 1
-    assert (vp.count("messages_discarded"), vp.count("messages_delivered")) == (1, 1)
+    assert (vp.count("messages_discarded_vp"), vp.count("messages_delivered")) == (1, 1)
 
 
 # Event flags

@@ -166,4 +166,4 @@ def test_random_sequences_against_a_model(vp, make_vp, seed):
             tag for _, where, tag in accepted if where == sint and tag not in lost]
     counters = vp.chip.counters()
     assert counters["messages_queued"] == len(accepted) == (
-        counters["messages_delivered"] + counters["messages_overwritten"] + counters["messages_discarded"])
+        counters["messages_delivered"] + counters["messages_overwritten"] + sum(counters[f"messages_discarded_{why}"] for why in ("port", "reset", "vp")))

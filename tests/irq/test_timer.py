@@ -186,7 +186,7 @@ def test_reset_stops_and_forgets(synic):
     synic.chip.reset()
     assert synic.chip.next_deadline() is None
     assert [synic.read(CONFIG + register) for register in range(8)] == [0] * 8
-    assert synic.count("messages_discarded") == 1
+    assert synic.count("messages_discarded_reset") == 1
     synic.enable_synic()
     assert synic.message_type(2) == 0
 

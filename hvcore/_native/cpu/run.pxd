@@ -14,7 +14,7 @@ from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
-from hvcore._native.irq.events cimport irq_advance, irq_next_event
+from hvcore._native.irq.events cimport irq_advance, irq_next_event, irq_wake_time
 from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
 from libc.string cimport memset
 
@@ -40,7 +40,7 @@ cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
 
 cdef inline u64 wake_time_of(const vp_t* vp) noexcept nogil:
     """When a timer may wake this VP while it is halted: never with interrupts off."""
-    return deadline_of(vp) if vp.rflags_system & FLAG_IF else <u64>NEVER
+    return irq_wake_time(vp.irq) if vp.rflags_system & FLAG_IF else <u64>NEVER
 
 
 cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:

@@ -3,6 +3,7 @@
 `row_of` says the same of these calls as hypercalls/table.py; both doors are compared in tests/hypercalls/test_native.py.
 """
 from hvcore._native.base.types cimport u32, u64, u8
+from hvcore._native.hv.spec cimport PRIVILEGE_POST_MESSAGES, PRIVILEGE_SIGNAL_EVENTS
 from hvcore._native.hv.status cimport (
     HV_INVALID_HYPERCALL_INPUT, HV_INVALID_PARAMETER, HV_INVALID_VTL_STATE, HV_SUCCESS,
 )
@@ -16,8 +17,10 @@ cdef enum:
     CALL_FLUSH_SPACE_EX = 0x13
     CALL_FLUSH_LIST_EX = 0x14
     CALL_CLUSTER_IPI_EX = 0x15
+    CALL_POST_MESSAGE = 0x5C
+    CALL_SIGNAL_EVENT = 0x5D
 
-    NATIVE_CALLS = 32           # room for the counters of those and of POST_MESSAGE and SIGNAL_EVENT
+    NATIVE_CALLS = 32           # the lowest five bits tell them apart
     FAST_BYTES = 112            # RDX, R8 and XMM0 to XMM5
     ELEMENTS_PER_ENTRY = 64     # of a rep call; then the guest may take interrupts (3.4)
     CONTROL_RESERVED = 0xF000F000F8000000
@@ -66,6 +69,10 @@ cdef inline call_row_t list_row(u32 header_bytes, bint variable) noexcept nogil:
 cdef inline call_row_t row_of(u32 code) noexcept nogil:
     if code == CALL_LONG_SPIN_WAIT or code == CALL_SWITCH_ADDRESS_SPACE:
         return simple_row(8, False, 0)
+    if code == CALL_POST_MESSAGE:
+        return simple_row(256, False, PRIVILEGE_POST_MESSAGES)
+    if code == CALL_SIGNAL_EVENT:
+        return simple_row(8, False, PRIVILEGE_SIGNAL_EVENTS)
     if code == CALL_CLUSTER_IPI:
         return simple_row(16, False, 0)
     if code == CALL_CLUSTER_IPI_EX:

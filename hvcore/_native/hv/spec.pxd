@@ -35,6 +35,7 @@ cdef enum:
     MSR_SCONTROL = 0x40000080
     MSR_SIEFP = 0x40000082
     MSR_SIMP = 0x40000083
+    MSR_SIRBP = 0x40000085
     MSR_SINT15 = 0x4000009F
     MSR_STIMER0_CONFIG = 0x400000B0
     MSR_STIMER3_COUNT = 0x400000B7
@@ -65,6 +66,8 @@ cdef enum:
     PRIVILEGE_HYPERCALL_MSRS = 1 << 5
     PRIVILEGE_VP_INDEX = 1 << 6
     PRIVILEGE_FREQUENCY = 1 << 11
+    PRIVILEGE_POST_MESSAGES = 0x1000000000
+    PRIVILEGE_SIGNAL_EVENTS = 0x2000000000
 
 cdef enum:
     # Virtual time: a tick is a nanosecond and a retired instruction, so the TSC runs at 1 GHz.

@@ -1,15 +1,25 @@
 """When an interrupt controller has something to do next, and doing it. The engine asks between blocks."""
 from hvcore._native.base.types cimport u32, u64
-from hvcore._native.irq.clock cimport reference_time, ticks_of_reference
+from hvcore._native.irq.clock cimport never_ticks, reference_time, ticks_of_reference
 from hvcore._native.irq.inbox cimport empty_inbox
 from hvcore._native.irq.lapic cimport has_vector, accept_interrupt, accept_nmi, highest_vector, put_vector
 from hvcore._native.irq.state cimport inbox_t, irq_t
+from hvcore._native.irq.synic cimport irq_retry, irq_would_deliver
 from hvcore._native.irq.timer cimport irq_expire
+
+
+cdef inline u64 next_signal(const irq_t *irq) noexcept nogil:
+    return min(irq.inbox.time, ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
 
 
 cdef inline u64 irq_next_event(const irq_t *irq) noexcept nogil:
     """Ticks; never_ticks() when nothing is armed."""
-    return min(irq.inbox.time, ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
+    return min(next_signal(irq), irq.retry_time)
+
+
+cdef inline u64 irq_wake_time(const irq_t *irq) noexcept nogil:
+    """The same for a halted processor: a retry that would find its slot still full is none of its business."""
+    return min(next_signal(irq), irq.retry_time if irq_would_deliver(irq) else never_ticks())
 
 
 cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
@@ -33,5 +43,7 @@ cdef inline void irq_advance(irq_t *irq, u64 now) noexcept nogil:
     irq.time = irq.fabric.clock.now = now
     if irq.inbox.time <= now:
         receive_inbox(irq)
+    if irq.retry_time <= now:
+        irq_retry(irq)
     if ticks_of_reference(&irq.fabric.timebase, irq.next_deadline) <= now:
         irq_expire(irq, reference_time(&irq.fabric.timebase, now))

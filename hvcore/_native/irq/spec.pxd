@@ -15,6 +15,7 @@ cdef enum SyntheticMsr:                 # digest 2; one instance per virtual pro
     MSR_SIEFP = 0x40000082
     MSR_SIMP = 0x40000083
     MSR_EOM = 0x40000084                # reads 0
+    MSR_SIRBP = 0x40000085
     MSR_SINT0 = 0x40000090
     MSR_SINT15 = 0x4000009F
     MSR_STIMER0_CONFIG = 0x400000B0     # CONFIG even, COUNT odd, four pairs
@@ -25,7 +26,7 @@ cdef enum MsrResult:                    # what irq_read_msr and irq_write_msr an
     DONE = 0
     GENERAL_PROTECTION = 1
     NOT_MINE = 2                        # another register, or an ICR whose send is the caller's
-    PAGES_CHANGED = 3                   # done, and the caller must move the SIM or SIEF overlay
+    PAGES_CHANGED = 3                   # done, and the caller must move the overlay of SIM, SIEF or event ring
 
 
 cdef enum SynicBits:                    # digest 2 and 9.4
@@ -35,6 +36,7 @@ cdef enum SynicBits:                    # digest 2 and 9.4
     SINT_MASKED = 1 << 16               # also the reset value: masked, vector 0
     SINT_AUTO_EOI = 1 << 17
     SINT_POLLING = 1 << 18
+    SINT_AS_INTERCEPT = 1 << 19         # of the root; the proxy bit (b20) is one of the preserved ones
 
 
 cdef enum SynicLimits:
@@ -45,11 +47,20 @@ cdef enum SynicLimits:
     PAYLOAD_SIZE_BYTES = 240
     PORT_BUFFER_COUNT = 16              # 9.2 step 1
     SYNTHETIC_TIMER_COUNT = 4
+    RETRY_TICKS = 1000000               # 13 #40: messages that found their slot full are tried again after 1 ms
+    RING_SLOT_COUNT = 63
+
+
+cdef enum Discard:                      # why a queued message will never be delivered
+    DISCARD_PORT                        # its port was deleted
+    DISCARD_RESET                       # the VP that it was for was reset
+    DISCARD_VP                          # that VP, or the one that it tells of, is gone
 
 
 cdef enum MessageNumbers:               # 8.3 and 9.1
     MESSAGE_NONE = 0                    # the slot is empty
     MESSAGE_TIMER_EXPIRED = 0x80000010
+    MESSAGE_SINT_INTERCEPT = 0x80000061
     MESSAGE_FLAGS_OFFSET = 5            # in the slot
     MESSAGE_PENDING = 1                 # b0 of the flags byte
 
@@ -88,3 +99,10 @@ cdef struct timer_payload_t:            # payload of MESSAGE_TIMER_EXPIRED (8.4)
     u32 reserved
     u64 expiration                      # nominal
     u64 delivery                        # when the message was placed into its slot
+
+
+cdef struct event_ring_t:               # one for each SINT in the event ring page (9.5)
+    u8 masked                           # the reader wants no interrupt
+    u8 full
+    u16 reserved
+    u32[63] port_ids                    # 0: free

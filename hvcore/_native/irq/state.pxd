@@ -122,7 +122,10 @@ cdef struct irq_counters_t:             # these names are the keys of InterruptC
     u64 messages_queued
     u64 messages_delivered
     u64 messages_overwritten            # an intercept message replaced before it was delivered
-    u64 messages_discarded              # removed from a queue by reset, by the end of either side or by DeletePort
+    u64 messages_discarded_port         # removed from a queue because their port was deleted
+    u64 messages_discarded_reset        # ... because the VP was reset
+    u64 messages_discarded_vp           # ... because the VP, or the intercepted one, came to its end
+    u64 messages_unread                 # delivered, but a reset cleared the slot before the guest did
     u64 messages_refused                # no free buffer in the port
     u64 events_signaled
     u64 events_merged                   # the flag was still set
@@ -130,6 +133,11 @@ cdef struct irq_counters_t:             # these names are the keys of InterruptC
     u64 timers_expired
     u64 timers_merged                   # expired while the previous message still waited in the timer's buffer
     u64 timers_skipped                  # periods given up because the VP was late
+    u64 sint_intercepts_merged          # a SINT with as-intercept was raised while the message of the last time waited
+    u64 retries                         # scans because a slot was full a while ago
+    u64 rings                           # port ids put into an event ring
+    u64 rings_delayed                   # doorbells that found the ring full, and wait
+    u64 rings_merged                    # ... and were rung again meanwhile
 
 
 cdef struct irq_t:
@@ -146,3 +154,9 @@ cdef struct irq_t:
     message_buffer_t intercept          # this VP's one intercept buffer; waits in its parent's queue
     irq_counters_t counters
     u64[256] delivered                  # interrupts delivered to the core, per vector
+    u64 retry_time                      # ticks: when messages that found a full slot are tried again
+    u64 sirbp
+    u8 *event_ring                      # a frame of the hypervisor like the message page; NULL: without doorbells
+    u8[16] ring_heads                   # the slot that the next port id goes to, for each SINT
+    bint intercepts_sints               # as-intercept bits count: this VP is the root's
+    message_buffer_t[16] sint_intercepts    # what they send, one for each SINT

@@ -6,11 +6,12 @@ are accessed byte-wise through memcpy: the guest's code reads and writes the sam
 from libc.string cimport memcpy, memset
 
 from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.lapic cimport request_interrupt, retire_interrupt
 from hvcore._native.irq.spec cimport (
-    MESSAGE_FLAGS_OFFSET, MESSAGE_NONE, MESSAGE_PENDING, PORT_BUFFER_COUNT, SINT_AUTO_EOI,
-    SINT_COUNT, SINT_MASKED, SINT_POLLING, SINT_VECTOR, SLOT_SIZE_BYTES, SYNIC_ENABLE, SYNIC_PAGE_SIZE_BYTES,
-    message_t, timer_payload_t,
+    DISCARD_PORT, DISCARD_RESET, MESSAGE_FLAGS_OFFSET, MESSAGE_NONE, MESSAGE_PENDING, MESSAGE_SINT_INTERCEPT,
+    PORT_BUFFER_COUNT, RETRY_TICKS, SINT_AS_INTERCEPT, SINT_AUTO_EOI, SINT_COUNT, SINT_MASKED, SINT_POLLING,
+    SINT_VECTOR, SLOT_SIZE_BYTES, SYNIC_ENABLE, SYNIC_PAGE_SIZE_BYTES, Discard, message_t, timer_payload_t,
 )
 from hvcore._native.irq.state cimport irq_t, message_buffer_t, message_port_t, message_queue_t
 
@@ -32,15 +33,16 @@ cdef inline bint is_sint_masked(const irq_t *irq, u32 sint) noexcept nogil:
     return irq.synic.sints[sint] & SINT_MASKED != 0
 
 
-cdef inline void raise_sint(irq_t *irq, u32 sint) noexcept nogil:
-    """The edge interrupt that announces a message or an event, if the SINT makes one."""
-    cdef u64 value = irq.synic.sints[sint]
-    if value & SINT_MASKED:
-        irq.counters.interrupts_masked += 1
-    elif value & SINT_POLLING:
-        irq.counters.interrupts_polled += 1
-    else:
-        request_interrupt(irq, value & SINT_VECTOR, False, value & SINT_AUTO_EOI != 0)
+cdef inline bint is_sint_ready(const irq_t *irq, u32 sint) noexcept nogil:
+    """The SINT takes events; otherwise SignalEvent answers INVALID_SYNIC_STATE."""
+    return irq_accepts_events(irq) and not is_sint_masked(irq, sint)
+
+
+cdef inline u32 slot_type(const irq_t *irq, u32 sint) noexcept nogil:
+    """The type of the message in a slot; MESSAGE_NONE: the guest took it."""
+    cdef u32 occupant
+    memcpy(&occupant, irq.synic.message_page + sint * SLOT_SIZE_BYTES, sizeof(u32))
+    return occupant
 
 
 cdef inline void append_buffer(irq_t *irq, message_buffer_t *buffer, u32 sint) noexcept nogil:
@@ -75,11 +77,53 @@ cdef inline void unlink_buffer(message_buffer_t *buffer) noexcept nogil:
     buffer.holder = NULL
 
 
-cdef inline bint discard_buffer(message_buffer_t *buffer) noexcept nogil:
+cdef inline void write_message(message_t *message, u32 message_type, u64 sender,
+                               const u8 *payload, u32 size_bytes) noexcept nogil:
+    """Fill in a message. Bytes after the payload are zero, so that no slot shows another message's."""
+    memset(message, 0, sizeof(message_t))
+    message.message_type = message_type
+    message.payload_size = <u8>size_bytes
+    message.sender = sender
+    memcpy(message.payload, payload, size_bytes)
+
+
+cdef inline bint intercept_sint(irq_t *irq, u32 sint) noexcept nogil:
+    """Message 80000061 joins the queue of SINT0 (9.4), unless the last one of this SINT still waits there."""
+    cdef message_buffer_t *buffer = &irq.sint_intercepts[sint]
+    if buffer.holder is not NULL:
+        irq.counters.sint_intercepts_merged += 1
+        return False
+    write_message(&buffer.message, MESSAGE_SINT_INTERCEPT, 0, <const u8 *>&sint, sizeof(u32))
+    append_buffer(irq, buffer, 0)
+    irq.counters.messages_queued += 1
+    return True
+
+
+cdef inline bint raise_sint(irq_t *irq, u32 sint) noexcept nogil:
+    """The edge interrupt that announces a message or an event, if the SINT makes one.
+
+    True: by as-intercept (b19) a message joined the queue of SINT0, which whoever raised has to look after."""
+    cdef u64 value = irq.synic.sints[sint]
+    if value & SINT_MASKED:
+        irq.counters.interrupts_masked += 1
+        return False
+    if value & SINT_POLLING:
+        irq.counters.interrupts_polled += 1
+    else:
+        request_interrupt(irq, value & SINT_VECTOR, False, value & SINT_AUTO_EOI != 0)
+    return value & SINT_AS_INTERCEPT != 0 and irq.intercepts_sints and sint != 0 and intercept_sint(irq, sint)
+
+
+cdef inline bint discard_buffer(message_buffer_t *buffer, Discard reason) noexcept nogil:
     """Free a buffer whose message will never be delivered. False: it was free."""
     if buffer.holder is NULL:
         return False
-    buffer.holder.counters.messages_discarded += 1
+    if reason == DISCARD_PORT:
+        buffer.holder.counters.messages_discarded_port += 1
+    elif reason == DISCARD_RESET:
+        buffer.holder.counters.messages_discarded_reset += 1
+    else:
+        buffer.holder.counters.messages_discarded_vp += 1
     unlink_buffer(buffer)
     return True
 
@@ -88,28 +132,30 @@ cdef inline u32 discard_port(message_port_t *port) noexcept nogil:
     """Remove the port's messages from every queue that holds one; how many there were."""
     cdef u32 index, discarded = 0
     for index in range(PORT_BUFFER_COUNT):
-        discarded += discard_buffer(&port.buffers[index])
+        discarded += discard_buffer(&port.buffers[index], DISCARD_PORT)
     return discarded
 
 
-cdef inline void discard_queues(irq_t *irq) noexcept nogil:
+cdef inline void discard_queues(irq_t *irq, Discard reason) noexcept nogil:
     """Empty the queues of this VP; the buffers are their owners' again."""
     cdef u32 sint
     for sint in range(SINT_COUNT):
         while irq.synic.queues[sint].first is not NULL:
-            discard_buffer(irq.synic.queues[sint].first)
+            discard_buffer(irq.synic.queues[sint].first, reason)
 
 
-cdef inline void deliver_sint(irq_t *irq, u32 sint) noexcept nogil:
-    """Move the first message of a queue that has one into its slot; a full slot is told that more is waiting."""
+cdef inline bint deliver_sint(irq_t *irq, u32 sint) noexcept nogil:
+    """Move the first message of a queue that has one into its slot; a full slot is told that more is waiting.
+
+    True: a message joined the queue of SINT0, as raise_sint says."""
     cdef u8 *slot = irq.synic.message_page + sint * SLOT_SIZE_BYTES
     cdef message_buffer_t *buffer = irq.synic.queues[sint].first
     cdef timer_payload_t *stamped
-    cdef u32 occupant
-    memcpy(&occupant, slot, sizeof(u32))
-    if occupant != MESSAGE_NONE:
+    if slot_type(irq, sint) != MESSAGE_NONE:
         (slot + MESSAGE_FLAGS_OFFSET)[0] |= MESSAGE_PENDING
-        return
+        if irq.retry_time == never_ticks():
+            irq.retry_time = irq.fabric.clock.now + RETRY_TICKS
+        return False
     if buffer.is_timer:
         stamped = <timer_payload_t *>buffer.message.payload
         stamped.delivery = irq.now
@@ -120,17 +166,44 @@ cdef inline void deliver_sint(irq_t *irq, u32 sint) noexcept nogil:
     memcpy(slot + sizeof(u32), <u8 *>&buffer.message + sizeof(u32), sizeof(message_t) - sizeof(u32))
     memcpy(slot, &buffer.message.message_type, sizeof(u32))
     irq.counters.messages_delivered += 1
-    raise_sint(irq, sint)
+    return raise_sint(irq, sint)
 
 
 cdef inline void deliver_messages(irq_t *irq) noexcept nogil:
     """One scan over the queues: at most one message per SINT moves (9.2)."""
     cdef u32 waiting = irq.synic.waiting
+    cdef bint joined = False
     if not irq_accepts_messages(irq):
         return
     while waiting:
-        deliver_sint(irq, count_trailing_zeros(waiting))
+        joined = deliver_sint(irq, count_trailing_zeros(waiting)) or joined
         waiting &= waiting - 1
+    if joined:
+        deliver_sint(irq, 0)
+
+
+cdef inline void announce_sint(irq_t *irq, u32 sint) noexcept nogil:
+    """Raise a SINT for something that is not a message: an event or a doorbell."""
+    if raise_sint(irq, sint) and irq_accepts_messages(irq):
+        deliver_sint(irq, 0)
+
+
+cdef inline bint irq_would_deliver(const irq_t *irq) noexcept nogil:
+    """A retry would move a message now."""
+    cdef u32 waiting = irq.synic.waiting if irq_accepts_messages(irq) else 0
+    while waiting:
+        if slot_type(irq, count_trailing_zeros(waiting)) == MESSAGE_NONE:
+            return True
+        waiting &= waiting - 1
+    return False
+
+
+cdef inline void irq_retry(irq_t *irq) noexcept nogil:
+    """The retry of the hypervisor itself (13 #40), for guests that forgot an EOM."""
+    irq.retry_time = never_ticks()
+    if irq.synic.waiting:
+        irq.counters.retries += 1
+        deliver_messages(irq)
 
 
 cdef inline void irq_eoi(irq_t *irq, u64 now) noexcept nogil:
@@ -139,16 +212,6 @@ cdef inline void irq_eoi(irq_t *irq, u64 now) noexcept nogil:
     retire_interrupt(irq)
     if irq.synic.waiting:
         deliver_messages(irq)
-
-
-cdef inline void write_message(message_t *message, u32 message_type, u64 sender,
-                               const u8 *payload, u32 size_bytes) noexcept nogil:
-    """Fill in a message. Bytes after the payload are zero, so that no slot shows another message's."""
-    memset(message, 0, sizeof(message_t))
-    message.message_type = message_type
-    message.payload_size = <u8>size_bytes
-    message.sender = sender
-    memcpy(message.payload, payload, size_bytes)
 
 
 cdef inline void queue_message(irq_t *irq, message_buffer_t *buffer, u32 sint) noexcept nogil:
@@ -189,7 +252,7 @@ cdef inline int irq_signal_event(irq_t *irq, u32 sint, u32 flag) noexcept nogil:
     """Set an event flag (9.3). 1: newly signaled, 0: it was set already, -1: refused (INVALID_SYNIC_STATE)."""
     cdef u8 *flags = irq.synic.event_page + sint * SLOT_SIZE_BYTES + (flag >> 3)
     cdef u8 bit = <u8>(1 << (flag & 7))
-    if not irq_accepts_events(irq) or is_sint_masked(irq, sint):
+    if not is_sint_ready(irq, sint):
         irq.counters.events_refused += 1
         return -1
     if flags[0] & bit:
@@ -197,16 +260,21 @@ cdef inline int irq_signal_event(irq_t *irq, u32 sint, u32 flag) noexcept nogil:
         return 0
     flags[0] |= bit
     irq.counters.events_signaled += 1
-    raise_sint(irq, sint)
+    announce_sint(irq, sint)
     return 1
 
 
 cdef inline void synic_reset(irq_t *irq) noexcept nogil:
-    """Registers, queues and both pages as after VP creation; SCONTROL is 0 (13 #36)."""
+    """Registers, queues and pages as after VP creation; SCONTROL is 0 (13 #36)."""
     cdef u32 sint
-    discard_queues(irq)
-    irq.synic.control = irq.synic.siefp = irq.synic.simp = 0
+    discard_queues(irq, DISCARD_RESET)
+    irq.synic.control = irq.synic.siefp = irq.synic.simp = irq.sirbp = 0
+    irq.retry_time = never_ticks()
     for sint in range(SINT_COUNT):
         irq.synic.sints[sint] = SINT_MASKED
+        irq.counters.messages_unread += slot_type(irq, sint) != MESSAGE_NONE
+    if irq.event_ring is not NULL:
+        memset(irq.event_ring, 0, SYNIC_PAGE_SIZE_BYTES)
+        memset(irq.ring_heads, 0, sizeof(irq.ring_heads))
     memset(irq.synic.message_page, 0, SYNIC_PAGE_SIZE_BYTES)
     memset(irq.synic.event_page, 0, SYNIC_PAGE_SIZE_BYTES)

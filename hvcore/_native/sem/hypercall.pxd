@@ -3,7 +3,7 @@
 What a guest says here is judged exactly as in hypercalls/guest.py and dispatch.py, which also executes these calls by
 `execute_call`. Whatever is unusual (an input page that is not there, a mode that is not 64-bit) is left to Python.
 """
-from hvcore._native.base.types cimport u32, u64
+from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.cache cimport block_cache_t
 from hvcore._native.cpu.contexts cimport flush_contexts, flush_range, switch_address_space
 from hvcore._native.cpu.segments cimport runs_64bit
@@ -12,9 +12,11 @@ from hvcore._native.cpu.translation cimport vp_is_canonical
 from hvcore._native.hv.cluster_ipi cimport send_cluster_ipi
 from hvcore._native.hv.hypercall cimport (
     CALL_AGAIN, CALL_CLUSTER_IPI, CALL_CLUSTER_IPI_EX, CALL_DEFERRED, CALL_DONE, CALL_DONE_LOOK, CALL_FLUSH_LIST,
-    CALL_FLUSH_LIST_EX, CALL_FLUSH_SPACE_EX, CALL_LONG_SPIN_WAIT, CALL_SWITCH_ADDRESS_SPACE, ELEMENTS_PER_ENTRY,
-    FAST_BYTES, call_row_t, check_control, control_t, input_bytes, parse_control, row_of,
+    CALL_FLUSH_LIST_EX, CALL_FLUSH_SPACE_EX, CALL_LONG_SPIN_WAIT, CALL_POST_MESSAGE, CALL_SIGNAL_EVENT,
+    CALL_SWITCH_ADDRESS_SPACE, ELEMENTS_PER_ENTRY, FAST_BYTES, call_row_t, check_control, control_t, input_bytes,
+    parse_control, row_of,
 )
+from hvcore._native.hv.ports cimport connection_post, connection_signal
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.hv.status cimport (
     HV_ACCESS_DENIED, HV_INVALID_ALIGNMENT, HV_INVALID_PARAMETER, HV_INVALID_VP_INDEX, HV_INVALID_VTL_STATE,
@@ -146,12 +148,23 @@ cdef inline call_result_t execute_call(const call_t* call) noexcept nogil:
     if call.code == CALL_CLUSTER_IPI or call.code == CALL_CLUSTER_IPI_EX:
         result.status = send_cluster_ipi(&call.partition.fabric, call.header, call.variable_qwords,
                                          call.code == CALL_CLUSTER_IPI_EX)
+    elif call.code == CALL_POST_MESSAGE:
+        result.status = connection_post(call.partition, <u32>call.header[0], <u32>call.header[1],
+                                        <const u8*>(call.header + 2), call.header[1] >> 32)
+    elif call.code == CALL_SIGNAL_EVENT:
+        result.status = connection_signal(call.partition, <u32>call.header[0], <u16>(call.header[0] >> 32))
     elif call.code == CALL_SWITCH_ADDRESS_SPACE:
         result.status = switch_space(call.vp, call.header[0])
     elif call.code != CALL_LONG_SPIN_WAIT:
         result = flush_targets(call, call.code == CALL_FLUSH_LIST or call.code == CALL_FLUSH_LIST_EX,
                                call.code == CALL_FLUSH_SPACE_EX or call.code == CALL_FLUSH_LIST_EX)
     return result
+
+
+cdef inline bint is_sending(u32 code) noexcept nogil:
+    """A processor may have got an interrupt by it, perhaps this one."""
+    return (code == CALL_CLUSTER_IPI or code == CALL_CLUSTER_IPI_EX or code == CALL_POST_MESSAGE
+            or code == CALL_SIGNAL_EVENT)
 
 
 cdef inline int finish_call(vp_t* vp, const control_t* control, int status, u64 reps) noexcept nogil:
@@ -161,7 +174,7 @@ cdef inline int finish_call(vp_t* vp, const control_t* control, int status, u64 
 
 
 cdef inline int enter_call(vp_t* vp, const call_row_t* row, const control_t* control,
-                                   const u64* input) noexcept nogil:
+                           const u64* input) noexcept nogil:
     """One entry of a call whose input is at hand; at most ELEMENTS_PER_ENTRY elements."""
     cdef call_t call
     cdef call_result_t result
@@ -183,7 +196,7 @@ cdef inline int enter_call(vp_t* vp, const call_row_t* row, const control_t* con
         vp.registers[RCX] = (vp.registers[RCX] & ~(<u64>0xFFF << 48)) | <u64>completed << 48
         return CALL_AGAIN
     finish_call(vp, control, result.status, completed)
-    return CALL_DONE_LOOK if call.code == CALL_CLUSTER_IPI or call.code == CALL_CLUSTER_IPI_EX else CALL_DONE
+    return CALL_DONE_LOOK if is_sending(call.code) else CALL_DONE
 
 
 cdef inline int guest_call(vp_t* vp) noexcept nogil:

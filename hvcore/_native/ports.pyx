@@ -1,0 +1,213 @@
+# cython: language_level=3, auto_pickle=False
+"""Ports and connections as objects: what hvcore/ports.py makes of them lives in native tables of their partitions.
+
+An object keeps alive what its struct points to: a port the core of its partition, a connection that of the sender and
+its port. It takes itself out of the tables when it is closed, or dies.
+"""
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+
+from hvcore._native.base.types cimport u8, u16, u32, u64
+from hvcore._native.engine cimport PartitionCore
+from hvcore._native.hv.doorbells cimport partition_rings, ring_emptied
+from hvcore._native.hv.ports cimport (
+    ANY_VP, PORT_DOORBELL, PORT_EVENT, PORT_MESSAGE, PORT_MONITOR, connection_post, connection_signal, controller_of,
+    is_alive,
+)
+from hvcore._native.hv.sorted_table cimport table_insert, table_remove
+from hvcore._native.hv.state cimport connection_t, partition_t, port_t
+from hvcore._native.irqchip cimport InterruptController, MessagePort, irq_of, port_of
+
+
+# SAFETY: port.owner points into `core`; no_gc_clear keeps that until __dealloc__ has taken the port out of its tables.
+@cython.no_gc_clear
+cdef class Port:
+    """One port in the table of the partition that receives.
+
+    Parameters
+    ----------
+    core : PartitionCore
+        Of that partition.
+    id : int
+        By which the partition has it; 24 bits.
+    kind : int
+        PortType.
+    sint, vp_index, base_flag, flag_count : int
+        Where messages and events go. The caller has checked them.
+    """
+
+    def __init__(self, PartitionCore core not None, u32 id, u8 kind, u8 sint, u32 vp_index, u16 base_flag,
+                 u16 flag_count):
+        if self.core is not None:
+            raise RuntimeError("a port is made once")
+        self.buffers = MessagePort()
+        self.port.id, self.port.kind, self.port.sint, self.port.vp_index = id, kind, sint, vp_index
+        self.port.base_flag, self.port.flag_count = base_flag, flag_count
+        self.port.buffers = port_of(self.buffers)
+        if not table_insert(&core.partition.ports, id, &self.port):
+            raise MemoryError("the host has no memory for another port")
+        self.core = core
+        self.port.owner = &core.partition
+
+    def __dealloc__(self):
+        self.end()
+
+    cdef u32 end(self) noexcept:
+        if self.port.owner is NULL:
+            return 0
+        table_remove(&self.port.owner.ports, self.port.id, &self.port)
+        self.port.owner = NULL
+        return self.buffers.discard()
+
+    def close(self):
+        """Delete the port: its connection is dead from now on.
+
+        Returns
+        -------
+        int
+            How many queued messages were lost with it.
+        """
+        return self.end()
+
+    @property
+    def alive(self):
+        """It was not deleted."""
+        return self.port.owner is not NULL
+
+    @property
+    def id(self):
+        return self.port.id
+
+    @property
+    def kind(self):
+        """PortType as a number."""
+        return self.port.kind
+
+    @property
+    def sint(self):
+        return self.port.sint
+
+    @property
+    def flag_count(self):
+        """Of an event port: the flags that its connection may name."""
+        return self.port.flag_count
+
+    @property
+    def posts(self):
+        """Messages that it took since it was made (port property 0)."""
+        return self.port.posts
+
+    @property
+    def vp_index(self):
+        """The virtual processor that messages and events go to, or HV_ANY_VP (port property 1)."""
+        return self.port.vp_index
+
+    @vp_index.setter
+    def vp_index(self, u32 index):
+        self.port.vp_index = index
+
+
+@cython.no_gc_clear
+cdef class Connection:
+    """One connection in the table of the partition that sends.
+
+    Parameters
+    ----------
+    core : PartitionCore
+        Of that partition.
+    id : int
+        By which the partition has it; 24 bits.
+    port : Port
+        Where it leads.
+    gpa, value, size, any_value
+        Of a doorbell: the write that rings it; size 0 is any size.
+    """
+
+    def __init__(self, PartitionCore core not None, u32 id, Port port not None, *, u64 gpa=0, u64 value=0, u8 size=0,
+                 bint any_value=False):
+        if self.core is not None:
+            raise RuntimeError("a connection is made once")
+        self.port = port
+        self.connection.port = &port.port
+        self.connection.id, self.connection.gpa, self.connection.value = id, gpa, value
+        self.connection.size_bytes, self.connection.any_value = size, any_value
+        if not table_insert(&core.partition.connections, id, &self.connection):
+            raise MemoryError("the host has no memory for another connection")
+        if port.port.kind == PORT_DOORBELL and not table_insert(&core.partition.doorbells, gpa, &self.connection):
+            table_remove(&core.partition.connections, id, &self.connection)
+            raise MemoryError("the host has no memory for another doorbell")
+        self.core = core
+        core.partition.has_doorbells = core.partition.doorbells.count > 0
+
+    def __dealloc__(self):
+        self.end()
+
+    cdef void end(self) noexcept:
+        cdef partition_t* sender
+        if self.core is None:
+            return
+        sender = &self.core.partition
+        table_remove(&sender.connections, self.connection.id, &self.connection)
+        table_remove(&sender.doorbells, self.connection.gpa, &self.connection)
+        sender.has_doorbells = sender.doorbells.count > 0
+
+    def close(self):
+        """Take it out of the tables; messages that it queued stay."""
+        self.end()
+
+    @property
+    def alive(self):
+        """Its port exists, and the partition of the port is active."""
+        return is_alive(&self.connection) != 0
+
+    @property
+    def id(self):
+        return self.connection.id
+
+    @property
+    def kind(self):
+        """PortType as a number."""
+        return self.connection.port.kind
+
+
+def post(PartitionCore sender not None, u32 connection_id, u32 message_type, payload, size=None):
+    """HvCallPostMessage by the partition `sender`, whose privileges are the caller's to check.
+
+    Parameters
+    ----------
+    payload : buffer
+        At most 240 bytes of it are looked at.
+    size : int, optional
+        Bytes of it that are meant, default all.
+
+    Returns
+    -------
+    int
+        HV_STATUS.
+    """
+    cdef Py_buffer view
+    cdef u64 wanted
+    PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+    try:
+        wanted = <u64>view.len if size is None else size
+        if wanted > <u64>view.len and wanted <= 240:
+            raise ValueError(f"payload has {view.len} bytes, not {wanted}")
+        return connection_post(&sender.partition, connection_id, message_type, <const u8*>view.buf,
+                               <u32>min(wanted, <u64>0xFFFFFFFF))
+    finally:
+        PyBuffer_Release(&view)
+
+
+def signal(PartitionCore sender not None, u32 connection_id, u16 flag):
+    """HvCallSignalEvent by the partition `sender`, whose privileges are the caller's to check: HV_STATUS."""
+    return connection_signal(&sender.partition, connection_id, flag)
+
+
+def ring(PartitionCore sender not None, u64 gpa, u32 size, u64 value):
+    """A write of `size` bytes to an unmapped GPA of `sender`: whether a doorbell took it."""
+    return partition_rings(&sender.partition, gpa, size, value) != 0
+
+
+def empty_ring(PartitionCore owner not None, InterruptController controller not None, u32 sint):
+    """HvCallNotifyPortRingEmpty of a virtual processor of `owner`: what found the ring of `sint` full goes in now."""
+    ring_emptied(&owner.partition, irq_of(controller), sint)
