@@ -15,6 +15,7 @@ from hvcore.counters import Counters
 from hvcore.enums import Hypercall
 from hvcore.experiments.records import RECORD
 from hvcore.memory import LARGE_PAGE_SIZE
+from hvcore.ports import MESSAGE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -195,6 +196,30 @@ class VirtualProcessor(engine.VirtualProcessor):
         from hvcore.paging.translator import Translator
 
         return Translator(self.partition.hypervisor.memory, self.paging_state(), gpa_space=self.space)
+
+    def take_messages(self, sint: int, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Take messages from the slot of `sint` as a handler of the guest would: read it, empty it, EOM if more wait.
+
+        Interrupts that the messages made stay requested.
+
+        Parameters
+        ----------
+        out : array of hvcore.ports.MESSAGE; by default it has room for all that wait, and `out.size` bounds how many.
+
+        Returns
+        -------
+        array of MESSAGE
+            In the order in which they were posted.
+        """
+        if out is None:
+            taken = [self.take_messages(sint, out=np.empty(64, MESSAGE))]
+            while len(taken[-1]) == 64:
+                taken.append(self.take_messages(sint, out=np.empty(64, MESSAGE)))
+            return np.concatenate(taken)
+        if out.dtype != MESSAGE or out.ndim != 1:
+            raise TypeError("out must be a one-dimensional array of hvcore.ports.MESSAGE")
+        with self.partition.hypervisor.exclusive():
+            return out[: self.interrupts.take_messages(sint, out)]
 
     def _native_calls(self) -> Counter[str]:
         """Those that the native door finished, by name."""

@@ -16,6 +16,12 @@ from hvcore._native.hv.ports cimport (
 )
 from hvcore._native.hv.sorted_table cimport table_insert, table_remove
 from hvcore._native.hv.state cimport connection_t, partition_t, port_t
+from hvcore._native.hv.spec cimport PRIVILEGE_POST_MESSAGES, PRIVILEGE_SIGNAL_EVENTS
+from hvcore._native.hv.status cimport HV_ACCESS_DENIED, HV_INSUFFICIENT_BUFFERS
+from hvcore._native.exits cimport Budget, Halt
+from hvcore._native.irq.spec cimport message_t
+from hvcore._native.irq.state cimport irq_t
+from hvcore._native.irq.synic cimport irq_take_message
 from hvcore._native.irqchip cimport InterruptController, MessagePort, irq_of, port_of
 
 
@@ -211,3 +217,6 @@ def ring(PartitionCore sender not None, u64 gpa, u32 size, u64 value):
 def empty_ring(PartitionCore owner not None, InterruptController controller not None, u32 sint):
     """HvCallNotifyPortRingEmpty of a virtual processor of `owner`: what found the ring of `sint` full goes in now."""
     ring_emptied(&owner.partition, irq_of(controller), sint)
+
+
+include "ports_batch.pxi"
