@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import hvcore
 from benchmarks.guest import CODE, DATA, STACK, child_running
-from hvcore import ports
-from hvcore.enums import Hypercall, Privilege, PortType
+from hvcore.enums import Hypercall, PortType, Privilege, ServiceReason
 from hvcore.ports import Connection
 
 VECTOR = 0x50
@@ -60,6 +59,7 @@ def interrupting_itself(loop: bytes, handler: bytes) -> Iterator[Any]:
     with child_running(loop, privileges=FEATURES) as (vp, ram):
         ram[HANDLER : HANDLER + len(handler)] = handler
         set_gate(vp, ram, VECTOR, HANDLER)
+        vp.interrupts.apic_enabled = True
         vp.rflags = 0x202
         vp.rbx = 1 << 62
         yield vp
@@ -73,3 +73,64 @@ def calling(control: int, *registers: int) -> Iterator[Any]:
         vp.rcx, vp.rbx = control, 1 << 62
         vp.rdx, vp.r8 = (*registers, 0, 0)[:2]
         yield vp
+
+
+class Wired(NamedTuple):
+    """A connection between two children, and the processors at its ends."""
+
+    sender: Any
+    receiver: Any
+    connection: Connection
+
+
+RECEIVING = asm(
+    """
+    8b4610              # mov eax, [rsi + 16]: read the message
+    c70600000000        # mov dword [rsi], 0: empty the slot
+    f6460501 740b       # test byte [rsi + 5], 1; jz behind the EOM
+    b984000040 31c0 31d2 0f30   # wrmsr(EOM, 0)
+    b970000040 31c0 31d2 0f30   # wrmsr(EOI, 0)
+    48cf                # iretq
+    """
+)
+HALTING = bytes.fromhex("f4 ebfd")  # hlt; jmp back
+POSTING = bytes.fromhex("b95c000000 0f01c1 84c0 75f4 48ffcb 75ef f4")
+"""again: mov ecx, PostMessage; vmcall; test al, al; jnz again; dec rbx; jnz again; hlt"""
+
+
+@contextmanager
+def wired(*, processors: int = 2) -> Iterator[Wired]:
+    """A sender whose code posts `rbx` messages and halts, and a receiver whose handler takes them."""
+    with hvcore.Hypervisor(memory="640 MiB", processors=processors) as hypervisor:
+        root = hypervisor.root
+        sender, receiver = (root.create_partition(privileges=FEATURES) for _ in range(2))
+        memories = [child.map_memory(gpa=0, size="16 MiB", page_size="4 KiB") for child in (sender, receiver)]
+        for child, ram, code in zip((sender, receiver), memories, (POSTING, HALTING), strict=True):
+            vp = child.vps[0]
+            ram[CODE : CODE + len(code)] = code
+            vp.reset("long64", rip=CODE, rsp=STACK, page_size="4 KiB")
+            vp.interrupts.apic_enabled = True
+            child.core.guest_os_id = child.core.hypercall_msr = 1
+        taker, ram = receiver.vps[0], memories[1]
+        ram[HANDLER : HANDLER + len(RECEIVING)] = RECEIVING
+        set_gate(taker, ram, VECTOR, HANDLER)
+        for index, value in ((MSR_SCONTROL, 1), (MSR_SIMP, DATA | 1), (MSR_SINT0 + RECEIVER_SINT, VECTOR)):
+            taker.rcx, taker.rax, taker.rdx = index, value, 0
+            hypervisor.service(taker, ServiceReason.MSR_WRITE)
+        taker.rsi, taker.rflags = DATA + 256 * RECEIVER_SINT, 0x202
+        kind = int(PortType.MESSAGE)
+        info = pack("<IIIIHHI", kind, 0, RECEIVER_SINT, 0, 0, 0, 0)
+        root.hypercall(
+            Hypercall.CREATE_PORT, pack("<QIBBHQ24sQ", receiver.id, PORT_ID, 0, 0, 0, sender.id, info, 0)
+        )
+        root.hypercall(
+            Hypercall.CONNECT_PORT,
+            pack("<QIBBHQII32sQ", sender.id, CONNECTION_ID, 0, 0, 0, receiver.id, PORT_ID, 0, pack("<I", kind), 0),
+        )
+        poster = sender.vps[0]
+        memories[0][DATA : DATA + 32] = pack("<IIII16s", CONNECTION_ID, 0, 1, 16, b"payload")
+        poster.rdx = DATA
+        for vp in (poster, taker):
+            vp.explicit_suspend = False
+        hypervisor.run(max_instructions=10)
+        yield Wired(poster, taker, sender.connections[CONNECTION_ID])

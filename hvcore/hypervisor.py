@@ -28,6 +28,7 @@ from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_page_size, parse_siz
 from hvcore.pages import LARGE, RWX, PageOwners, RootMappings
 from hvcore.partition import Partition
 from hvcore.processor import VirtualProcessor
+from hvcore.routing import Interrupts
 
 _ROOT_ID = 1
 _RESERVE_BASE = 64 << 20
@@ -42,6 +43,8 @@ class Hypervisor:
         RAM of the machine, a multiple of 2 MiB.
     processors : int
         Logical processors, each with a virtual processor of the root.
+    quantum : int
+        Instructions, 1 to 2**32: see the attribute.
     costs : PageCosts
         What objects take from memory pools.
     root_page_size : int or str
@@ -50,7 +53,7 @@ class Hypervisor:
     Raises
     ------
     ValueError
-        `memory`, `processors` or `root_page_size` is out of range.
+        `memory`, `processors`, `quantum` or `root_page_size` is out of range.
     """
 
     maximum_vps = 2048
@@ -62,6 +65,7 @@ class Hypervisor:
         *,
         memory: int | str = "1 GiB",
         processors: int = 2,
+        quantum: int = 10_000,
         costs: PageCosts | None = None,
         root_page_size: int | str = "2 MiB",
     ) -> None:
@@ -72,9 +76,11 @@ class Hypervisor:
         self.costs = costs or PageCosts()
         # Enough for the root's tables when every large page is split, and for overlay frames.
         self.memory = SystemMemory(size, _RESERVE_BASE + (size // LARGE) // PAGE_SIZE * PAGE_SIZE)
-        self.scheduler = Scheduler(self.memory, processors)
+        self.scheduler = Scheduler(self.memory, processors, quantum)
         self.scheduler.service = self.service
         self.machine = Machine()
+        self.interrupts = Interrupts(self)
+        """The interrupt sources of the machine, and who receives them."""
         self.owners = PageOwners(size // PAGE_SIZE)
         self.free_pages = FreePages(1, size // PAGE_SIZE - 1)
         self.partitions: dict[int, Partition] = {}
@@ -110,6 +116,22 @@ class Hypervisor:
     def exclusive(self) -> AbstractContextManager[None]:
         """One thread at a time. Raises RuntimeError when another thread is inside."""
         return self.scheduler
+
+    @property
+    def quantum(self) -> int:
+        """How many instructions a virtual processor keeps a logical processor for while others wait for it.
+
+        It also bounds how far processors run ahead of each other. Those that interrupt each other run closely beside
+        each other anyhow; those that only share memory see each other's stores up to a quantum too early or too late.
+        A small quantum is nearer to hardware, a large one faster: each change costs some hundred nanoseconds of the
+        host. May be set between runs; raises ValueError when it is not 1 to 2**32.
+        """
+        return self.scheduler.quantum
+
+    @quantum.setter
+    def quantum(self, instructions: int) -> None:
+        with self.exclusive():
+            self.scheduler.quantum = instructions
 
     def run(self, *, max_instructions: int | None = None) -> Any:
         """Run every runnable virtual processor until an exit that the caller must see, or the budget's end."""

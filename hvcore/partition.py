@@ -7,7 +7,8 @@ stack.py makes. Charges are real pages of the partition's own pool.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from operator import index as as_index
 from typing import TYPE_CHECKING
 
 from hvcore import properties, stack
@@ -72,6 +73,7 @@ class Partition:
         self.past_counters = Counters({})
         """What virtual processors that are gone had counted."""
         self._charges: dict[Hashable, list[int]] = {}
+        self._processors = tuple(range(hypervisor.processors))
 
     def __repr__(self) -> str:
         return f"Partition(id={self.id:#x}, state={self.state.name}, vps={len(self.vps)})"
@@ -149,6 +151,34 @@ class Partition:
     def privileges(self, mask: int) -> None:
         self.core.privileges = mask
         self.properties[PartitionProperty.PRIVILEGE_FLAGS] = mask
+
+    @property
+    def processors(self) -> tuple[int, ...]:
+        """The logical processors that its virtual processors may run on, ascending: all of the machine, unless set.
+
+        They go where one is free, and back where they were if that is; when there are too few, those that have run
+        least, by weight, go first in each quantum. Each virtual processor of the root runs on the logical processor
+        of its number.
+
+        Raises
+        ------
+        ValueError
+            Setting: a number is not one of the machine's, or there is none; or the partition is the root.
+        """
+        return self._processors
+
+    @processors.setter
+    def processors(self, processors: Iterable[int]) -> None:
+        chosen = tuple(sorted({as_index(number) for number in processors}))
+        machine = self.hypervisor.processors
+        if not chosen or chosen[0] < 0 or chosen[-1] >= machine:
+            raise ValueError(f"processors must be some of 0 to {machine - 1}, not {list(chosen)}")
+        if self.parent is None:
+            raise ValueError("processors of the root cannot be set: each of its own runs on one")
+        with self.hypervisor.exclusive():
+            self._processors = chosen
+            for vp in self.vps.values():
+                self.hypervisor.scheduler.set_processors(vp, chosen)
 
     @property
     def page_limit(self) -> int:
@@ -233,9 +263,17 @@ class Partition:
         vp.explicit_suspend = True
         self.frames[index] = frames
         self.vps[index] = vp
-        hypervisor.scheduler.add(vp)
+        hypervisor.scheduler.add(vp, self._processors_of(index), self.properties[PartitionProperty.CPU_WEIGHT])
         hypervisor.partition_of[vp] = self
         return vp
+
+    def set_weight(self, weight: int) -> None:
+        """CPU_WEIGHT: how much its processors get of logical processors that others want, too."""
+        for vp in self.vps.values():
+            self.hypervisor.scheduler.set_weight(vp, weight)
+
+    def _processors_of(self, index: int) -> tuple[int, ...]:
+        return (index,) if self.parent is None else self._processors
 
     def remove_connection(self, connection_id: int) -> None:
         """Free its port for another connection."""
@@ -250,6 +288,7 @@ class Partition:
     def finalize_step(self) -> bool:
         """One step of finalization; True when it was the last."""
         self.state = PartitionState.FINALIZING
+        self.hypervisor.interrupts.partition_ended(self)
         if self.vps:
             for index in list(self.vps):
                 self._remove_vp(index)
@@ -275,6 +314,20 @@ class Partition:
         del self.parent.children[self.id]
         del self.hypervisor.partitions[self.id]
         self.hypervisor.free_frames(self.hypercall_frame, self.reference_tsc_frame)
+
+    def send_msi(self, requester: int, address: int, data: int) -> int:
+        """A message of a device for the interrupt controllers of this partition.
+
+        Returns
+        -------
+        int
+            How many accepted it; -1: interrupt remapping blocked it.
+        """
+        destination, logical = address >> 12 & 0xFF, bool(address >> 2 & 1)
+        vps = [vp for vp in self.vps.values() if logical or destination in (0xFF, vp.interrupts.apic_id)]
+        for vp in vps:
+            vp.interrupts.assert_interrupt(data & 0xFF, level=bool(data >> 15 & 1))
+        return len(vps)
 
     def _charge_with_frames(self, key: Hashable, pages: int, frame_count: int) -> list[int]:
         """Charge `pages` and take frames of the reserve, all or none."""

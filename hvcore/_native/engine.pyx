@@ -20,8 +20,12 @@ from hvcore._native.cpu.emit cimport (
 )
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.listen cimport note_access, read_noted, write_noted
-from hvcore._native.cpu.reset cimport vp_init, vp_reset
-from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
+from hvcore._native.cpu.reset cimport take_init, vp_reset
+from hvcore._native.cpu.placement cimport (
+    NO_PROCESSOR, PROCESSORS_MAXIMUM, bill, classify_noticed, end_quantum_by, leave_processor, scheduler_t,
+    set_start_time,
+)
+from hvcore._native.cpu.schedule cimport schedule
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *
 from hvcore._native.cpu.state cimport *
@@ -38,7 +42,9 @@ from hvcore._native.exits cimport (
 from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.hypercall cimport ELEMENTS_PER_ENTRY as _ELEMENTS_PER_ENTRY, NATIVE_CALLS, row_of
 from hvcore._native.hv.state cimport partition_t
-from hvcore._native.irq.lapic cimport irq_cr8
+from hvcore._native.irq.apic_base cimport write_apic_base
+from hvcore._native.irq.clock cimport never_ticks
+from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
 from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, irq_of
 from hvcore._native.mem.descend cimport (

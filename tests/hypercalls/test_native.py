@@ -27,6 +27,7 @@ def guest():
         child.core.guest_os_id = child.core.hypercall_msr = 1
         for index in range(VPS):
             child.vps[index].reset("long64", rip=CODE, rsp=STACK, page_size="4 KiB")
+            child.vps[index].interrupts.apic_enabled = True
         yield child, ram
 
 

@@ -12,20 +12,22 @@ from hvcore._native.cpu.blocks cimport build_head, find
 from hvcore._native.cpu.cache cimport block_cache_t, drop_stale
 from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
+from hvcore._native.cpu.reset cimport take_init
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
+from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.events cimport irq_advance, irq_next_event, irq_wake_time
 from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
+from hvcore._native.irq.state cimport arrivals_t
 from libc.string cimport memset
 
 cdef enum:
     DR6_SINGLE_STEP = 0x4000
     PENDING_SINGLE_STEP = 1 | 3 << 1 | 1 << 16
-    NEVER = -1
 
 
 cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
-    return vp.slice_end - <u64>(vp.remaining + vp.withheld)
+    return vp.slice_end - <u64>vp.remaining
 
 
 cdef inline void tell_time(const vp_t* vp) noexcept nogil:
@@ -38,13 +40,10 @@ cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
     return irq_next_event(vp.irq)
 
 
-cdef inline u64 wake_time_of(const vp_t* vp) noexcept nogil:
-    """When a timer may wake this VP while it is halted: never with interrupts off."""
-    return irq_wake_time(vp.irq) if vp.rflags_system & FLAG_IF else <u64>NEVER
-
-
 cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
-    """An interrupt or NMI that would be taken now."""
+    """INIT, an NMI or an interrupt that would be taken now; SIPI too where one is waited for."""
+    if vp.irq.lapic.init_pending or vp.startup_suspend:
+        return vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
         return True
     return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_pending_vector(vp.irq) >= 0)
@@ -56,12 +55,37 @@ cdef inline bint waits_for_flush(const vp_t* vp) noexcept nogil:
 
 
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
-    return (vp.explicit_suspend or vp.intercept_suspend or vp.startup_suspend or vp.answer_pending
-            or vp.exit_waits or vp.shutdown or vp.partition.suspended or waits_for_flush(vp))
+    """Its parent or Python has to do something before it runs."""
+    return (vp.explicit_suspend or vp.intercept_suspend or vp.answer_pending or vp.exit_waits
+            or vp.partition.suspended or waits_for_flush(vp))
 
 
-cdef inline bint is_runnable(const vp_t* vp) noexcept nogil:
-    return not is_suspended(vp) and (not vp.halted or interrupt_waits(vp))
+cdef inline bint is_asleep(const vp_t* vp) noexcept nogil:
+    """Until an event: HLT, wait for SIPI, or after a triple fault."""
+    return vp.halted or vp.startup_suspend or vp.shutdown
+
+
+cdef inline u64 urgent_time(const vp_t* vp) noexcept nogil:
+    """When something arrives that wakes a sleeping VP whatever RFLAGS.IF says; never."""
+    cdef const arrivals_t* inbox = &vp.irq.inbox
+    cdef bint dead = vp.startup_suspend or vp.shutdown
+    cdef u32 i
+    for i in range(inbox.count):
+        if inbox.moments[i].init or (inbox.moments[i].startup and vp.startup_suspend) \
+                or (inbox.moments[i].nmi and not dead):
+            return inbox.moments[i].time
+    return never_ticks()
+
+
+cdef inline u64 start_time_of(const vp_t* vp) noexcept nogil:
+    """When this VP can go on as far as its own state says: at once is the time that it has come to."""
+    if is_suspended(vp):
+        return never_ticks()
+    if not is_asleep(vp) or vp.irq.lapic.init_pending or (not vp.shutdown and interrupt_waits(vp)):
+        return vp.irq.time
+    if vp.startup_suspend or vp.shutdown or not vp.rflags_system & FLAG_IF:
+        return max(urgent_time(vp), vp.irq.time)
+    return max(irq_wake_time(vp.irq), vp.irq.time)
 
 
 cdef inline void withhold_beyond(vp_t* vp, i64 ticks) noexcept nogil:
@@ -176,7 +200,9 @@ cdef inline int run_block(vp_t* vp, block_cache_t* cache) noexcept nogil:
 
 
 cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
-    """Run until the slice is used up (REASON_BUDGET) or a caller is needed: its reason. HALT: nothing to do now."""
+    """Run until the slice is used up or others have to catch up (REASON_BUDGET), or a caller is needed: its reason.
+
+    HALT: nothing to do now."""
     cdef u32 reason
     cdef int stop
     cdef bint shadow, stepping, software
@@ -190,9 +216,11 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             vp.space_generation = vp.space.generation
         now = now_of(vp)
         irq_advance(vp.irq, now)
+        if vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending:
+            take_init(vp)
         shadow = vp.shadow
         vp.shadow = False
-        if not shadow:
+        if not shadow and not vp.startup_suspend:
             events = vp.counters.interrupts + vp.pending_interruption
             reason = take_events(vp)
             if reason != REASON_NONE:
@@ -202,7 +230,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         if vp.remaining <= 0:
             vp.shadow = shadow
             return REASON_BUDGET
-        if vp.halted or waits_for_flush(vp):
+        if is_asleep(vp) or waits_for_flush(vp):
             vp.shadow = shadow
             return REASON_HALT
         stepping = vp.rflags_system & FLAG_TF != 0
@@ -231,3 +259,6 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         if reason != REASON_NONE:
             release(vp)
             return reason
+        if vp.irq.fabric.clock.attention:
+            release(vp)
+            return REASON_BUDGET        # what was sent is the others' to see first

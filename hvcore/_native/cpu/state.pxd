@@ -154,6 +154,7 @@ cdef struct vp_t:
     u64 data_lookups        # TLB look-ups for data
     int stop                # why an access or a block could not be had: a Stop
     block_t* block          # the running one
+    const op_t* accessing   # the last operation that needed the slow way to memory
     tlb_t* tlb              # for explicit accesses now; an empty one while a tap is there
     direct_t* direct        # of the machine
     machine_t* machine
@@ -206,7 +207,6 @@ cdef struct vp_t:
     u64 sysenter_esp
     u64 sysenter_eip
     u64 pat
-    u64 apic_base
     u64 tsc_offset
     u64 tsc_aux
 
@@ -227,7 +227,7 @@ cdef struct vp_t:
     bint external_pending   # ExtINT asserted by the parent ...
     bint external_acknowledged      # ... taken by the processor, not yet cleared
     u8 external_vector
-    u32 processor           # logical processor that it runs on
+    u32 processor           # logical processor that it runs on, or ran on last
     bint shadow             # one instruction runs before interrupts are looked at
     bint nmi_masked
     bint exception_passed   # the parent has seen the exception at this instruction and lets it through
@@ -247,8 +247,13 @@ cdef struct vp_t:
     tlb_t* empty_tlb        # never filled
     tap_t* tap              # NULL: nobody listens
     u32 index
-    u32 apic_id
     u64 runtime             # ticks
     bint tlb_flush_inhibit  # InterceptSuspend.b1: others that want to flush this TLB wait
     u64 flush_waits         # the partition's flush_generation when a flush of this one had to wait; 0: it does not
     u64[NATIVE_CALLS] native_calls      # finished hypercalls by code, of those that native code executes
+    u64 billed              # ticks of `runtime` that `share` has in it
+    u64 share               # runtime by weight: who has the least goes first
+    u32 weight              # HV_PARTITION_PROPERTY CPU_WEIGHT of its partition
+    u32 slot                # its place in the scheduler's lists
+    bint placed             # `processor` is its own until it halts or the quantum ends
+    u64[32] processors      # logical processors that it may run on

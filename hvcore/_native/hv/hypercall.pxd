@@ -29,7 +29,7 @@ cdef enum:
 cdef enum CallOutcome:
     CALL_DEFERRED           # nothing was done: it is Python's
     CALL_DONE
-    CALL_DONE_LOOK          # done, and this processor may have an interrupt to take
+    CALL_DONE_LOOK          # done, and this processor or another may have an interrupt to take
     CALL_AGAIN              # the instruction runs again
 
 

@@ -1,8 +1,10 @@
 """When an interrupt controller has something to do next, and doing it. The engine asks between blocks."""
 from hvcore._native.base.types cimport u32, u64
 from hvcore._native.irq.clock cimport never_ticks, reference_time, ticks_of_reference
-from hvcore._native.irq.inbox cimport empty_inbox
-from hvcore._native.irq.lapic cimport has_vector, accept_interrupt, accept_nmi, highest_vector, put_vector
+from hvcore._native.irq.inbox cimport take_inbox
+from hvcore._native.irq.lapic cimport (
+    accept_init, accept_interrupt, accept_nmi, accept_startup, has_vector, highest_vector, put_vector,
+)
 from hvcore._native.irq.state cimport inbox_t, irq_t
 from hvcore._native.irq.synic cimport irq_retry, irq_would_deliver
 from hvcore._native.irq.timer cimport irq_expire
@@ -23,10 +25,15 @@ cdef inline u64 irq_wake_time(const irq_t *irq) noexcept nogil:
 
 
 cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
-    """Its time has come: what waits in the inbox arrives."""
-    cdef inbox_t inbox = irq.inbox
+    """Its time has come: what was sent at the earliest moment arrives."""
+    cdef inbox_t inbox = take_inbox(irq)
     cdef int vector
-    empty_inbox(irq)
+    if inbox.init:
+        accept_init(irq)
+    if inbox.startup:
+        accept_startup(irq, inbox.startup_page)
+    if inbox.external:
+        irq.lapic.external_pending = True
     while True:
         vector = highest_vector(inbox.vectors)
         if vector < 0:
@@ -41,7 +48,7 @@ cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
 cdef inline void irq_advance(irq_t *irq, u64 now) noexcept nogil:
     """The processor has come to `now` ticks: everything that is due happens."""
     irq.time = irq.fabric.clock.now = now
-    if irq.inbox.time <= now:
+    while irq.inbox.time <= now:
         receive_inbox(irq)
     if irq.retry_time <= now:
         irq_retry(irq)

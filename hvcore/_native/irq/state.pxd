@@ -27,9 +27,9 @@ cdef struct interrupt_message_t:
     bint redirection_hint               # of an MSI
 
 
-# What arrived from processors that are ahead in time: nothing in it is seen before its time.
+# What processors that are ahead in time sent at one moment.
 cdef struct inbox_t:
-    u64 time                            # ticks; never_ticks() while it is empty
+    u64 time                            # ticks
     u64[4] vectors
     u64[4] levels
     u64[4] auto_eoi
@@ -37,6 +37,14 @@ cdef struct inbox_t:
     bint init
     bint startup
     u8 startup_page
+    bint external                       # ExtINT: the 8259 has a vector
+
+
+# What has been sent and is not to be seen yet, by its moments, the earliest first.
+cdef struct arrivals_t:
+    u64 time                            # ticks of the earliest; never_ticks() while there is none
+    u32 count
+    inbox_t[8] moments                  # MOMENT_COUNT
 
 
 # What connects the interrupt controllers of one partition with each other and with what interrupts them.
@@ -82,11 +90,29 @@ cdef struct lapic_t:                    # vector sets are 256 bits in four words
     u64[4] tmr                          # level-triggered
     u64[4] auto_eoi                     # requests in IRR that drop their ISR bit on delivery
     u64[4] level_eois                   # EOIs that the parent has to be told of
-    u64 icr
-    u32 apic_id
+    u64 base                            # IA32_APIC_BASE
+    u64 icr                             # as it was written: the destination is [63:56], with x2APIC [63:32]
+    u64 timer_start                     # ticks at which `timer_count` was the current count
+    u64 timer_deadline                  # ticks of the next expiry that makes an interrupt; never_ticks()
+    u64 tsc_deadline                    # IA32_TSC_DEADLINE; 0 when not armed
+    u64 tsc_offset                      # TSC - ticks
+    u32 apic_id                         # initial and x2APIC id; xAPIC uses its low byte
+    u32 ldr                             # of xAPIC; x2APIC derives its own
+    u32 dfr
+    u32 svr
+    u32 esr                             # as of its last write
+    u32 errors                          # since then
+    u32 divide
+    u32 initial_count
+    u32 timer_count                     # 0: the timer stands still
+    u32[7] lvt                          # LVT_COUNT
     u8 tpr
-    u8 enabled                          # software-enabled (SVR.b8)
     u8 nmi_pending
+    u8 external_pending                 # an ExtINT message waits for its acknowledge cycle
+    u8 init_pending                     # INIT and SIPI, until the processor comes to an instruction boundary
+    u8 startup_pending
+    u8 startup_page
+    u8 pins                             # bit n: LINTn is asserted
 
 
 cdef struct synic_t:
@@ -138,13 +164,23 @@ cdef struct irq_counters_t:             # these names are the keys of InterruptC
     u64 rings                           # port ids put into an event ring
     u64 rings_delayed                   # doorbells that found the ring full, and wait
     u64 rings_merged                    # ... and were rung again meanwhile
+    u64 ipis_sent
+    u64 ipis_unanswered                 # no APIC accepted it
+    u64 externals_delivered             # ExtINT of the 8259
+    u64 smis_ignored
+    u64 inits_received
+    u64 startups_received
+    u64 startups_ignored                # the processor did not wait for one
+    u64 apic_errors                     # that ESR tells of
+    u64 apic_timer_expired
+    u64 apic_accesses_ignored           # of its page: no aligned access to four bytes
 
 
 cdef struct irq_t:
     fabric_t *fabric
     u32 index                           # of the virtual processor
     u64 time                            # ticks: how far this processor has come
-    inbox_t inbox
+    arrivals_t inbox
     observer_t *observer                # NULL: nobody watches
     lapic_t lapic
     synic_t synic
@@ -160,3 +196,6 @@ cdef struct irq_t:
     u8[16] ring_heads                   # the slot that the next port id goes to, for each SINT
     bint intercepts_sints               # as-intercept bits count: this VP is the root's
     message_buffer_t[16] sint_intercepts    # what they send, one for each SINT
+    void *processor                     # the vp_t of the engine; NULL: a controller on its own
+    irq_t *next_noticed                 # in the clock's list, while `noticed`
+    bint noticed

@@ -7,7 +7,8 @@ from libc.string cimport memcpy, memset
 
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.clock cimport never_ticks
-from hvcore._native.irq.lapic cimport request_interrupt, retire_interrupt
+from hvcore._native.irq.eoi cimport end_interrupt
+from hvcore._native.irq.lapic cimport request_interrupt
 from hvcore._native.irq.spec cimport (
     DISCARD_PORT, DISCARD_RESET, MESSAGE_FLAGS_OFFSET, MESSAGE_NONE, MESSAGE_PENDING, MESSAGE_SINT_INTERCEPT,
     PORT_BUFFER_COUNT, RETRY_TICKS, SINT_AS_INTERCEPT, SINT_AUTO_EOI, SINT_COUNT, SINT_MASKED, SINT_POLLING,
@@ -221,7 +222,7 @@ cdef inline bint irq_take_message(irq_t *irq, u32 sint, message_t *taken) noexce
 cdef inline void irq_eoi(irq_t *irq, u64 now) noexcept nogil:
     """An EOI by any route: the APIC retires a vector, and messages that waited for their slots are tried again."""
     irq.now = now
-    retire_interrupt(irq)
+    end_interrupt(irq)
     if irq.synic.waiting:
         deliver_messages(irq)
 

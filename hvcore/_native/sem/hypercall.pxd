@@ -161,10 +161,9 @@ cdef inline call_result_t execute_call(const call_t* call) noexcept nogil:
     return result
 
 
-cdef inline bint is_sending(u32 code) noexcept nogil:
-    """A processor may have got an interrupt by it, perhaps this one."""
-    return (code == CALL_CLUSTER_IPI or code == CALL_CLUSTER_IPI_EX or code == CALL_POST_MESSAGE
-            or code == CALL_SIGNAL_EVENT)
+cdef inline bint is_ipi(u32 code) noexcept nogil:
+    """The processor that makes the call may have interrupted itself."""
+    return code == CALL_CLUSTER_IPI or code == CALL_CLUSTER_IPI_EX
 
 
 cdef inline int finish_call(vp_t* vp, const control_t* control, int status, u64 reps) noexcept nogil:
@@ -196,7 +195,7 @@ cdef inline int enter_call(vp_t* vp, const call_row_t* row, const control_t* con
         vp.registers[RCX] = (vp.registers[RCX] & ~(<u64>0xFFF << 48)) | <u64>completed << 48
         return CALL_AGAIN
     finish_call(vp, control, result.status, completed)
-    return CALL_DONE_LOOK if is_sending(call.code) else CALL_DONE
+    return CALL_DONE_LOOK if is_ipi(call.code) or vp.irq.fabric.clock.attention else CALL_DONE
 
 
 cdef inline int guest_call(vp_t* vp) noexcept nogil:
