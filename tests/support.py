@@ -90,9 +90,10 @@ class Guest:
         self.write(TSS, bytes(4) + q(RSP0, 0, 0, 0) + stacks + bytes(10) + struct.pack("<H", 0x68))
 
     def enter(self, vp: VirtualProcessor, *, user: bool = False) -> None:
-        """Power-on state, then 64-bit mode with everything flat."""
+        """Power-on state, then 64-bit mode with everything flat and the APIC software-enabled."""
         vp.reset()
         vp.start()
+        vp.interrupts.apic_enabled = True
         vp.efer, vp.cr4, vp.cr3, vp.cr0 = 0xD01, 0x620, TABLES, 0x80010031
         vp.gdtr, vp.idtr = Table(GDT, 0x37), Table(IDT, 0xFFF)
         vp.tr = Segment(TSS, 0x67, TR, 0x8B)

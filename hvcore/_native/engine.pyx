@@ -43,10 +43,11 @@ from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.hypercall cimport ELEMENTS_PER_ENTRY as _ELEMENTS_PER_ENTRY, NATIVE_CALLS, row_of
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.apic_base cimport write_apic_base
+from hvcore._native.irq.apic_timer cimport move_tsc
 from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
 from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
-from hvcore._native.irqchip cimport InterruptController, irq_of
+from hvcore._native.irqchip cimport InterruptController, connect_controller, irq_of
 from hvcore._native.mem.descend cimport (
     WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
 )

@@ -18,20 +18,9 @@ cdef class PartitionCore:
         self.partition.flush_generation = 1
 
     cdef int connect(self, InterruptController controller, u32 index) except -1:
-        """Make a controller one of this partition, in the order of VP indices."""
-        cdef fabric_t* fabric = &self.partition.fabric
-        cdef irq_t** grown = <irq_t**>realloc(fabric.controllers, (fabric.count + 1) * sizeof(irq_t*))
-        cdef u32 at = fabric.count
-        if grown == NULL:
-            raise MemoryError("the host has no memory for another interrupt controller")
-        fabric.controllers = grown
-        while at and grown[at - 1].index > index:
-            grown[at] = grown[at - 1]
-            at -= 1
-        grown[at] = irq_of(controller)
-        fabric.count += 1
-        controller.join(fabric, self, index)
+        """Make a controller one of this partition."""
         controller.intercepts_sints = self.partition.is_root
+        return connect_controller(&self.partition.fabric, controller, self, index)
 
     cdef void disconnect(self, InterruptController controller) noexcept:
         """It is reached by nobody any more."""

@@ -13,6 +13,7 @@ class VirtualProcessor:
         self.messages = bytearray(4096)
         self.events = bytearray(4096)
         self.chip = InterruptController(apic_id=apic_id, message_page=self.messages, event_page=self.events)
+        self.chip.apic_enabled = True       # after a reset it loses every fixed interrupt
         self.now = 0
 
     def write(self, index: int, value: int) -> None:

@@ -142,6 +142,7 @@ def test_random_sequences_against_a_model(vp, make_vp, seed):
                 lost |= {entry[1] for queue in model.queues for entry in queue}
                 lost |= {slot[0] for slot in model.slots if slot is not None}
                 vp.chip.reset()
+                vp.chip.apic_enabled = True
                 model = ModelSynic()
         assert [port.free for port in ports] == [16 - model.held_by(owner) for owner in range(3)]
         for slot in range(16):

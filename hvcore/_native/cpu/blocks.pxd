@@ -10,7 +10,7 @@ from hvcore._native.cpu.access cimport is_global, reach
 from hvcore._native.cpu.cache cimport ARENA_BYTES, BLOCK_INSTRUCTIONS, BUCKETS, block_cache_t, lookup_block, watch
 from hvcore._native.cpu.emit cimport emit, emit_end, lookups_of
 from hvcore._native.cpu.segments cimport runs_64bit
-from hvcore._native.cpu.state cimport DIRECT_SIZE, SLOT_RIP, block_t, link_t, op_t, vp_t
+from hvcore._native.cpu.state cimport DIRECT_SIZE, SLOT_RIP, block_t, direct_t, link_t, op_t, vp_t
 from hvcore._native.decode.decode cimport decode
 from hvcore._native.decode.spec cimport DECODE_64, DECODE_TRUNCATED, MAXIMUM_LENGTH, insn_t
 from hvcore._native.mem.format cimport RIGHT_EXECUTE
@@ -91,6 +91,7 @@ cdef inline block_t* find(vp_t* vp, block_cache_t* cache) noexcept nogil:
     """The block at `rip`, decoded if need be; NULL: vp.stop says why."""
     cdef u64 rip = vp.registers[SLOT_RIP], spa
     cdef block_t* block
+    cdef direct_t* entry
     if not runs_64bit(vp):
         vp.exit.reason = REASON_UNSUPPORTED
         vp.exit.rip = rip
@@ -101,6 +102,9 @@ cdef inline block_t* find(vp_t* vp, block_cache_t* cache) noexcept nogil:
             return NULL
         vp.code_gva = rip & ~<u64>PAGE_OFFSET_MASK
     spa = vp.code_spa | (rip & PAGE_OFFSET_MASK)
+    entry = &cache.machine.direct[spa & (DIRECT_SIZE - 1)]
+    if entry.spa == spa:                # only the page was another one
+        return entry.block
     block = lookup_block(cache, spa)
     if block == NULL:
         if cache.used + sizeof(cache.head) > ARENA_BYTES:
@@ -110,8 +114,8 @@ cdef inline block_t* find(vp_t* vp, block_cache_t* cache) noexcept nogil:
         block = add_block(cache, spa)
         if block == NULL:
             return build_crossing(vp, cache, spa)
-    cache.machine.direct[spa & (DIRECT_SIZE - 1)].spa = spa
-    cache.machine.direct[spa & (DIRECT_SIZE - 1)].block = block
+    entry.spa = spa
+    entry.block = block
     return block
 
 

@@ -18,6 +18,8 @@ from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.events cimport irq_advance, irq_next_event, irq_wake_time
 from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
+from hvcore._native.irq.lvt cimport takes_external
+from hvcore._native.irq.platform cimport platform_acknowledge
 from hvcore._native.irq.state cimport arrivals_t
 from libc.string cimport memset
 
@@ -27,7 +29,7 @@ cdef enum:
 
 
 cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
-    return vp.slice_end - <u64>vp.remaining
+    return vp.slice_end - <u64>vp.remaining        # what is withheld has been taken from both
 
 
 cdef inline void tell_time(const vp_t* vp) noexcept nogil:
@@ -46,7 +48,19 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
         return vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
         return True
-    return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_pending_vector(vp.irq) >= 0)
+    return vp.rflags_system & FLAG_IF != 0 and (
+        vp.external_pending or irq_pending_vector(vp.irq) >= 0 or takes_external(vp.irq))
+
+
+cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
+    """The vector of an ExtINT: the one that a parent has asserted (hyperv-abi 10.2), else what the 8259 pair gives."""
+    if vp.external_pending:
+        vp.external_pending = False
+        vp.external_acknowledged = True
+        return vp.external_vector
+    vp.irq.lapic.external_pending = False
+    vp.irq.counters.externals_delivered += 1
+    return platform_acknowledge(vp.irq.fabric)
 
 
 cdef inline bint waits_for_flush(const vp_t* vp) noexcept nogil:
@@ -140,10 +154,8 @@ cdef inline u32 take_events(vp_t* vp) noexcept nogil:
         vp.counters.interrupts += 1
         return deliver_event(vp, event, True)
     if vp.rflags_system & FLAG_IF:
-        if vp.external_pending:
-            vp.external_pending = False
-            vp.external_acknowledged = True
-            event.vector = vp.external_vector
+        if vp.external_pending or takes_external(vp.irq):
+            event.vector = acknowledge_external(vp)
             vp.counters.interrupts += 1
             return deliver_event(vp, event, True)
         vector = irq_pending_vector(vp.irq)

@@ -1,5 +1,6 @@
 """When an interrupt controller has something to do next, and doing it. The engine asks between blocks."""
 from hvcore._native.base.types cimport u32, u64
+from hvcore._native.irq.apic_timer cimport expire_apic_timer
 from hvcore._native.irq.clock cimport never_ticks, reference_time, ticks_of_reference
 from hvcore._native.irq.inbox cimport take_inbox
 from hvcore._native.irq.lapic cimport (
@@ -11,7 +12,8 @@ from hvcore._native.irq.timer cimport irq_expire
 
 
 cdef inline u64 next_signal(const irq_t *irq) noexcept nogil:
-    return min(irq.inbox.time, ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
+    return min(min(irq.inbox.time, irq.lapic.timer_deadline),
+               ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
 
 
 cdef inline u64 irq_next_event(const irq_t *irq) noexcept nogil:
@@ -52,5 +54,7 @@ cdef inline void irq_advance(irq_t *irq, u64 now) noexcept nogil:
         receive_inbox(irq)
     if irq.retry_time <= now:
         irq_retry(irq)
+    if irq.lapic.timer_deadline <= now:
+        expire_apic_timer(irq, now)
     if ticks_of_reference(&irq.fabric.timebase, irq.next_deadline) <= now:
         irq_expire(irq, reference_time(&irq.fabric.timebase, now))
