@@ -132,7 +132,7 @@ def test_guest_code_receives():
         assert not statuses.any()
         assert isinstance(stopped, hvcore.exits.Halt)
         hypervisor.run(max_instructions=100_000)
-        assert ram[0x100000:0x100FA0].view("<u4").tolist() == list(range(1000))
+        assert list(unpack("<1000I", ram[0x100000:0x100FA0])) == list(range(1000))
         counts = vp.interrupts.counters()
         assert counts["messages_delivered"] == counts["interrupts_delivered"] == 1000
         vp.explicit_suspend = True
@@ -182,7 +182,7 @@ def test_events():
         sender, receiver, connection = wire(hypervisor, PortType.EVENT, flags=64)
         statuses = connection.signal_batch([0, 5, 63, 64, 5, 65535])
         assert statuses.tolist() == [0, 0, 0, Status.INVALID_PARAMETER, 0, Status.INVALID_PARAMETER]
-        page = hypervisor.memory.read(receiver.frames[0].event_page, 4096)
+        page = bytes(hypervisor.memory.page(receiver.frames[0].event_page))
         assert unpack("<Q", page[256 * SINT : 256 * SINT + 8]) == (1 | 1 << 5 | 1 << 63,)
         with pytest.raises(ValueError, match="flags must be"):
             connection.signal_batch([65536])

@@ -34,6 +34,7 @@ class Guest:
             self.ram[page : page + 4096] = np.repeat(np.array([page], "<u8"), 512).view(np.uint8)
         for vp in self.child.vps.values():
             vp.reset("long64", rip=CODE, rsp=STACK, page_size="4 KiB")
+            vp.start()
             vp.cr4 |= CR4_PGE
         self.tables = self.child.vps[0].cr3
         for vp in self.child.vps.values():
@@ -50,15 +51,21 @@ class Guest:
         """GVA 1 GiB + page_number * 4 KiB."""
         self.put(0x401000 + 8 * page_number, target | PRESENT | WRITABLE | flags)
 
+    def alone(self, index):
+        """Processor `index`, with the others at rest."""
+        for vp in self.child.vps.values():
+            vp.explicit_suspend = vp.index != index
+        return self.child.vps[index]
+
     def read(self, index, gva):
         """What processor `index` reads at `gva` with what its TLB holds."""
-        vp = self.child.vps[index]
+        vp = self.alone(index)
         vp.rip, vp.rsi = CODE, gva
         assert isinstance(vp.run(max_instructions=10), hvcore.exits.Halt)
         return vp.rax
 
     def call(self, word, data, index=0):
-        vp = self.child.vps[index]
+        vp = self.alone(index)
         self.ram[INPUT : INPUT + len(data)] = data
         vp.rip, vp.rcx, vp.rdx = CODE + 16, word, INPUT
         stopped = vp.run(max_instructions=100)
@@ -154,23 +161,23 @@ def test_a_long_list_goes_on_where_it_stopped(guest):
 
 
 def test_random_ranges_against_plain_python(guest):
-    """Which of 512 pages a list call drops, for both element formats."""
+    """Which of 200 pages a list call drops, for both element formats."""
     seed = 77
     print(f"seed {seed}")
     random = np.random.default_rng(seed)
-    for extended in (0, 8) * 6:
-        for page in range(512):
+    for extended in (0, 8, 0, 8):
+        for page in range(200):
             guest.map(page, OLD)
         guest.call(0x02, pack("<QQQ", 0, 1, 0))
-        assert {guest.read(1, GVA + 4096 * page) for page in range(512)} == {OLD}
-        for page in range(512):
+        assert {guest.read(1, GVA + 4096 * page) for page in range(200)} == {OLD}
+        for page in range(200):
             guest.map(page, NEW)
-        starts = GVA + 4096 * random.integers(-8, 512, 4)
+        starts = GVA + 4096 * random.integers(-8, 200, 4)
         elements = [int(start) | int(random.integers(0, 20 if random.random() < 0.8 else 200)) for start in starts]
         word = 0x03 | len(elements) << 32
         assert guest.call(word, pack("<QQQ4Q", 0, extended, 2, *elements)) == 4 << 32
         ranges = [pages_of(element, bool(extended)) for element in elements]
-        for page in range(512):
+        for page in range(200):
             gva = GVA + 4096 * page
             flushed = any(first <= gva < end for first, end in ranges)
             assert guest.read(1, gva) == (NEW if flushed else OLD), hex(gva)
