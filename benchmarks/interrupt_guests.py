@@ -17,6 +17,8 @@ HANDLER = CODE + 0x1000
 RECEIVER_SINT = 3
 PORT_ID, CONNECTION_ID = 5, 7
 INTERRUPT_GATE = 0x8E00
+APIC_PAGE = 0xFEE00000
+TABLES = 0x50_0000
 FEATURES = sum(Privilege)
 MSR_SCONTROL, MSR_SIEFP, MSR_SIMP, MSR_SINT0 = 0x40000080, 0x40000082, 0x40000083, 0x40000090
 
@@ -40,9 +42,9 @@ def self_ipi_by_msr(index: int, value: int, eoi: int) -> tuple[bytes, bytes]:
 
 def self_ipi_by_page() -> tuple[bytes, bytes]:
     """(loop, handler) for the register page of an xAPIC, at FEE00000."""
-    loop = asm("c70425 00 03 e0 fe") + pack("<I", 0x40000 | VECTOR)  # mov dword [icr low], self shorthand
+    loop = asm("41c782 00030000") + pack("<I", 0x40000 | VECTOR)  # mov dword [r10 + ICR low], self shorthand
     loop += b"\x48\xff\xcb\x75" + pack("<b", -(len(loop) + 5))
-    handler = asm("c70425 b0 00 e0 fe 00000000 48cf")  # mov dword [eoi], 0; iretq
+    handler = asm("41c782 b0000000 00000000 48cf")  # mov dword [r10 + EOI], 0; iretq
     return loop, handler
 
 
@@ -53,13 +55,23 @@ def set_gate(vp: Any, ram: Any, vector: int, handler: int) -> None:
     ram[gate : gate + 16] = pack("<QQ", low, handler >> 32)
 
 
+def map_apic(vp: Any, ram: Any) -> None:
+    """FEE00000 at its own address, by three tables in the guest's RAM."""
+    entry = int.from_bytes(ram[vp.cr3 : vp.cr3 + 8], "little") & ~0xFFF
+    for table, slot, value in ((entry, 3, TABLES), (TABLES, 0x1F7, TABLES + 0x1000), (TABLES + 0x1000, 0, APIC_PAGE)):
+        ram[table + 8 * slot : table + 8 * slot + 8] = pack("<Q", value | 3)
+
+
 @contextmanager
-def interrupting_itself(loop: bytes, handler: bytes) -> Iterator[Any]:
-    """A processor that runs `loop` with interrupts on; `handler` is that of VECTOR."""
+def interrupting_itself(loop: bytes, handler: bytes, *, page: bool = False) -> Iterator[Any]:
+    """A processor that runs `loop` with interrupts on; `handler` is that of VECTOR. `page`: it uses the APIC's page."""
     with child_running(loop, privileges=FEATURES) as (vp, ram):
         ram[HANDLER : HANDLER + len(handler)] = handler
         set_gate(vp, ram, VECTOR, HANDLER)
         vp.interrupts.apic_enabled = True
+        if page:
+            map_apic(vp, ram)
+            vp.r10 = APIC_PAGE
         vp.rflags = 0x202
         vp.rbx = 1 << 62
         yield vp
@@ -94,13 +106,13 @@ RECEIVING = asm(
     """
 )
 HALTING = bytes.fromhex("f4 ebfd")  # hlt; jmp back
-POSTING = bytes.fromhex("b95c000000 0f01c1 84c0 75f4 48ffcb 75ef f4")
-"""again: mov ecx, PostMessage; vmcall; test al, al; jnz again; dec rbx; jnz again; hlt"""
+POSTING = bytes.fromhex("b95c000000 0f01c1 84c0 75f4 48ffcb 75ef e680 ebeb")
+"""again: mov ecx, PostMessage; vmcall; test al, al; jnz again; dec rbx; jnz again; out 80h, al; jmp again"""
 
 
 @contextmanager
 def wired(*, processors: int = 2) -> Iterator[Wired]:
-    """A sender whose code posts `rbx` messages and halts, and a receiver whose handler takes them."""
+    """A sender whose code posts `rbx` messages and makes an exit, and a receiver whose handler takes them."""
     with hvcore.Hypervisor(memory="640 MiB", processors=processors) as hypervisor:
         root = hypervisor.root
         sender, receiver = (root.create_partition(privileges=FEATURES) for _ in range(2))
@@ -114,9 +126,10 @@ def wired(*, processors: int = 2) -> Iterator[Wired]:
         taker, ram = receiver.vps[0], memories[1]
         ram[HANDLER : HANDLER + len(RECEIVING)] = RECEIVING
         set_gate(taker, ram, VECTOR, HANDLER)
-        for index, value in ((MSR_SCONTROL, 1), (MSR_SIMP, DATA | 1), (MSR_SINT0 + RECEIVER_SINT, VECTOR)):
-            taker.rcx, taker.rax, taker.rdx = index, value, 0
-            hypervisor.service(taker, ServiceReason.MSR_WRITE)
+        for index, value in ((MSR_SCONTROL, 1), (MSR_SINT0 + RECEIVER_SINT, VECTOR)):
+            taker.interrupts.write_msr(index, value, 0)
+        taker.rcx, taker.rax, taker.rdx = MSR_SIMP, DATA | 1, 0
+        hypervisor.service(taker, ServiceReason.MSR_WRITE)
         taker.rsi, taker.rflags = DATA + 256 * RECEIVER_SINT, 0x202
         kind = int(PortType.MESSAGE)
         info = pack("<IIIIHHI", kind, 0, RECEIVER_SINT, 0, 0, 0, 0)
@@ -130,7 +143,8 @@ def wired(*, processors: int = 2) -> Iterator[Wired]:
         poster = sender.vps[0]
         memories[0][DATA : DATA + 32] = pack("<IIII16s", CONNECTION_ID, 0, 1, 16, b"payload")
         poster.rdx = DATA
+        poster.rbx = 1
         for vp in (poster, taker):
             vp.explicit_suspend = False
-        hypervisor.run(max_instructions=10)
+        assert isinstance(hypervisor.run(max_instructions=1000), hvcore.exits.IoPort)
         yield Wired(poster, taker, sender.connections[CONNECTION_ID])
