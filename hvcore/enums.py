@@ -23,8 +23,16 @@ ANY_VP: Final = 0xFFFF_FFFF
 
 
 class Hypercall(IntEnum):
-    """The call codes that this hypervisor implements in Python (hypercalls/table.py)."""
+    """The call codes that this hypervisor implements (hypercalls/table.py)."""
 
+    SWITCH_VIRTUAL_ADDRESS_SPACE = 0x01
+    FLUSH_VIRTUAL_ADDRESS_SPACE = 0x02
+    FLUSH_VIRTUAL_ADDRESS_LIST = 0x03
+    NOTIFY_LONG_SPIN_WAIT = 0x08
+    SEND_SYNTHETIC_CLUSTER_IPI = 0x0B
+    FLUSH_VIRTUAL_ADDRESS_SPACE_EX = 0x13
+    FLUSH_VIRTUAL_ADDRESS_LIST_EX = 0x14
+    SEND_SYNTHETIC_CLUSTER_IPI_EX = 0x15
     CREATE_PARTITION = 0x40
     INITIALIZE_PARTITION = 0x41
     FINALIZE_PARTITION = 0x42

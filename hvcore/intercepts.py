@@ -23,6 +23,7 @@ _EFER_LMA = 1 << 10
 _RFLAGS_VM = 1 << 17
 _DR7_ENABLES = 0xFF
 _GVA_VALID = 3
+_INHIBIT_FLUSHES = (MessageType.UNMAPPED_GPA, MessageType.GPA_INTERCEPT)
 _UNSIZED = (MessageType.X64_APIC_EOI, MessageType.INVALID_VP_REGISTER_VALUE, MessageType.UNSUPPORTED_FEATURE)
 
 
@@ -61,7 +62,7 @@ def deliver(hypervisor: Hypervisor, vp: VirtualProcessor, record: InterceptRecor
     partition = hypervisor.partition_of[vp]
     parent = partition.parent
     assert parent is not None, "the root has no parent to intercept for it"
-    vp.suspend_for_intercept()
+    vp.suspend_for_intercept(record.message_type in _INHIBIT_FLUSHES)
     targets = [target for _, target in sorted(parent.vps.items())]
     accepting = [target for target in targets if target.interrupts.accepts_messages]
     for target in (accepting or targets)[:1]:

@@ -6,7 +6,10 @@ What posts and signals is native (hvcore/_native/hv/ports.pxd); here is what pag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from hvcore._native import ports
 from hvcore._native.space import READ, WRITE
@@ -14,6 +17,15 @@ from hvcore.enums import ANY_VP, OverlayKind, PortType
 
 if TYPE_CHECKING:
     from hvcore.partition import Partition
+    from hvcore.processor import VirtualProcessor
+
+BUFFERS = 16
+"""Messages of one port that can wait; one more is in the slot (section 9.2)."""
+PAYLOAD_BYTES = 240
+MESSAGE = np.dtype(
+    [("type", "<u4"), ("size", "u1"), ("flags", "u1"), ("reserved", "<u2"), ("sender", "<u8"), ("payload", "u1", 240)]
+)
+"""HV_MESSAGE (section 9.1). Of messages to post, `type`, `size` and `payload` count."""
 
 
 class Port(ports.Port):
@@ -71,12 +83,138 @@ class Connection(ports.Connection):
             port.monitor.lay(owner, gpa)
             self.watch(owner.hypervisor.scheduler, owner.hypervisor.memory, port.monitor.spn)
 
+    def post_batch(self, messages: NDArray[Any], *, out: NDArray[np.uint16] | None = None) -> NDArray[np.uint16]:
+        """HvCallPostMessage for each of `messages`, in order.
+
+        Parameters
+        ----------
+        messages : array of MESSAGE, one-dimensional; `make_messages` makes one.
+        out : uint16 array of the same length for the statuses, contiguous.
+
+        Returns
+        -------
+        uint16 array
+            An HV_STATUS each; INSUFFICIENT_BUFFERS for what found no free buffer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An array has another type or shape.
+        """
+        statuses = _statuses(messages, out)
+        with self.owner.hypervisor.exclusive():
+            ports.post_batch(self, _octets(messages, "messages"), statuses)
+        return statuses
+
+    def exchange(
+        self,
+        messages: NDArray[Any],
+        receiver: VirtualProcessor,
+        *,
+        out: NDArray[np.uint16] | None = None,
+        received: NDArray[Any] | None = None,
+    ) -> tuple[NDArray[np.uint16], NDArray[Any]]:
+        """`post_batch` while `receiver` takes messages as `VirtualProcessor.take_messages` does: whenever no buffer is
+        free, and at the end.
+
+        Parameters
+        ----------
+        receiver : a processor that the port's messages go to.
+        received : array of MESSAGE for what it takes; by default long enough for all that can be there.
+
+        Returns
+        -------
+        (statuses, messages taken)
+        """
+        statuses = _statuses(messages, out)
+        if received is None:
+            received = np.empty(len(messages) + BUFFERS + 1, MESSAGE)
+        with self.owner.hypervisor.exclusive():
+            taken = ports.exchange(
+                self, _octets(messages, "messages"), statuses, receiver.interrupts, _octets(received, "received")
+            )
+        return statuses, received[:taken]
+
+    def post_and_run(
+        self, messages: NDArray[Any], *, ticks: int, out: NDArray[np.uint16] | None = None
+    ) -> tuple[NDArray[np.uint16], Any]:
+        """`post_batch` while guest code takes the messages: whenever no buffer is free, the machine runs.
+
+        Parameters
+        ----------
+        ticks : how long at most each time. A guest that halts when it has nothing to do comes back at once.
+
+        Returns
+        -------
+        (statuses, exit of the last run or None)
+            A run that frees no buffer, or whose exit the caller must see, is the last: the rest is refused.
+        """
+        statuses = _statuses(messages, out)
+        with self.owner.hypervisor.exclusive():
+            stopped = ports.post_and_run(self, _octets(messages, "messages"), statuses, ticks)
+        return statuses, stopped
+
+    def signal_batch(self, flags: ArrayLike, *, out: NDArray[np.uint16] | None = None) -> NDArray[np.uint16]:
+        """HvCallSignalEvent for each of `flags`, numbers from 0 to 65535; an HV_STATUS each, as `post_batch` does."""
+        wanted = np.asarray(flags)
+        if wanted.ndim != 1 or (wanted.size and not (0 <= wanted.min() and wanted.max() <= 0xFFFF)):
+            raise ValueError("flags must be one-dimensional, each 0 to 65535")
+        statuses = _statuses(wanted, out)
+        with self.owner.hypervisor.exclusive():
+            ports.signal_batch(self, np.ascontiguousarray(wanted, np.uint16), statuses)
+        return statuses
+
     def close(self) -> None:
         """Free the port for another connection; messages that were queued stay."""
         super().close()
         self.target.connection = None
         if self.target.monitor is not None:
             self.target.monitor.lift(self.owner)
+
+
+def make_messages(payloads: ArrayLike, *, types: ArrayLike = 1, sizes: ArrayLike | None = None) -> NDArray[Any]:
+    """An array of MESSAGE.
+
+    Parameters
+    ----------
+    payloads : two-dimensional array of uint8, a row each, of at most 240 bytes.
+    types : the type of each, or of all: 1 to 0x7FFFFFFF.
+    sizes : how many bytes of each row count; by default all.
+
+    Raises
+    ------
+    ValueError
+        `payloads` has another shape, or a size is more than its row has.
+    """
+    rows = np.asarray(payloads, np.uint8)
+    if rows.ndim != 2 or rows.shape[1] > PAYLOAD_BYTES:
+        raise ValueError(f"payloads must be rows of at most {PAYLOAD_BYTES} bytes, not of shape {rows.shape}")
+    made = np.zeros(len(rows), MESSAGE)
+    made["payload"][:, : rows.shape[1]] = rows
+    made["type"] = types
+    lengths = np.asarray(rows.shape[1] if sizes is None else sizes)
+    if lengths.size and not (0 <= lengths.min() and lengths.max() <= rows.shape[1]):
+        raise ValueError(f"sizes must be 0 to {rows.shape[1]}")
+    made["size"] = lengths
+    return made
+
+
+def _octets(messages: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if not isinstance(messages, np.ndarray) or messages.dtype != MESSAGE or messages.ndim != 1:
+        raise TypeError(f"{name} must be a one-dimensional array of hvcore.ports.MESSAGE")
+    if not messages.flags.c_contiguous:
+        raise ValueError(f"{name} must be contiguous")
+    return messages.view(np.uint8)
+
+
+def _statuses(elements: Any, out: NDArray[np.uint16] | None) -> NDArray[np.uint16]:
+    if out is None:
+        return np.empty(len(elements), np.uint16)
+    if not isinstance(out, np.ndarray) or out.dtype != np.uint16 or out.shape != (len(elements),):
+        raise TypeError(f"out must be a uint16 array of shape ({len(elements)},)")
+    if not out.flags.c_contiguous:
+        raise ValueError("out must be contiguous")
+    return out
 
 
 class MonitorPage:

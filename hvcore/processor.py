@@ -12,8 +12,10 @@ from hvcore._native import engine
 from hvcore.boot.long_mode import enter_long_mode
 from hvcore.boot.place import top_of_ram
 from hvcore.counters import Counters
+from hvcore.enums import Hypercall
 from hvcore.experiments.records import RECORD
 from hvcore.memory import LARGE_PAGE_SIZE
+from hvcore.ports import MESSAGE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +58,7 @@ class VirtualProcessor(engine.VirtualProcessor):
     partition: Partition
     """Whose it is."""
     hypercalls_by_name: Counter[str]
-    """Finished hypercalls of its code."""
+    """Finished hypercalls of its code that went through Python."""
 
     def join(self, partition: Partition) -> None:
         """What the constructor does in Python: the native one has the arguments to itself."""
@@ -195,7 +197,35 @@ class VirtualProcessor(engine.VirtualProcessor):
 
         return Translator(self.partition.hypervisor.memory, self.paging_state(), gpa_space=self.space)
 
+    def take_messages(self, sint: int, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Take messages from the slot of `sint` as a handler of the guest would: read it, empty it, EOM if more wait.
+
+        Interrupts that the messages made stay requested.
+
+        Parameters
+        ----------
+        out : array of hvcore.ports.MESSAGE; by default it has room for all that wait, and `out.size` bounds how many.
+
+        Returns
+        -------
+        array of MESSAGE
+            In the order in which they were posted.
+        """
+        if out is None:
+            taken = [self.take_messages(sint, out=np.empty(64, MESSAGE))]
+            while len(taken[-1]) == 64:
+                taken.append(self.take_messages(sint, out=np.empty(64, MESSAGE)))
+            return np.concatenate(taken)
+        if out.dtype != MESSAGE or out.ndim != 1:
+            raise TypeError("out must be a one-dimensional array of hvcore.ports.MESSAGE")
+        with self.partition.hypervisor.exclusive():
+            return out[: self.interrupts.take_messages(sint, out)]
+
+    def _native_calls(self) -> Counter[str]:
+        """Those that the native door finished, by name."""
+        return Counter({Hypercall(code).name: count for code, count in self.native_calls().items()})
+
     def counters(self) -> Counters:
         """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""
-        groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name}
+        groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name + self._native_calls()}
         return Counters.collect({**super().counters(), **self.interrupts.counters()}, groups)

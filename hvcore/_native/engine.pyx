@@ -43,6 +43,7 @@ from hvcore._native.exits cimport (
     TripleFault, Unsupported,
 )
 from hvcore._native.exits import ExitNotCompleted
+from hvcore._native.hv.hypercall cimport ELEMENTS_PER_ENTRY as _ELEMENTS_PER_ENTRY, NATIVE_CALLS, row_of
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.apic_base cimport write_apic_base
 from hvcore._native.irq.apic_registers cimport (
@@ -75,6 +76,7 @@ from hvcore._native.sem.control_registers cimport (
     CR0_WRITABLE, CR4_WRITABLE, cr3_is_valid, update_sse, write_cr8,
 )
 from hvcore._native.sem.fxsave cimport MXCSR_MASK
+from hvcore._native.sem.hypercall cimport call_result_t, call_t, execute_call, guest_call
 from hvcore._native.space cimport GpaSpace, SystemMemory
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -83,6 +85,7 @@ cdef extern from "<stdlib.h>" nogil:
     void* aligned_alloc(size_t alignment, size_t size_bytes)
 
 WORD64 = 0xFFFFFFFFFFFFFFFF
+ELEMENTS_PER_ENTRY = _ELEMENTS_PER_ENTRY
 cdef enum:
     PENDING_GENERAL_PROTECTION = 1 | 3 << 1 | 1 << 4 | 13 << 16
     QUANTA_BETWEEN_SIGNALS = 16
@@ -174,6 +177,11 @@ cdef int enter_linked(vp_t* vp, const op_t* slot, bint fallen) noexcept nogil:
         return STOP_BUDGET
     block = link(vp, <block_cache_t*>vp.machine, slot, fallen)
     return enter(vp, block) if block != NULL else vp.stop
+
+
+cdef int hypercall(vp_t* vp, u64 now) noexcept nogil:
+    vp.irq.time = vp.irq.fabric.clock.now = now
+    return guest_call(vp)
 
 
 cdef int prepare(vp_t* vp, const op_t* op) noexcept nogil:

@@ -20,6 +20,7 @@ cdef class PartitionCore:
         self.msr_ranges = []
         self.partition.physical_bits = PHYSICAL_BITS
         self.partition.fabric.clock = &self.own_clock
+        self.partition.flush_generation = 1
 
     cdef int connect(self, InterruptController controller, u32 index) except -1:
         """Make a controller one of this partition."""
@@ -105,6 +106,32 @@ cdef class PartitionCore:
         return [fabric.controllers[i].index for i in range(fabric.count)
                 if not destination >> 32
                 and is_addressed(fabric.controllers[i], widen_destination(<u32>destination), logical)]
+
+    def execute_native(self, u32 code, bytes header not None, u32 variable_qwords, bytes elements not None,
+                       VirtualProcessor vp):
+        """One entry of a hypercall that native code executes, its control word and privilege checked by the caller.
+
+        Returns
+        -------
+        (HV_STATUS, elements done, blocked)
+            Blocked: a target inhibits flushes of its TLB; nothing was done, and `vp`, if there is one, waits.
+        """
+        cdef call_t call
+        cdef call_result_t result
+        if not row_of(code).is_native or len(header) != row_of(code).header_bytes + 8 * variable_qwords:
+            raise ValueError(f"code must be that of a native call, header as long as it says: {code:#x}, {len(header)}")
+        call.cache = self.scheduler.cache if self.scheduler is not None else NULL
+        call.partition = &self.partition
+        call.vp = vp.vp if vp is not None else NULL
+        call.code = code
+        call.variable_qwords = variable_qwords
+        call.count = <u32>len(elements) // 8
+        call.header = <const u64*><const char*>header
+        call.elements = <const u64*><const char*>elements
+        result = execute_call(&call)
+        if result.blocked and vp is not None:
+            vp.vp.flush_waits = self.partition.flush_generation
+        return result.status, result.done, bool(result.blocked)
 
     @property
     def privileges(self):

@@ -92,9 +92,12 @@ cdef class VirtualProcessor(RegisterFile):
         """Let a processor run that waits for its start-up message."""
         self.vp.startup_suspend = False
 
-    def suspend_for_intercept(self):
-        """InterceptSuspend, until the parent clears it: an intercept message is on its way."""
+    def suspend_for_intercept(self, bint inhibit_flushes=False):
+        """InterceptSuspend, until the parent clears it: an intercept message is on its way.
+
+        With `inhibit_flushes` the TLB keeps what it has until then: hypercalls that would flush it wait."""
         self.vp.intercept_suspend = True
+        self.vp.tlb_flush_inhibit |= inhibit_flushes
 
     def read_register(self, u32 name):
         """The value of an HV_REGISTER_NAME as int of up to 128 bits; None for an unknown name."""
@@ -170,6 +173,11 @@ cdef class VirtualProcessor(RegisterFile):
         cdef dict names = self.vp.counters
         names["runtime_ticks"], names["idle_ticks"] = self.vp.runtime, self.vp.idle
         return names
+
+    def native_calls(self):
+        """How many hypercalls of this VP's code native code has finished, by call code."""
+        return {code if row_of(code).is_native else code + 0x40: self.vp.native_calls[<u32>code]
+                for code in range(NATIVE_CALLS) if self.vp.native_calls[<u32>code]}
 
     def exit_counters(self):
         """How often each reason ended a stretch of execution, by name."""

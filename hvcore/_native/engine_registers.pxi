@@ -89,13 +89,30 @@ cdef int set_u128(vp_t* vp, xmm_t* field, object value) except -1:
     return SUCCESS
 
 
+cdef object get_suspension(vp_t* vp, const bint* field):
+    """InterceptSuspend, and TlbFlushInhibit in bit 1."""
+    return int(field[0]) | int(vp.tlb_flush_inhibit) << 1
+
+
+cdef int set_suspension(vp_t* vp, bint* field, object value) except -1:
+    """Both can only be cleared (hyperv-abi 7.4). Who waits to flush this TLB tries again."""
+    cdef int known = get_suspension(vp, field)
+    if not 0 <= value <= 3 or value & ~known:
+        return INVALID_PARAMETER
+    field[0] = value & 1
+    if vp.tlb_flush_inhibit and not value & 2:
+        vp.tlb_flush_inhibit = False
+        vp.partition.flush_generation += 1
+    return SUCCESS
+
+
 cdef object get_bit(vp_t* vp, const bint* field):
     return int(field[0])
 
 
 cdef int set_bit(vp_t* vp, bint* field, object value) except -1:
-    """ExplicitSuspend; InterceptSuspend can only be cleared (hyperv-abi 7.4)."""
-    if value not in (0, 1) or (field == &vp.intercept_suspend and value):
+    """ExplicitSuspend."""
+    if value not in (0, 1):
         return INVALID_PARAMETER
     field[0] = value
     return SUCCESS

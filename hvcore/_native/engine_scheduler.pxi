@@ -40,6 +40,7 @@ cdef class Scheduler:
         self.cache.machine.commit, self.cache.machine.unwind = commit, unwind
         self.cache.machine.note, self.cache.note_fetch = note, note_fetch
         self.cache.machine.read_port, self.cache.machine.write_port = read_port, write_port
+        self.cache.machine.hypercall = hypercall
         self.cache.machine.enter_found, self.cache.machine.enter_linked = enter_found, enter_linked
         self.scheduler.cache = self.cache
         self.scheduler.processor_count = processors
@@ -152,8 +153,10 @@ cdef class Scheduler:
         vp.vp.weight = weight
 
     def remove(self, VirtualProcessor vp not None):
-        """Let a VP go. It cannot run any more."""
+        """Let a VP go. It cannot run any more. One that is gone already stays so."""
         cdef u32 i
+        if vp.scheduler is None:
+            return
         classify_noticed(self.scheduler)
         if vp.vp.placed:
             leave_processor(self.scheduler, vp.vp)
@@ -169,6 +172,7 @@ cdef class Scheduler:
             release_tap(vp.vp)
             self.set_taps(self.tap_count - 1)
         vp.scheduler = None
+        vp.core.partition.flush_generation += vp.vp.tlb_flush_inhibit
         vp.vp.irq.processor = NULL
         vp.core.disconnect(vp.interrupts)
         self.vps.pop(<u64>vp.vp, None)

@@ -37,7 +37,7 @@ from hvcore._native.irq.spec cimport (
 from hvcore._native.irq.state cimport fabric_t, inbox_t, irq_t, lapic_t, message_buffer_t, message_port_t
 from hvcore._native.irq.synic cimport (
     irq_accepts_events, irq_accepts_messages, irq_post_direct, irq_post_intercept,
-    irq_post_message, irq_signal_event, is_sint_masked, synic_reset,
+    irq_post_message, irq_signal_event, irq_take_message, is_sint_masked, synic_reset,
 )
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline, never, timers_reset
 from libc.stdlib cimport free, realloc
@@ -183,6 +183,28 @@ cdef class InterruptController:
         cdef _Octets octets = borrow_payload(payload)
         return irq_post_message(&self.irq, &port.port, to_sint, of_type, from_sender,
                                 <const u8 *>octets.view.buf, <u32>octets.view.len) != 0
+
+    def take_messages(self, sint, buffer):
+        """Do what a handler of the guest does until the slot of `sint` is empty or `buffer` full: read it, empty it,
+        write EOM if it says that more is waiting. Interrupts that the SINT made stay requested.
+
+        Parameters
+        ----------
+        buffer : buffer
+            Writable and contiguous; takes one HV_MESSAGE of 256 bytes after the other.
+
+        Returns
+        -------
+        int
+            How many messages were taken.
+        """
+        cdef u32 of_sint = <u32>checked(sint, 0, SINT_COUNT - 1, "sint")
+        cdef _Octets octets = _Octets(buffer, "buffer", True)
+        cdef message_t *target = <message_t *>octets.view.buf
+        cdef u64 taken = 0, room = <u64>octets.view.len // sizeof(message_t)
+        while taken < room and irq_take_message(&self.irq, of_sint, &target[taken]):
+            taken += 1
+        return taken
 
     def post_intercept(self, InterruptController source not None, *, message_type, sender, payload):
         """Queue an intercept message of another VP to SINT0.

@@ -15,7 +15,13 @@ from hvcore._native.hv.doorbells cimport partition_rings, ring_emptied
 from hvcore._native.hv.monitor cimport monitor_page_t, monitor_run, monitor_t
 from hvcore._native.hv.ports cimport PORT_DOORBELL, connection_post, connection_signal, is_alive
 from hvcore._native.hv.sorted_table cimport table_insert, table_remove
-from hvcore._native.hv.state cimport partition_t
+from hvcore._native.hv.state cimport connection_t, partition_t, port_t
+from hvcore._native.hv.spec cimport PRIVILEGE_POST_MESSAGES, PRIVILEGE_SIGNAL_EVENTS
+from hvcore._native.hv.status cimport HV_ACCESS_DENIED, HV_INSUFFICIENT_BUFFERS
+from hvcore._native.exits cimport Budget, Halt
+from hvcore._native.irq.spec cimport message_t
+from hvcore._native.irq.state cimport irq_t
+from hvcore._native.irq.synic cimport irq_take_message
 from hvcore._native.irqchip cimport InterruptController, MessagePort, irq_of, port_of
 from hvcore._native.mem.ram cimport PAGE_SHIFT, ram_at
 from hvcore._native.space cimport SystemMemory
@@ -254,3 +260,6 @@ def ring(PartitionCore sender not None, u64 gpa, u32 size, u64 value):
 def empty_ring(PartitionCore owner not None, InterruptController controller not None, u32 sint):
     """HvCallNotifyPortRingEmpty of a virtual processor of `owner`: what found the ring of `sint` full goes in now."""
     ring_emptied(&owner.partition, irq_of(controller), sint)
+
+
+include "ports_batch.pxi"

@@ -1,6 +1,7 @@
 """The door for guest code: registers and pages in, registers and pages out (TLFS 3, hyperv-abi.md 3.2-3.4).
 
-The run loop calls `guest_call` with the virtual processor at the VMCALL. Hot calls never come here.
+The run loop calls `guest_call` with the virtual processor at the VMCALL. Calls that native code executes come
+here only when something about them is unusual.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from struct import pack
 from typing import TYPE_CHECKING
 
 from hvcore import intercepts
+from hvcore._native.engine import ELEMENTS_PER_ENTRY
 from hvcore._native.space import READ, WRITE
 from hvcore.enums import AccessType, MessageType, Status
 from hvcore.hypercalls.abi import PAGE_SIZE, Control, Result
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
     from hvcore.partition import Partition
     from hvcore.processor import VirtualProcessor
-
-ELEMENTS_PER_ENTRY = 64
-"""A rep call does so many elements, then lets the guest take interrupts (section 3.4)."""
 
 _UNDEFINED_OPCODE = 1 | 3 << 1 | 6 << 16
 _LOW = 0xFFFF_FFFF

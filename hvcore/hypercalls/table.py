@@ -17,6 +17,7 @@ from hvcore.hypercalls import (
     intercepts,
     interrupts,
     messages,
+    native,
     partitions,
     pool,
     ports,
@@ -96,7 +97,23 @@ def _rep(
     return Row(code, handler, Layout(input), Layout(Nothing), privilege, True, element_in, element_out)
 
 
+
+def _native(code: Hypercall, input: type[Any], *, rep: bool = False, variable: bool = False) -> Row:
+    """A call that guest code makes without leaving native code; hv/hypercall.pxd has the same row."""
+    handler = native.repeated(code) if rep else native.simple(code)
+    element = GPN if rep else NONE
+    return Row(code, handler, Layout(input), Layout(Nothing), _NO_PRIVILEGE, rep, element, variable=variable)
+
+
 _ROWS = (
+    _native(Hypercall.SWITCH_VIRTUAL_ADDRESS_SPACE, native.SpaceInput),
+    _native(Hypercall.FLUSH_VIRTUAL_ADDRESS_SPACE, native.FlushInput),
+    _native(Hypercall.FLUSH_VIRTUAL_ADDRESS_LIST, native.FlushInput, rep=True),
+    _native(Hypercall.NOTIFY_LONG_SPIN_WAIT, native.SpinWaitInput),
+    _native(Hypercall.SEND_SYNTHETIC_CLUSTER_IPI, native.ClusterIpiInput),
+    _native(Hypercall.FLUSH_VIRTUAL_ADDRESS_SPACE_EX, native.FlushExInput, variable=True),
+    _native(Hypercall.FLUSH_VIRTUAL_ADDRESS_LIST_EX, native.FlushExInput, rep=True, variable=True),
+    _native(Hypercall.SEND_SYNTHETIC_CLUSTER_IPI_EX, native.ClusterIpiExInput, variable=True),
     _simple(Hypercall.CREATE_PARTITION, partitions.create_partition, partitions.CreateInput, _PARENT, partitions.Word),
     _simple(Hypercall.INITIALIZE_PARTITION, partitions.initialize_partition, Partition, _PARENT),
     _simple(Hypercall.FINALIZE_PARTITION, partitions.finalize_partition, Partition, _PARENT),

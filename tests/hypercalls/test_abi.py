@@ -36,6 +36,14 @@ def test_result_word():
 
 # Code, input header, output, input element and output element in bytes, from the digest's sections 4.2-4.8.
 SIZES = {
+    0x01: (8, 0, 0, 0),
+    0x02: (24, 0, 0, 0),
+    0x03: (24, 0, 8, 0),
+    0x08: (8, 0, 0, 0),
+    0x0B: (16, 0, 0, 0),
+    0x13: (32, 0, 0, 0),
+    0x14: (32, 0, 8, 0),
+    0x15: (24, 0, 0, 0),
     0x40: (56, 8, 0, 0),
     0x41: (8, 0, 0, 0),
     0x42: (8, 0, 0, 0),
@@ -71,6 +79,12 @@ SIZES = {
     0xC1: (280, 0, 0, 0),
 }
 
+VARIABLE = {0x13, 0x14, 0x15}
+
+
+def test_variable_headers_are_those_of_the_specification():
+    assert {code for code, row in TABLE.items() if row.variable} == VARIABLE
+
 
 def test_the_table_is_complete_and_has_the_sizes_of_the_specification():
     rows = {
@@ -93,6 +107,8 @@ def test_unknown_codes(machine, code):
 @pytest.mark.parametrize("code", sorted(SIZES))
 @pytest.mark.parametrize("bit", [*range(17, 32), *range(44, 48), *range(60, 64)])
 def test_reserved_and_variable_bits(machine, code, bit):
+    if code in VARIABLE and bit <= 26:
+        pytest.skip("this call has a variable header")
     reps = 1 if TABLE[code].rep else 0
     assert run(machine, code | reps << 32 | 1 << bit).status is Status.INVALID_HYPERCALL_INPUT
 

@@ -18,6 +18,14 @@ ROUNDS = 8000
 # A field is a choice of values, "id" (a partition), "page" (a root page), "new" (a free one) or "any".
 SMALL, FLAGS = (0, 1, 2, 3), (0, 0, 0, 1)
 PLAUSIBLE = {
+    0x01: ("Q", (0x1000, 0, 1 << 60)),
+    0x02: ("QQQ", (0, 0x5000), (0, 1, 2, 3, 4, 0x110, 0x400), SMALL),
+    0x03: ("QQQQ", (0, 0x5000), (0, 1, 2, 3, 4, 8), SMALL, "any"),
+    0x08: ("II", SMALL, (0,)),
+    0x0B: ("IIQ", (0, 0x30, 0xFF, 0x100), (0, 0x10, 0x11, 0x80), SMALL),
+    0x13: ("QQQQQ", (0, 0x5000), SMALL, SMALL, SMALL, SMALL),
+    0x14: ("QQQQQQ", (0, 0x5000), SMALL, SMALL, SMALL, SMALL, "any"),
+    0x15: ("IIQQQ", (0x30, 0xFF, 0x100), (0,), SMALL, SMALL, SMALL),
     0x40: ("QQIIQQQQ", (0, 0x100), FLAGS, (0x609,), (0,), (0,), (0,), (0,), FLAGS),
     0x41: ("Q", "id"),
     0x42: ("Q", "id"),

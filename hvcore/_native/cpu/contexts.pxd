@@ -8,8 +8,10 @@ from hvcore._native.cpu.spec cimport CR3_LAM_U48, CR3_LAM_U57, CR3_PCID, CR4_LAM
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.cpu.tap cimport tap_add
 from hvcore._native.cpu.translation cimport refresh_request
+from hvcore._native.mem.ram cimport PAGE_SIZE
 from hvcore._native.mem.tlb cimport (
-    TLB_CONTEXTS, TLB_EXEMPT, TLB_MODES, TLB_SUPERVISOR, TLB_USER, tlb_context_t, tlb_flush, tlb_flush_page, tlb_init,
+    TLB_CONTEXTS, TLB_EXEMPT, TLB_MODES, TLB_SUPERVISOR, TLB_USER, tlb_context_t, tlb_flush, tlb_flush_page,
+    tlb_flush_range, tlb_init,
 )
 from hvcore._native.model.record cimport ASID_ALL, KIND_FLUSH, KIND_INVALIDATE
 
@@ -118,6 +120,19 @@ cdef inline void flush_page(vp_t* vp, u64 gva) noexcept nogil:
         for mode in range(TLB_MODES):
             tlb_flush_page(&vp.contexts[i].tlbs[mode], gva, False)
     note_flush(vp, KIND_INVALIDATE, current_pcid(vp), gva)
+    forget_code_page(vp)
+
+
+cdef inline void flush_range(vp_t* vp, u64 first, u64 last) noexcept nogil:
+    """The pages from `first` to that of `last` in every PCID, global ones too."""
+    cdef int i, mode
+    for i in range(TLB_CONTEXTS):
+        for mode in range(TLB_MODES):
+            tlb_flush_range(&vp.contexts[i].tlbs[mode], first, last)
+    if last - first < PAGE_SIZE:
+        note_flush(vp, KIND_INVALIDATE, current_pcid(vp), first)
+    else:
+        note_flush(vp, KIND_FLUSH, ASID_ALL, 0)
     forget_code_page(vp)
 
 

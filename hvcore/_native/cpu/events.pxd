@@ -114,8 +114,8 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept no
     if cpl != vp.cpl:
         vp.segments[SEGMENT_SS].selector = cpl
         vp.segments[SEGMENT_SS].attributes = <u16>cpl << 5
+        set_privilege(vp, cpl)
     vp.segments[SEGMENT_CS] = segment
-    set_privilege(vp, cpl)
     vp.rflags_system &= ~<u64>(FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM)
     if kind == TYPE_INTERRUPT_GATE:
         vp.rflags_system &= ~<u64>FLAG_IF

@@ -10,6 +10,7 @@ OUTPUT = HERE.parent / "isa" / "generated" / "registers.pxi"
 # Kinds that look different as attributes: how they are read, and how an assigned value is packed.
 VIEWS = {"segment": ("segment_of(get_segment(self.vp, &self.vp.{}))", "pack_segment(value)"),
          "table": ("table_of(get_table(self.vp, &self.vp.{}))", "pack_table(value)"),
+         "suspension": ("bool(get_suspension(self.vp, &self.vp.{}) & 1)", "value"),
          "bit": ("bool(get_bit(self.vp, &self.vp.{}))", "value")}
 
 

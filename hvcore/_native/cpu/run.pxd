@@ -111,10 +111,15 @@ cdef inline bint report_eoi(vp_t* vp) noexcept nogil:
     return True
 
 
+cdef inline bint waits_for_flush(const vp_t* vp) noexcept nogil:
+    """Its hypercall must not flush a TLB yet (TlbFlushInhibit); it tries again when any of them allows it."""
+    return vp.flush_waits == vp.partition.flush_generation
+
+
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
     """Its parent or Python has to do something before it runs."""
     return (vp.explicit_suspend or vp.intercept_suspend or vp.answer_pending or vp.exit_waits
-            or vp.partition.suspended)
+            or vp.partition.suspended or waits_for_flush(vp))
 
 
 cdef inline bint is_wakeable(const vp_t* vp) noexcept nogil:
@@ -294,7 +299,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         if vp.remaining <= 0:
             vp.shadow = shadow
             return REASON_BUDGET
-        if is_asleep(vp):
+        if is_asleep(vp) or waits_for_flush(vp):
             vp.shadow = shadow
             return REASON_HALT
         stepping = vp.rflags_system & FLAG_TF != 0

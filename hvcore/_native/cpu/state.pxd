@@ -7,6 +7,7 @@ operand one sum: RIP of the running block, a constant zero, and a computed addre
 from hvcore._native.base.types cimport i32, i64, u16, u32, u64, u8, xmm_t
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT
 from hvcore._native.cpu.tap cimport tap_t
+from hvcore._native.hv.hypercall cimport NATIVE_CALLS
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.state cimport irq_t
 from hvcore._native.mem.format cimport PagingMode
@@ -145,6 +146,7 @@ cdef struct machine_t:
     # Ports of the partition's interrupt platform, by an instruction that starts at `now`.
     u64 (*read_port)(vp_t* vp, u16 port, u32 size_bytes, u64 now) noexcept nogil
     void (*write_port)(vp_t* vp, u16 port, u32 size_bytes, u64 value, u64 now) noexcept nogil
+    int (*hypercall)(vp_t* vp, u64 now) noexcept nogil                          # a CallOutcome of sem/hypercall.pxd
 
 
 cdef struct vp_t:
@@ -250,6 +252,9 @@ cdef struct vp_t:
     tap_t* tap              # NULL: nobody listens
     u32 index
     u64 runtime             # ticks
+    bint tlb_flush_inhibit  # InterceptSuspend.b1: others that want to flush this TLB wait
+    u64 flush_waits         # the partition's flush_generation when a flush of this one had to wait; 0: it does not
+    u64[NATIVE_CALLS] native_calls      # finished hypercalls by code, of those that native code executes
     u64 billed              # ticks of `runtime` that `share` has in it
     u64 share               # runtime by weight: who has the least goes first
     u32 weight              # HV_PARTITION_PROPERTY CPU_WEIGHT of its partition

@@ -69,6 +69,8 @@ cdef enum:
     PRIVILEGE_HYPERCALL_MSRS = 1 << 5
     PRIVILEGE_VP_INDEX = 1 << 6
     PRIVILEGE_FREQUENCY = 1 << 11
+    PRIVILEGE_POST_MESSAGES = 0x1000000000
+    PRIVILEGE_SIGNAL_EVENTS = 0x2000000000
 
 cdef enum:
     # Virtual time: a tick is a nanosecond and a retired instruction, so the TSC runs at 1 GHz.

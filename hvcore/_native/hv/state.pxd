@@ -42,6 +42,7 @@ cdef struct partition_t:
     bint has_doorbells      # a write to an unmapped page may be one
     u8* io_intercepts       # two bits a port: 1 read, 2 write; NULL: none
     u32 physical_bits       # MAXPHYADDR: what CPUID says, and what page tables may use
+    u64 flush_generation    # from 1; grows when a processor whose TLB must not be flushed allows it again
     bint active             # its state: ports of any other partition take nothing
     sorted_table_t ports            # port_t by id
     sorted_table_t connections      # connection_t by id

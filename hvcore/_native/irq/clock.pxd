@@ -39,6 +39,8 @@ cdef inline u64 reference_time(const timebase_t *timebase, u64 now) noexcept nog
 
 cdef inline u64 ticks_of_reference(const timebase_t *timebase, u64 time) noexcept nogil:
     """The tick at which reference time reaches `time`; never, if that is beyond the end of time."""
+    if time == never_ticks():
+        return time             # most of the time nothing is armed
     if time >= (never_ticks() - timebase.creation_time) // TICKS_PER_REFERENCE_UNIT:
         return never_ticks()
     return time * TICKS_PER_REFERENCE_UNIT + timebase.creation_time

@@ -148,6 +148,18 @@ cdef inline void irq_retry(irq_t *irq) noexcept nogil:
         deliver_messages(irq)
 
 
+cdef inline bint irq_take_message(irq_t *irq, u32 sint, message_t *taken) noexcept nogil:
+    """What a handler does: read the slot, empty it, and write EOM if more is waiting. False: the slot was empty."""
+    cdef u8 *slot = irq.synic.message_page + sint * SLOT_SIZE_BYTES
+    if slot_type(irq, sint) == MESSAGE_NONE:
+        return False
+    memcpy(taken, slot, sizeof(message_t))
+    memset(slot, 0, sizeof(u32))
+    if taken.flags & MESSAGE_PENDING:
+        deliver_messages(irq)
+    return True
+
+
 cdef inline void irq_eoi(irq_t *irq, u64 now) noexcept nogil:
     """An EOI by any route: the APIC retires a vector, and messages that waited for their slots are tried again."""
     irq.now = now

@@ -15,6 +15,7 @@ cdef enum:
     TLB_SIZE = 2048
     TLB_CODE_SIZE = 256
     TLB_CONTEXTS = 4
+    TLB_FEW_PAGES = 64      # are looked for one by one
     PAGE_BITS_OF_ALL = 0x0000FFFFFFFFF000       # of an address whose highest bits may be LAM's
 
 # The TLBs of a context.
@@ -159,6 +160,36 @@ cdef inline void tlb_flush_page(tlb_t* tlb, u64 gva, bint keep_global) noexcept 
         tlb_flush_slot(tlb, gva, slot, tlb.largest_shift, keep_global)
     for slot in range(TLB_CODE_SIZE):
         tlb_flush_code_slot(tlb, gva, slot, tlb.largest_shift, keep_global)
+
+
+cdef inline bint is_between(u64 tag, u64 first, u64 last) noexcept nogil:
+    return (first & PAGE_BITS_OF_ALL) <= (tag & PAGE_BITS_OF_ALL) <= (last & PAGE_BITS_OF_ALL)
+
+
+cdef inline void tlb_flush_range(tlb_t* tlb, u64 first, u64 last) noexcept nogil:
+    """Drop the pages from `first` to that of `last`, and whatever large page has a part of them. Global ones too."""
+    cdef u64 slot, gva = first
+    if not tlb.is_used:
+        return
+    if tlb.largest_shift == PAGE_SHIFT and last - first < TLB_FEW_PAGES * PAGE_SIZE:
+        for slot in range((last - first) // PAGE_SIZE + 1):
+            tlb_flush_slot(tlb, gva, tlb_slot(gva), PAGE_SHIFT, False)
+            tlb_flush_code_slot(tlb, gva, tlb_code_slot(gva), PAGE_SHIFT, False)
+            gva += PAGE_SIZE
+        return
+    first = first >> tlb.largest_shift << tlb.largest_shift
+    last |= (<u64>1 << tlb.largest_shift) - 1
+    if first & PAGE_BITS_OF_ALL > last & PAGE_BITS_OF_ALL:      # over the end of what a tag tells apart
+        tlb_flush(tlb, False)
+        return
+    for slot in range(TLB_SIZE):
+        if is_between(tlb.read[slot].tag, first, last):
+            tlb.read[slot].tag = empty_tag(slot)
+        if is_between(tlb.known[slot].tag, first, last):
+            tlb.write[slot].tag = tlb.known[slot].tag = empty_tag(slot)
+    for slot in range(TLB_CODE_SIZE):
+        if is_between(tlb.code[slot].tag, first, last):
+            tlb.code[slot].tag = empty_tag(slot)
 
 
 cdef inline void tlb_guard_frame(tlb_t* tlb, u64 spa_page) noexcept nogil:

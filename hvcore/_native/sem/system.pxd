@@ -7,7 +7,7 @@ from hvcore._native.base.status cimport (
     REASON_CPUID, REASON_HALT, REASON_HYPERCALL, REASON_MSR, STOP_EXIT, STOP_FAULT, STOP_NONE,
 )
 from hvcore._native.base.types cimport u16, u32, u64, u8
-from hvcore._native.cpu.dispatch cimport next_rip, raise_error, raise_fault, stop_after, stop_before, time_at
+from hvcore._native.cpu.dispatch cimport go, next_rip, raise_error, raise_fault, stop_after, stop_before, time_at
 from hvcore._native.cpu.flags cimport flags_load, rflags_read
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport (
@@ -17,6 +17,7 @@ from hvcore._native.cpu.spec cimport (
 from hvcore._native.cpu.state cimport R11, RAX, RBX, RCX, RDX, SLOT_RIP, op_t, segment_t, vp_t
 from hvcore._native.cpu.translation cimport vp_is_canonical
 from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
+from hvcore._native.hv.hypercall cimport CALL_AGAIN, CALL_DEFERRED, CALL_DONE
 from hvcore._native.sem.cpuid cimport cpuid
 from hvcore._native.sem.msr cimport MSR_DEFERRED, MSR_DONE, MSR_FAULT, msr_read, msr_write
 
@@ -101,10 +102,21 @@ cdef inline int system_rdtscp(vp_t* vp, const op_t* op) noexcept nogil:
 
 
 cdef inline int system_vmcall(vp_t* vp, const op_t* op) noexcept nogil:
-    """#UD outside CPL 0 and before the guest has enabled the interface (TLFS 3.7; hyperv-abi 3.3)."""
+    """#UD outside CPL 0 and before the guest has enabled the interface (TLFS 3.7; hyperv-abi 3.3).
+
+    An entry of a call that must be entered again takes its tick, too."""
+    cdef int outcome
     if vp.cpl or vp.partition.guest_os_id == 0 or not vp.partition.hypercall_msr & 1:
         return raise_fault(vp, op, VECTOR_UD)
-    return leave_for(vp, op, REASON_HYPERCALL)
+    outcome = vp.machine.hypercall(vp, time_at(vp, op))
+    if outcome == CALL_DONE:
+        return go(vp, next_rip(vp, op))
+    if outcome == CALL_DEFERRED:
+        return leave_for(vp, op, REASON_HYPERCALL)
+    stop_after(vp, op, STOP_NONE)
+    if outcome == CALL_AGAIN:
+        vp.registers[SLOT_RIP] -= op.length
+    return STOP_NONE
 
 
 cdef inline int system_hlt(vp_t* vp, const op_t* op) noexcept nogil:
