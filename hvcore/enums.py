@@ -45,6 +45,7 @@ class Hypercall(IntEnum):
     ASSERT_VIRTUAL_INTERRUPT = 0x94
     CREATE_PORT = 0x95
     CONNECT_PORT = 0x96
+    RESTORE_PARTITION_TIME = 0x103
 
 
 class PartitionState(IntEnum):
@@ -276,6 +277,7 @@ class PartitionProperty(IntEnum):
     CPU_RESERVE = 0x2_0001
     CPU_CAP = 0x2_0002
     CPU_WEIGHT = 0x2_0003
+    TIME_FREEZE = 0x3_0003
     APIC_FREQUENCY = 0x3_0004
     REFERENCE_TIME = 0x3_0005
     DEBUG_CHANNEL_ID = 0x4_0000

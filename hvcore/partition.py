@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from hvcore import properties, stack
-from hvcore._native.engine import PartitionCore
+from hvcore._native.engine import PartitionCore, PartitionTime
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.space import GpaSpace, PagePool
 from hvcore.counters import Counters
@@ -51,8 +51,9 @@ class Partition:
         self.mappings = mappings
         self.pool = pool
         self.core: PartitionCore = PartitionCore()
-        self.created = hypervisor.scheduler.now
-        self.core.creation_time = self.created
+        self.time = PartitionTime(self.core)
+        """Reference time, its page, and frequencies."""
+        self.time.begin(hypervisor.scheduler.now)
         self.core.is_root = parent is None
         self.children: dict[int, Partition] = {}
         self.vps: dict[int, VirtualProcessor] = {}
@@ -66,6 +67,9 @@ class Partition:
         self.intercepts_hypercalls = False
         self.reference_tsc: int = 0
         self.hypercall_frame, self.reference_tsc_frame = frames
+        self.time.lay_page(hypervisor.memory.page(self.reference_tsc_frame))
+        self.reenlightenment: dict[int, int] = {}
+        """The MSRs of reenlightenment: registers without effect, as this partition never moves to another machine."""
         self.monitor_slots: set[int] = set()
         self.ring_heads: dict[tuple[int, int], int] = {}
         self.hypercalls_by_name: Counter[str] = Counter()
@@ -139,8 +143,8 @@ class Partition:
 
     @property
     def reference_time(self) -> int:
-        """100 ns units of virtual time since creation."""
-        return (self.hypervisor.scheduler.now - self.created) // 100
+        """100 ns units of time since creation in which a processor was not explicitly suspended."""
+        return self.time.reference
 
     def reserve_with_one_more_vp(self) -> int:
         """The CPU_RESERVE of all partitions if this one gets another virtual processor."""
@@ -208,6 +212,7 @@ class Partition:
             apic_id=index,
             message_page=hypervisor.memory.page(frames.message_page),
             event_page=hypervisor.memory.page(frames.event_page),
+            assist_page=hypervisor.memory.page(frames.assist_page),
         )
         vp = VirtualProcessor(self.core, self.space, interrupts, index)
         vp.join(self)
@@ -216,6 +221,8 @@ class Partition:
         self.vps[index] = vp
         hypervisor.scheduler.add(vp)
         hypervisor.partition_of[vp] = self
+        if hypervisor.interrupt_trace is not None:
+            hypervisor.interrupt_trace.watch(vp)
         return vp
 
     def add_connection(self, connection: Connection) -> None:
@@ -294,6 +301,8 @@ class Partition:
     def _remove_vp(self, index: int) -> None:
         vp = self.vps.pop(index)
         self.past_counters += vp.counters()
+        if self.hypervisor.interrupt_trace is not None:
+            self.hypervisor.interrupt_trace.release(vp)
         self.hypervisor.scheduler.remove(vp)
         del self.hypervisor.partition_of[vp]
         self.hypervisor.free_frames(*self.frames.pop(index))

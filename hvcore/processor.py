@@ -13,6 +13,7 @@ from hvcore.boot.long_mode import enter_long_mode
 from hvcore.boot.place import top_of_ram
 from hvcore.counters import Counters
 from hvcore.experiments.records import RECORD
+from hvcore.interrupts import InterruptStatistics
 from hvcore.memory import LARGE_PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -195,7 +196,15 @@ class VirtualProcessor(engine.VirtualProcessor):
 
         return Translator(self.partition.hypervisor.memory, self.paging_state(), gpa_space=self.space)
 
+    def interrupt_statistics(self) -> InterruptStatistics:
+        """What its interrupt controller counted per vector, source and SINT since the VP was created."""
+        return InterruptStatistics.of(self.interrupts.tallies())
+
     def counters(self) -> Counters:
         """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""
-        groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name}
+        groups = {
+            "exits": self.exit_counters(),
+            "hypercalls": self.hypercalls_by_name,
+            "interrupts_requested": self.interrupt_statistics().requests_by_source(),
+        }
         return Counters.collect({**super().counters(), **self.interrupts.counters()}, groups)

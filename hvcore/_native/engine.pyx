@@ -27,6 +27,7 @@ from hvcore._native.cpu.spec cimport *
 from hvcore._native.cpu.state cimport *
 from hvcore._native.cpu.tap cimport TAP_CAPACITY, tap_t
 from hvcore._native.cpu.translation cimport vp_is_canonical, vp_translate, vp_walk
+from hvcore._native.cpu.tsc cimport adjust_tsc, read_tsc, set_tsc_offset
 from hvcore._native.decoder cimport isa
 from hvcore._native.engine_control cimport fill_handlers as fill_control
 from hvcore._native.engine_integer cimport fill_handlers as fill_integer
@@ -37,7 +38,12 @@ from hvcore._native.exits cimport (
 )
 from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.state cimport partition_t
+from hvcore._native.irq.clock cimport (
+    REFERENCE_UNITS_PER_SECOND, TICKS_PER_REFERENCE_UNIT, TICKS_PER_SECOND, counted_reference, reference_of_tsc,
+    reference_page_t, timebase_reset, tsc_of_ticks,
+)
 from hvcore._native.irq.lapic cimport irq_cr8
+from hvcore._native.irq.reference_page cimport follow_time, restore_time, scale_of, update_reference_page
 from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, irq_of
 from hvcore._native.mem.descend cimport (
@@ -172,6 +178,7 @@ def is_implemented(u32 form):
 include "engine_registers.pxi"
 include "isa/generated/registers.pxi"
 include "engine_partition.pxi"
+include "engine_time.pxi"
 include "engine_processor.pxi"
 include "engine_tap.pxi"
 include "engine_exits.pxi"

@@ -12,6 +12,8 @@ cdef class PartitionCore:
         self.msr_ranges = []
         self.partition.physical_bits = PHYSICAL_BITS
         self.partition.fabric.clock = &self.own_clock
+        timebase_reset(&self.partition.fabric.timebase)
+        self.partition.fabric.timebase.stopped = True
 
     cdef int connect(self, InterruptController controller, u32 index) except -1:
         """Make a controller one of this partition, in the order of VP indices."""
@@ -27,6 +29,9 @@ cdef class PartitionCore:
         grown[at] = irq_of(controller)
         fabric.count += 1
         controller.join(fabric, self, index)
+        fabric.timebase.running_count += 1
+        follow_time(fabric, fabric.clock.now)
+        update_reference_page(fabric, fabric.clock.now)
 
     cdef void disconnect(self, InterruptController controller) noexcept:
         """It is reached by nobody any more."""
@@ -38,6 +43,7 @@ cdef class PartitionCore:
                 kept += 1
         fabric.count = kept
         controller.leave()
+        update_reference_page(fabric, fabric.clock.now)
 
     @property
     def privileges(self):
@@ -107,15 +113,6 @@ cdef class PartitionCore:
     @has_doorbells.setter
     def has_doorbells(self, bint value):
         self.partition.has_doorbells = value
-
-    @property
-    def creation_time(self):
-        """Ticks."""
-        return self.partition.fabric.timebase.creation_time
-
-    @creation_time.setter
-    def creation_time(self, u64 ticks):
-        self.partition.fabric.timebase.creation_time = ticks
 
     def set_io_intercept(self, u32 first, u32 last, u8 access):
         """Intercept reads (1), writes (2), both or neither of ports `first` to `last`."""

@@ -8,9 +8,11 @@ cdef class Scheduler:
     memory : SystemMemory
     processors : int
         Logical processors, 1 to 2048.
+    host_time : bool
+        Time follows the host's monotonic clock between quanta.
     """
 
-    def __cinit__(self, SystemMemory memory not None, u32 processors):
+    def __cinit__(self, SystemMemory memory not None, u32 processors, bint host_time=False):
         cdef u64 frames = memory.ram.size_bytes >> PAGE_SHIFT
         if not 1 <= processors <= PROCESSORS_MAXIMUM:
             raise ValueError(f"processors must be 1 to {PROCESSORS_MAXIMUM}, not {processors}")
@@ -38,6 +40,7 @@ cdef class Scheduler:
         self.cache.machine.note, self.cache.note_fetch = note, note_fetch
         self.cache.machine.enter_found, self.cache.machine.enter_linked = enter_found, enter_linked
         self.scheduler.cache = self.cache
+        self.scheduler.host.followed = host_time
         self.scheduler.processor_count = self.scheduler.cursor = processors
         drop_all(self.cache)
 
@@ -114,6 +117,7 @@ cdef class Scheduler:
             release_tap(vp.vp)
             self.set_taps(self.tap_count - 1)
         vp.scheduler = None
+        set_suspended(vp.vp, True)
         vp.core.disconnect(vp.interrupts)
         self.vps.pop(<u64>vp.vp, None)
 
@@ -160,6 +164,7 @@ cdef class Scheduler:
                 return stopped
             finally:
                 self.running = self.scheduler.clock.running = False
+                self.scheduler.clock.now = self.now
         finally:
             self.leave()
 

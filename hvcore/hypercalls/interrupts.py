@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hvcore.enums import InterruptType, Status
 from hvcore.hypercalls.abi import U8, U16, U32, U64, Refused, require_vtl0
 from hvcore.hypercalls.call import Call
+from hvcore.interrupts import InterruptSource
 from hvcore.registers import RegisterName
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _assert_at(vp: VirtualProcessor, header: AssertInterruptInput) -> None:
             if level:
                 _withdraw_level(interrupts)
         case _:
-            interrupts.assert_interrupt(header.vector, level=level)
+            interrupts.assert_interrupt(header.vector, level=level, source=InterruptSource.PARENT)
 
 
 def _withdraw_level(interrupts: InterruptController) -> None:

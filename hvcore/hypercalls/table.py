@@ -138,6 +138,9 @@ _ROWS = (
     ),
     _simple(Hypercall.CREATE_PORT, ports.create_port, ports.CreatePortInput, _PORT),
     _simple(Hypercall.CONNECT_PORT, ports.connect_port, ports.ConnectPortInput, _CONNECT),
+    _simple(
+        Hypercall.RESTORE_PARTITION_TIME, partitions.restore_partition_time, partitions.RestoreTimeInput, _PARENT
+    ),
 )
 
 TABLE: dict[int, Row] = {row.code: row for row in _ROWS}

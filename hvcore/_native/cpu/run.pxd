@@ -39,15 +39,16 @@ cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
 
 
 cdef inline u64 wake_time_of(const vp_t* vp) noexcept nogil:
-    """When a timer may wake this VP while it is halted: never with interrupts off."""
-    return deadline_of(vp) if vp.rflags_system & FLAG_IF else <u64>NEVER
+    """When a timer may wake this VP while it is halted: never with interrupts off, unless it is idle (GUEST_IDLE)."""
+    return deadline_of(vp) if vp.rflags_system & FLAG_IF or vp.guest_idle else <u64>NEVER
 
 
 cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
-    """An interrupt or NMI that would be taken now."""
+    """An interrupt or NMI that would be taken now, or that ends GUEST_IDLE."""
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
         return True
-    return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_pending_vector(vp.irq) >= 0)
+    return (vp.rflags_system & FLAG_IF != 0 or vp.guest_idle) and (
+        vp.external_pending or irq_pending_vector(vp.irq) >= 0)
 
 
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
@@ -76,7 +77,7 @@ cdef inline void release(vp_t* vp) noexcept nogil:
 cdef inline u32 deliver_event(vp_t* vp, fault_t event, bint external) noexcept nogil:
     """Through the IDT: the reason to leave the run, or none."""
     cdef Delivery delivery = deliver(vp, event, external)
-    vp.halted = False
+    vp.halted = vp.guest_idle = False
     if delivery == SHUTDOWN:
         return REASON_TRIPLE_FAULT
     return vp.exit.reason if delivery == INTERCEPTED else REASON_NONE
@@ -185,6 +186,8 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             vp.space_generation = vp.space.generation
         now = now_of(vp)
         irq_advance(vp.irq, now)
+        if vp.guest_idle and interrupt_waits(vp):
+            vp.halted = vp.guest_idle = False
         shadow = vp.shadow
         vp.shadow = False
         if not shadow:

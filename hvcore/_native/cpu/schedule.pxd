@@ -8,6 +8,7 @@ from hvcore._native.base.inexact cimport forget_inexact, host_inexact
 from hvcore._native.base.status cimport REASON_BUDGET, REASON_CANCELED, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT
 from hvcore._native.base.types cimport i64, u32, u64
 from hvcore._native.cpu.cache cimport block_cache_t
+from hvcore._native.cpu.host_time cimport host_time_at, host_time_t, wait_until
 from hvcore._native.cpu.run cimport is_runnable, is_suspended, run_slice, wake_time_of
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.irq.clock cimport clock_t, never_ticks
@@ -33,6 +34,7 @@ cdef struct scheduler_t:
     clock_t clock
     machine_event_t** events    # of the machine's own hardware
     u32 event_count
+    host_time_t host            # whether time follows the host's clock
 
 
 cdef inline u32 count_runnable(const scheduler_t* scheduler) noexcept nogil:
@@ -92,7 +94,7 @@ cdef inline void run_machine_events(scheduler_t* scheduler, u64 now) noexcept no
 
 cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
     """False: no VP can run, and nothing armed will wake one."""
-    cdef u64 now = scheduler.quantum_end, deadline
+    cdef u64 now = host_time_at(&scheduler.host, scheduler.quantum_end), deadline
     cdef u32 i
     run_machine_events(scheduler, now)
     scheduler.runnable = count_runnable(scheduler)
@@ -100,7 +102,7 @@ cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
     if scheduler.runnable == 0:
         if deadline == <u64>-1:
             return False
-        now = max(now, deadline)
+        now = max(now, wait_until(&scheduler.host, deadline, &scheduler.canceled))
         run_machine_events(scheduler, now)
     scheduler.quantum_end = now + QUANTUM
     if scheduler.runnable == 1:
@@ -138,7 +140,10 @@ cdef inline u32 run_vp(scheduler_t* scheduler, vp_t* vp, i64 budget) noexcept no
     vp.remaining = <i64>slice
     vp.withheld = 0
     forget_inexact()
+    vp.irq.unhalted.not_run = clock[0] - vp.runtime
+    vp.irq.unhalted.running = True
     reason = run_slice(vp, scheduler.cache)
+    vp.irq.unhalted.running = False
     if host_inexact():
         vp.mxcsr |= MXCSR_PE
     used = slice - <u64>(vp.remaining + vp.withheld)
@@ -185,6 +190,9 @@ cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, 
             if reason != REASON_BUDGET and reason != REASON_HALT:
                 return reason
         quanta -= 1
+        if scheduler.canceled:
+            scheduler.canceled = 0
+            return REASON_CANCELED
         if not begin_quantum(scheduler):
             return REASON_HALT
     return REASON_NONE

@@ -205,7 +205,7 @@ cdef struct vp_t:
     u64 sysenter_eip
     u64 pat
     u64 apic_base
-    u64 tsc_offset
+    u64 tsc_adjust
     u64 tsc_aux
 
     u16 fcw                 # x87 state that FXSAVE carries; no x87 instruction runs yet
@@ -247,3 +247,4 @@ cdef struct vp_t:
     u32 index
     u32 apic_id
     u64 runtime             # ticks
+    bint guest_idle         # halted by a read of GUEST_IDLE: any interrupt goes on, even with interrupts off

@@ -2,14 +2,17 @@
 from hvcore._native.base.types cimport u32, u64
 from hvcore._native.irq.clock cimport reference_time, ticks_of_reference
 from hvcore._native.irq.inbox cimport empty_inbox
-from hvcore._native.irq.lapic cimport has_vector, accept_interrupt, accept_nmi, highest_vector, put_vector
+from hvcore._native.irq.lapic cimport accept_interrupt, accept_nmi
+from hvcore._native.irq.observer cimport NMI_VECTOR, note_arrival
 from hvcore._native.irq.state cimport inbox_t, irq_t
 from hvcore._native.irq.timer cimport irq_expire
+from hvcore._native.irq.unhalted cimport expire_unhalted, unhalted_event
+from hvcore._native.irq.vectors cimport has_vector, highest_vector, put_vector
 
 
 cdef inline u64 irq_next_event(const irq_t *irq) noexcept nogil:
     """Ticks; never_ticks() when nothing is armed."""
-    return min(irq.inbox.time, ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
+    return min(min(irq.inbox.time, ticks_of_reference(&irq.fabric.timebase, irq.next_deadline)), unhalted_event(irq))
 
 
 cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
@@ -22,9 +25,11 @@ cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
         if vector < 0:
             break
         put_vector(inbox.vectors, <u32>vector, False)
+        note_arrival(irq.observer, irq.time, <u32>vector)
         accept_interrupt(irq, <u32>vector, has_vector(inbox.levels, <u32>vector),
                          has_vector(inbox.auto_eoi, <u32>vector))
     if inbox.nmi:
+        note_arrival(irq.observer, irq.time, NMI_VECTOR)
         accept_nmi(irq)
 
 
@@ -35,3 +40,5 @@ cdef inline void irq_advance(irq_t *irq, u64 now) noexcept nogil:
         receive_inbox(irq)
     if ticks_of_reference(&irq.fabric.timebase, irq.next_deadline) <= now:
         irq_expire(irq, reference_time(&irq.fabric.timebase, now))
+    if unhalted_event(irq) <= now:
+        expire_unhalted(irq, now)

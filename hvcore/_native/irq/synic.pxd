@@ -6,7 +6,11 @@ are accessed byte-wise through memcpy: the guest's code reads and writes the sam
 from libc.string cimport memcpy, memset
 
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.irq.lapic cimport request_interrupt, retire_interrupt
+from hvcore._native.irq.lapic cimport request_from, retire_interrupt
+from hvcore._native.irq.observer cimport (
+    EVENT_EVENT_SIGNALED, EVENT_MESSAGE_DELIVERED, EVENT_MESSAGE_QUEUED, SOURCE_EVENT, SOURCE_MESSAGE, note_sint,
+    origin_of,
+)
 from hvcore._native.irq.spec cimport (
     MESSAGE_FLAGS_OFFSET, MESSAGE_NONE, MESSAGE_PENDING, PORT_BUFFER_COUNT, SINT_AUTO_EOI,
     SINT_COUNT, SINT_MASKED, SINT_POLLING, SINT_VECTOR, SLOT_SIZE_BYTES, SYNIC_ENABLE, SYNIC_PAGE_SIZE_BYTES,
@@ -32,7 +36,7 @@ cdef inline bint is_sint_masked(const irq_t *irq, u32 sint) noexcept nogil:
     return irq.synic.sints[sint] & SINT_MASKED != 0
 
 
-cdef inline void raise_sint(irq_t *irq, u32 sint) noexcept nogil:
+cdef inline void raise_sint(irq_t *irq, u32 sint, u32 source) noexcept nogil:
     """The edge interrupt that announces a message or an event, if the SINT makes one."""
     cdef u64 value = irq.synic.sints[sint]
     if value & SINT_MASKED:
@@ -40,7 +44,7 @@ cdef inline void raise_sint(irq_t *irq, u32 sint) noexcept nogil:
     elif value & SINT_POLLING:
         irq.counters.interrupts_polled += 1
     else:
-        request_interrupt(irq, value & SINT_VECTOR, False, value & SINT_AUTO_EOI != 0)
+        request_from(irq, value & SINT_VECTOR, False, value & SINT_AUTO_EOI != 0, origin_of(source, sint))
 
 
 cdef inline void append_buffer(irq_t *irq, message_buffer_t *buffer, u32 sint) noexcept nogil:
@@ -120,7 +124,9 @@ cdef inline void deliver_sint(irq_t *irq, u32 sint) noexcept nogil:
     memcpy(slot + sizeof(u32), <u8 *>&buffer.message + sizeof(u32), sizeof(message_t) - sizeof(u32))
     memcpy(slot, &buffer.message.message_type, sizeof(u32))
     irq.counters.messages_delivered += 1
-    raise_sint(irq, sint)
+    irq.tallies.sint_messages[sint] += 1
+    note_sint(irq.observer, EVENT_MESSAGE_DELIVERED, irq.fabric.clock.now, sint, buffer.message.message_type)
+    raise_sint(irq, sint, SOURCE_MESSAGE)
 
 
 cdef inline void deliver_messages(irq_t *irq) noexcept nogil:
@@ -155,6 +161,7 @@ cdef inline void queue_message(irq_t *irq, message_buffer_t *buffer, u32 sint) n
     """Queue a written message and scan: a new message is also a retry for those that wait (9.2 step 5)."""
     append_buffer(irq, buffer, sint)
     irq.counters.messages_queued += 1
+    note_sint(irq.observer, EVENT_MESSAGE_QUEUED, irq.fabric.clock.now, sint, buffer.message.message_type)
     deliver_messages(irq)
 
 
@@ -197,7 +204,9 @@ cdef inline int irq_signal_event(irq_t *irq, u32 sint, u32 flag) noexcept nogil:
         return 0
     flags[0] |= bit
     irq.counters.events_signaled += 1
-    raise_sint(irq, sint)
+    irq.tallies.sint_events[sint] += 1
+    note_sint(irq.observer, EVENT_EVENT_SIGNALED, irq.fabric.clock.now, sint, flag)
+    raise_sint(irq, sint, SOURCE_EVENT)
     return 1
 
 

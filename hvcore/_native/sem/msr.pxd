@@ -6,12 +6,13 @@ from hvcore._native.cpu.contexts cimport flush_translations
 from hvcore._native.cpu.spec cimport CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, SEGMENT_FS, SEGMENT_GS
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.cpu.translation cimport vp_is_canonical
+from hvcore._native.cpu.tsc cimport adjust_tsc, read_tsc, write_tsc
 from hvcore._native.hv.privileges cimport privilege_of
 from hvcore._native.hv.spec cimport (
-    APIC_FREQUENCY, MSR_APIC_BASE, MSR_APIC_FREQUENCY, MSR_CSTAR, MSR_EFER, MSR_EOI, MSR_FS_BASE, MSR_GS_BASE,
+    MSR_APIC_BASE, MSR_APIC_FREQUENCY, MSR_CSTAR, MSR_EFER, MSR_EOI, MSR_FS_BASE, MSR_GS_BASE, MSR_GUEST_IDLE,
     MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_PAT, MSR_PKRS, MSR_SFMASK, MSR_SINT15, MSR_STAR, MSR_SYSENTER_CS,
-    MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_AUX, MSR_TSC_FREQUENCY, MSR_VP_INDEX,
-    MSR_VP_RUNTIME, TICKS_PER_SECOND,
+    MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_ADJUST, MSR_TSC_AUX, MSR_TSC_FREQUENCY,
+    MSR_VP_INDEX, MSR_VP_RUNTIME,
 )
 from hvcore._native.irq.clock cimport TICKS_PER_REFERENCE_UNIT, read_reference_counter, reference_time
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
@@ -27,6 +28,7 @@ cdef inline MsrOutcome synthetic_read(vp_t* vp, u32 index, u64 now) noexcept nog
     cdef int result
     if privilege_of(index) == 0 or not vp.partition.privileges & privilege_of(index):
         return MSR_DEFERRED
+    vp.irq.time = vp.irq.fabric.clock.now = now
     if index == MSR_VP_INDEX:
         vp.carried = vp.index
     elif index == MSR_VP_RUNTIME:
@@ -34,9 +36,13 @@ cdef inline MsrOutcome synthetic_read(vp_t* vp, u32 index, u64 now) noexcept nog
     elif index == MSR_TIME_REF_COUNT:
         vp.carried = read_reference_counter(&vp.partition.fabric.timebase, now)
     elif index == MSR_TSC_FREQUENCY:
-        vp.carried = TICKS_PER_SECOND
+        vp.carried = vp.partition.fabric.timebase.tsc_frequency
     elif index == MSR_APIC_FREQUENCY:
-        vp.carried = APIC_FREQUENCY
+        vp.carried = vp.partition.fabric.timebase.apic_frequency
+    elif index == MSR_GUEST_IDLE:
+        vp.carried = 0
+        vp.halted = vp.guest_idle = True        # until an interrupt arrives: cpu/run.pxd
+        vp.counters.halts += 1
     else:
         result = irq_read_msr(vp.irq, index, reference_time(&vp.partition.fabric.timebase, now), &vp.carried)
         return (MSR_FAULT if result == GENERAL_PROTECTION else MSR_DEFERRED if result == NOT_MINE else MSR_DONE)
@@ -47,6 +53,7 @@ cdef inline MsrOutcome synthetic_write(vp_t* vp, u32 index, u64 value, u64 now) 
     cdef int result
     if privilege_of(index) == 0 or not vp.partition.privileges & privilege_of(index):
         return MSR_DEFERRED
+    vp.irq.time = vp.irq.fabric.clock.now = now
     result = irq_write_msr(vp.irq, index, value, reference_time(&vp.partition.fabric.timebase, now))
     if result == NOT_MINE:
         # VP_INDEX, TIME_REF_COUNT and their like can only be read; an ICR that names others is the Python layer's.
@@ -57,7 +64,9 @@ cdef inline MsrOutcome synthetic_write(vp_t* vp, u32 index, u64 value, u64 now) 
 cdef inline MsrOutcome msr_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
     """The value into vp.carried."""
     if index == MSR_TSC:
-        vp.carried = now + vp.tsc_offset
+        vp.carried = read_tsc(vp, now)
+    elif index == MSR_TSC_ADJUST:
+        vp.carried = vp.tsc_adjust
     elif index == MSR_APIC_BASE:
         vp.carried = vp.apic_base
     elif index == MSR_SYSENTER_CS:
@@ -124,7 +133,9 @@ cdef inline MsrOutcome msr_write(vp_t* vp, u32 index, u64 value, u64 now) noexce
     if is_address and not vp_is_canonical(vp, value):
         return MSR_FAULT
     if index == MSR_TSC:
-        vp.tsc_offset = value - now
+        write_tsc(vp, value, now)
+    elif index == MSR_TSC_ADJUST:
+        adjust_tsc(vp, value, now)
     elif index == MSR_APIC_BASE:
         # The register page and x2APIC do not exist yet: only what is there may be written.
         return MSR_DONE if value == vp.apic_base else MSR_FAULT
