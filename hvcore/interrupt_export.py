@@ -54,8 +54,8 @@ class _Export:
 
     def _add(self, record: Any) -> None:
         kind, vector = InterruptEvent(int(record["kind"])), int(record["vector"])
-        time = self._last = max(self._last, int(record["time"]) / 1000)
         time = int(record["time"]) / 1000
+        self._last = max(self._last, time)
         thread = (int(record["partition"]), int(record["vp"]))
         self._threads.setdefault(thread, f"VP {thread[1]}")
         facts = _facts(record)
@@ -84,7 +84,7 @@ class _Export:
     def _end(self, thread: tuple[int, int], handlers: list[tuple[int, float, dict[str, Any]]], time: float) -> int:
         """The innermost handler that runs has ended: its vector. One with auto-EOI ends with the one around it."""
         vector, begin, facts = handlers.pop()
-        self._put("X", thread, begin, f"handler {vector:#x}", dur=max(time - begin, _MARK), args=facts)
+        self._put("X", thread, begin, f"handler {vector:#x}", dur=round(max(time - begin, _MARK), 3), args=facts)
         return vector
 
     def _put(self, phase: str, thread: tuple[int, int], time: float, name: str, **more: Any) -> None:
@@ -97,7 +97,9 @@ class _Export:
 
 
 def _facts(record: Any) -> dict[str, Any]:
-    facts: dict[str, Any] = {"source": InterruptSource(int(record["source"])).name}
+    facts: dict[str, Any] = {}
+    if record["source"]:
+        facts["source"] = InterruptSource(int(record["source"])).name
     if record["sint"] != NO_SINT:
         facts["sint"] = int(record["sint"])
     if record["value"] != NOT_SEEN:

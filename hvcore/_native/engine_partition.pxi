@@ -114,6 +114,11 @@ cdef class PartitionCore:
     def has_doorbells(self, bint value):
         self.partition.has_doorbells = value
 
+    @property
+    def creation_time(self):
+        """Ticks at which reference time was 0, had it never stood still."""
+        return self.partition.fabric.timebase.origin
+
     def set_io_intercept(self, u32 first, u32 last, u8 access):
         """Intercept reads (1), writes (2), both or neither of ports `first` to `last`."""
         cdef u32 port

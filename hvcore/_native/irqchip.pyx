@@ -33,7 +33,6 @@ from hvcore._native.irq.synic cimport (
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline, never, timers_reset
 from hvcore._native.irq.unhalted cimport unhalted_reset
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
 
 
 cdef u64 checked(object value, u64 lowest, u64 highest, str name) except? 0xBAD:

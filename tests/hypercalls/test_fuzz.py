@@ -44,6 +44,7 @@ PLAUSIBLE = {
     0x94: ("QIIQII", "id", tuple(range(10)), SMALL, SMALL, (0, 0x30, 0xFF), (0,)),
     0x95: ("QIIQIIIIHHIQ", "id", SMALL, (0,), "id", (1, 2, 3, 4), (0,), (2,), (0,), (0,), (16,), (0,), (0,)),
     0x96: ("QIIQIIIIQQQQ", "id", SMALL, (0,), "id", SMALL, (0,), (1, 2, 3, 4), (0,), (0x7000,), (0,), (0,), (0,)),
+    0x103: ("QIIQQ", "id", SMALL, (0,), (0, 1000, 1 << 63), "any"),
 }
 
 
