@@ -6,6 +6,7 @@ instruction.
 """
 from collections import namedtuple
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
 from hvcore._native.base.status cimport *

@@ -6,6 +6,7 @@ cdef enum:
     APIC_FREQUENCY_MAXIMUM = 1000000000
 
 
+@cython.final
 cdef class PartitionTime:
     """Reference time of a partition, the page that relates it to the TSC, and frequencies. Times are of 100 ns."""
 

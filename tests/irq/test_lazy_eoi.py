@@ -3,6 +3,7 @@ import random
 import struct
 
 import pytest
+from msr_code import wrmsr
 from support import HLT, IRETQ, STUBS, Guest, code
 
 from hvcore._native.irqchip import InterruptController
@@ -171,11 +172,6 @@ def test_with_and_without_the_page_the_same_interrupts_come_in_the_same_order(se
         assert lazy.chip.take_level_eoi() == plain.chip.take_level_eoi()
     assert lazy.count("eois") == plain.count("eois")
     assert lazy.count("eois_saved") > 10 and plain.count("eois_saved") == 0
-
-
-def wrmsr(index, value):
-    return code("b9", struct.pack("<I", index), "b8", struct.pack("<I", value & 0xFFFFFFFF), "ba",
-                struct.pack("<I", value >> 32), "0f30")
 
 
 def test_a_guest_saves_its_eois():

@@ -3,6 +3,7 @@ import random
 import struct
 
 import pytest
+from msr_code import rdmsr, wrmsr
 from support import CODE, HLT, Guest, code, mov
 
 from hvcore import stack
@@ -16,16 +17,6 @@ TIME_REF_COUNT, REFERENCE_TSC, TSC_FREQUENCY, APIC_FREQUENCY = range(0x40000020,
 TSC, TSC_ADJUST = 0x10, 0x3B
 TIME_FREEZE, APIC_HZ, REFERENCE_TIME, CLOCK_HZ = 0x30003, 0x30004, 0x30005, 0x60009
 PAGE = 0x300000
-
-
-def rdmsr(index):
-    """RAX = the MSR."""
-    return code("b9", struct.pack("<I", index), "0f32 48c1e220 4809d0")
-
-
-def wrmsr(index, value):
-    return code("b9", struct.pack("<I", index), "b8", struct.pack("<I", value & 0xFFFFFFFF), "ba",
-                struct.pack("<I", value >> 32), "0f30")
 
 
 RDTSC = code("0f31 48c1e220 4809d0")
