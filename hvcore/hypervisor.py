@@ -216,7 +216,7 @@ class Hypervisor:
         partition.reference_tsc = 0
         partition.time.page_enabled = False
         partition.time.invariant_tsc = False
-        partition.reenlightenment.clear()
+        partition.time.reenlightenment.clear()
         for kind in (OverlayKind.HYPERCALL, OverlayKind.REFERENCE_TSC):
             partition.space.clear_overlay(kind, 0)
         for index, vp in partition.vps.items():

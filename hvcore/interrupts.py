@@ -1,4 +1,4 @@
-"""What interrupts do: counts that are always kept, latencies and a trace while somebody watches (docs/interrupts.md)."""
+"""Counts of interrupts, always kept; latencies and a trace while somebody watches (docs/interrupts.md)."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ RECORD = np.dtype(
         ("source", "u1"),
     ]
 )
-"""One event: ticks of 1 ns; a number that depends on `kind`; whose it is; a number that a request and its delivery share
-(0: none); an InterruptEvent; the vector, 2 for an NMI; the SINT or NO_SINT; an InterruptSource."""
+"""One event: ticks of 1 ns; a number that depends on `kind`; whose it is; a number that a request and its delivery
+share (0: none); an InterruptEvent; the vector, 2 for an NMI; the SINT or NO_SINT; an InterruptSource."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,8 @@ class InterruptTrace:
                 raise ValueError(f"vp must be a processor that was watched, not {vp!r}")
             return everything[name]
         buckets = self._native.bucket_count
-        return sum(everything.values(), self._latencies((bytes(VECTORS * buckets * 8), *(bytes(SINTS * buckets * 8),) * 2)))
+        nothing = (bytes(VECTORS * buckets * 8), bytes(SINTS * buckets * 8), bytes(len(InterruptSource) * buckets * 8))
+        return sum(everything.values(), self._latencies(nothing))
 
     def samples(self) -> Counts:
         """The exact latencies, in ticks, of the deliveries that are in the ring, oldest first."""

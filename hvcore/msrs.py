@@ -128,16 +128,16 @@ def _write_tsc_invariant(partition: Partition, vp: VirtualProcessor, value: int)
 
 
 def _reenlightenment(index: int, defined: int) -> _Msr:
-    """A register that is kept as it is written; reserved bits fault."""
+    """A register that is kept as it is written, as no partition moves to another machine; reserved bits fault."""
 
     def write(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
         if value & ~defined:
             return False
-        partition.reenlightenment[index] = value
+        partition.time.reenlightenment[index] = value
         return True
 
     privilege = Privilege.ACCESS_REENLIGHTENMENT_CONTROLS
-    return _Msr(privilege, lambda partition, vp: partition.reenlightenment.get(index, 0), write)
+    return _Msr(privilege, lambda partition, vp: partition.time.reenlightenment.get(index, 0), write)
 
 
 def _write_vp_assist(partition: Partition, vp: VirtualProcessor, value: int) -> bool:

@@ -51,9 +51,6 @@ class Partition:
         self.mappings = mappings
         self.pool = pool
         self.core: PartitionCore = PartitionCore()
-        self.time = PartitionTime(self.core)
-        """Reference time, its page, and frequencies."""
-        self.time.begin(hypervisor.scheduler.now)
         self.core.is_root = parent is None
         self.children: dict[int, Partition] = {}
         self.vps: dict[int, VirtualProcessor] = {}
@@ -67,9 +64,7 @@ class Partition:
         self.intercepts_hypercalls = False
         self.reference_tsc: int = 0
         self.hypercall_frame, self.reference_tsc_frame = frames
-        self.time.lay_page(hypervisor.memory.page(self.reference_tsc_frame))
-        self.reenlightenment: dict[int, int] = {}
-        """The MSRs of reenlightenment: registers without effect, as this partition never moves to another machine."""
+        self.time: PartitionTime = PartitionTime(self.core, hypervisor.scheduler.now, hypervisor.memory.page(frames[1]))
         self.monitor_slots: set[int] = set()
         self.ring_heads: dict[tuple[int, int], int] = {}
         self.hypercalls_by_name: Counter[str] = Counter()
@@ -221,8 +216,6 @@ class Partition:
         self.vps[index] = vp
         hypervisor.scheduler.add(vp)
         hypervisor.partition_of[vp] = self
-        if hypervisor.interrupt_trace is not None:
-            hypervisor.interrupt_trace.watch(vp)
         return vp
 
     def add_connection(self, connection: Connection) -> None:
@@ -300,9 +293,7 @@ class Partition:
 
     def _remove_vp(self, index: int) -> None:
         vp = self.vps.pop(index)
-        self.past_counters += vp.counters()
-        if self.hypervisor.interrupt_trace is not None:
-            self.hypervisor.interrupt_trace.release(vp)
+        self.past_counters += vp.leave()
         self.hypervisor.scheduler.remove(vp)
         del self.hypervisor.partition_of[vp]
         self.hypervisor.free_frames(*self.frames.pop(index))

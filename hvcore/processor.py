@@ -64,6 +64,16 @@ class VirtualProcessor(engine.VirtualProcessor):
         self.partition = partition
         self.hypercalls_by_name = Counter()
         self._listeners: list[Listener] = []
+        trace = partition.hypervisor.interrupt_trace
+        if trace is not None:
+            trace.watch(self)
+
+    def leave(self) -> Counters:
+        """Called before it is removed: what it has counted."""
+        trace = self.partition.hypervisor.interrupt_trace
+        if trace is not None:
+            trace.release(self)
+        return self.counters()
 
     def attach(self, *listeners: Listener) -> None:
         """Let models, recorders or anything else with a `consume` see every access from now on.

@@ -26,6 +26,7 @@ cdef class PartitionTime:
     cdef PartitionCore core
     cdef fabric_t* fabric
     cdef object frame               # of the reference TSC page
+    cdef readonly dict reenlightenment      # MSR -> value
     cdef u64 now(self) noexcept
     cdef int require_frequency(self, str name, u64 hertz, u64 least, u64 most) except -1
 

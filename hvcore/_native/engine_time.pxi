@@ -8,19 +8,28 @@ cdef enum:
 
 @cython.final
 cdef class PartitionTime:
-    """Reference time of a partition, the page that relates it to the TSC, and frequencies. Times are of 100 ns."""
+    """Reference time of a partition, the page that relates it to the TSC, and frequencies. Times are of 100 ns.
 
-    def __init__(self, PartitionCore core not None):
-        self.core = core
+    Parameters
+    ----------
+    core : PartitionCore
+    begin : int
+        Ticks of its creation. Time runs when a processor does.
+    frame : buffer
+        Where the reference TSC page is: 4096 writable bytes, kept.
+    """
+
+    def __init__(self, PartitionCore core not None, u64 begin, frame not None):
+        cdef unsigned char[::1] view = frame
+        if view.shape[0] != PAGE_SIZE:
+            raise ValueError(f"frame must have {PAGE_SIZE} bytes, not {view.shape[0]}")
+        self.core, self.frame, self.reenlightenment = core, frame, {}
         self.fabric = &core.partition.fabric
+        self.fabric.timebase.origin = <i64>begin
+        self.fabric.timebase.page = <reference_page_t*>&view[0]
 
     cdef u64 now(self) noexcept:
         return self.core.scheduler.now if self.core.scheduler is not None else self.fabric.clock.now
-
-    def begin(self, u64 ticks):
-        """Reference time is 0 at `ticks`; it runs when a processor does."""
-        self.fabric.timebase.origin = <i64>ticks
-        self.fabric.timebase.stood = 0
 
     @property
     def reference(self):
@@ -56,14 +65,6 @@ cdef class PartitionTime:
             self.fabric.controllers[i].tsc_offset = tsc - tsc_of_ticks(&self.fabric.timebase, now)
         self.fabric.timebase.sequence = sequence
         update_reference_page(self.fabric, now)
-
-    def lay_page(self, frame not None):
-        """Where the reference TSC page is: a writable buffer of 4096 bytes, kept."""
-        cdef unsigned char[::1] view = frame
-        if view.shape[0] != PAGE_SIZE:
-            raise ValueError(f"frame must have {PAGE_SIZE} bytes, not {view.shape[0]}")
-        self.frame = frame
-        self.fabric.timebase.page = <reference_page_t*>&view[0]
 
     @property
     def page_enabled(self):

@@ -54,7 +54,7 @@ def check(entries):
         assert "s" in both
         for end in both.values():
             inside = durations[end["pid"], end["tid"]]
-            assert any(begin - 1e-9 <= end["ts"] <= stop + 1e-9 for begin, stop in inside), "an arrow binds to a duration"
+            assert any(begin - 1e-9 <= end["ts"] <= stop + 1e-9 for begin, stop in inside), "arrows bind to durations"
         if "f" in both:
             assert both["f"]["ts"] >= both["s"]["ts"] and both["f"]["name"] == both["s"]["name"]
     return durations, ends

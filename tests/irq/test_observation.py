@@ -174,7 +174,7 @@ def test_lost_withdrawn_and_level():
     names = [(EVENTS(int(event["kind"])).name, int(event["vector"])) for event in events]
     assert names == [("ASSERTED", 0x50), ("LOST", 0x50), ("ASSERTED", 0x51), ("ACCEPTED", 0x51), ("WITHDRAWN", 0x51),
                      ("ASSERTED", 0x51), ("ACCEPTED", 0x51), ("ASSERTED", 2), ("DELIVERED", 2), ("DELIVERED", 0x51)]
-    by_vector, by_sint, by_source = observation.detach(controller)
+    _, _, by_source = observation.detach(controller)
     assert sum(np.frombuffer(by_source, "<u8").reshape(16, -1)[InterruptSource.IO_APIC]) == 1
     controller.assert_interrupt(0x60)
     assert observation.recorded == 10

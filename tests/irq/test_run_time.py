@@ -1,6 +1,4 @@
 """GUEST_IDLE and the time-unhalted timer against digest 2, 2.1 and 9.7; deadlines of halted processors."""
-import struct
-
 import pytest
 from msr_code import one_shot, rdmsr, wrmsr
 from support import CODE, HLT, IRETQ, STUBS, Guest, code

@@ -1,4 +1,4 @@
-"""Time that follows the host's monotonic clock: an option, for guests that talk to the outside. Runs are then not the same.
+"""Time that follows the host's monotonic clock: an option. Two runs are then not the same.
 
 The clock is read once a quantum. Within a quantum a processor's time is its instructions, as always; then it takes the
 host's, never backwards. A machine of halted processors sleeps in the host, a little at a time, so that a signal or

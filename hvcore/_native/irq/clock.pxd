@@ -1,8 +1,8 @@
 """Time as interrupt controllers see it: ticks of the machine, and what a partition makes of them.
 
-A tick is a nanosecond of virtual time. Reference time counts 100 ns from the creation of the partition, and stands still
-while it is frozen or all its processors are explicitly suspended (TLFS 12.4; digest 9.6). The time-stamp counter goes
-on; the page that relates the two is irq/reference_page.pxd's.
+A tick is a nanosecond of virtual time. Reference time counts 100 ns from the creation of the partition, and stands
+still while it is frozen or all its processors are explicitly suspended (TLFS 12.4; digest 9.6). The time-stamp counter
+goes on; the page that relates the two is irq/reference_page.pxd's.
 """
 from libc.string cimport memset
 

@@ -1,8 +1,8 @@
 """Who watches interrupts: counts that are always kept; latencies and a ring of what happened while somebody asks.
 
-A processor's observer_t is there only while an observation is attached (irqchip.InterruptObservation). Every note is one
-line at its place: note_*(irq.observer, ...), which tests the pointer and nothing else when nobody watches. Latency runs
-from the first request of a vector, also one that waits in the inbox, to the tick at which its handler begins.
+A processor's observer_t is there only while an observation is attached (irqchip.InterruptObservation). Every note is
+one line at its place: note_*(irq.observer, ...), which tests the pointer and nothing else when nobody watches. Latency
+runs from the first request of a vector, also one that waits in the inbox, to the tick at which its handler begins.
 """
 from hvcore._native.base.types cimport u8, u32, u64
 
@@ -126,7 +126,8 @@ cdef inline void record(observer_t *observer, u8 kind, u64 time, u8 vector, u8 s
     at.kind, at.vector, at.sint, at.source = kind, vector, sint, source
 
 
-cdef inline void note_event(observer_t *observer, u8 kind, u64 time, u32 vector, u32 source, u64 value) noexcept nogil:
+cdef inline void note_event(observer_t *observer, u8 kind, u64 time, u32 vector, u32 source,
+                            u64 value) noexcept nogil:
     """Anything of a vector that is neither its request nor its delivery."""
     if observer is not NULL:
         record(observer, kind, time, <u8>vector, NO_SINT, <u8>source, value, 0)
@@ -139,7 +140,7 @@ cdef inline void note_sint(observer_t *observer, u8 kind, u64 time, u32 sint, u6
 
 
 cdef inline void note_request(observer_t *observer, u64 time, u32 vector, u32 origin, bint later) noexcept nogil:
-    """A vector is requested; `later`: it goes to the inbox. The first of several requests that wait starts the clock."""
+    """A vector is requested; `later`: it goes to the inbox. The first of several that wait starts the clock."""
     cdef request_t *request
     cdef u8 sint
     if observer is NULL:

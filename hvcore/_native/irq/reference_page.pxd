@@ -1,8 +1,8 @@
 """The reference TSC page, and what makes reference time stop and go on (digest 9.6).
 
-reference time = ((TSC * scale) >> 64) + offset. The page is valid, with a sequence that is neither 0 nor FFFFFFFF, while
-time runs and the time-stamp counters of all processors of the partition are the same; each valid contents has the next
-sequence. The counter is then read by the same formula, so that page and counter agree.
+reference time = ((TSC * scale) >> 64) + offset. The page is valid, with a sequence that is neither 0 nor FFFFFFFF,
+while time runs and the time-stamp counters of all processors of the partition are the same; each valid contents has the
+next sequence. The counter is then read by the same formula, so that page and counter agree.
 """
 from hvcore._native.base.types cimport i64, u32, u64, u128
 from hvcore._native.irq.clock cimport (

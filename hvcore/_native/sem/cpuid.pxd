@@ -18,7 +18,8 @@ cdef enum:
              | 1 << 17 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26)
              # FPU PSE TSC MSR PAE CX8 PGE CMOV PAT CLFSH PSE-36 MMX FXSR SSE SSE2
     ECX_1 = 1 << 13 | 1 << 17 | 1 << 22 | 1 << 23           # CX16 PCID MOVBE POPCNT; and the hypervisor bit
-    EBX_7 = 1 << 1 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 19 | 1 << 20      # TSC_ADJUST BMI1 SMEP BMI2 INVPCID ADX SMAP
+    EBX_7 = 1 << 1 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 19 | 1 << 20
+            # TSC_ADJUST BMI1 SMEP BMI2 INVPCID ADX SMAP
     ECX_7 = 1 << 3 | 1 << 16 | <u32>1 << 31                 # PKU LA57 PKS; and OSPKE
     OSPKE = 1 << 4
     EAX_7_1 = 1 << 26                                       # LAM
