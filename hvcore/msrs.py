@@ -64,6 +64,8 @@ def write(hypervisor: Hypervisor, vp: VirtualProcessor, index: int, value: int) 
 
 def read_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int) -> int | None:
     """The 16-byte value of a register; None if the name is unknown."""
+    if name in _TIMES:
+        return _TIMES[name](hypervisor.partition_of[vp])
     index = _REGISTERS.get(name)
     if index is None:
         return vp.read_register(name)
@@ -72,6 +74,8 @@ def read_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int) -> in
 
 def write_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int, value: int) -> Status:
     """Write a register as HvCallSetVpRegisters does; privileges do not count."""
+    if name in _TIMES:
+        return Status.INVALID_REGISTER_VALUE
     index = _REGISTERS.get(name)
     if index is None:
         return Status(vp.write_register(name, value))
@@ -172,6 +176,15 @@ def _write_synic(index: int, kind: OverlayKind) -> Callable[[Partition, VirtualP
     return write
 
 
+def _timer(index: int) -> _Msr:
+    """A timer register, for HvCallGetVpRegisters and its like: guests reach it natively."""
+    return _Msr(
+        Privilege.ACCESS_SYNTHETIC_TIMER_REGS,
+        _read_synic(index),
+        lambda partition, vp, value: bool(vp.interrupts.write_msr(index, value, partition.reference_time)),
+    )
+
+
 def _overlay(partition: Partition, kind: OverlayKind, slot: int, value: int, frame: int, rights: int) -> None:
     """Lay `frame` where an MSR value says, or take it away. Beyond the GPA space it is not reachable."""
     gpn = value >> 12
@@ -205,6 +218,7 @@ _MSRS: dict[int, _Msr] = {
         lambda partition, vp: int(partition.time.invariant_tsc),
         _write_tsc_invariant,
     ),
+    **{index: _timer(index) for index in (*range(0x4000_00B0, 0x4000_00B8), 0x4000_0114, 0x4000_0115)},
 }
 
 _REGISTERS: dict[int, int] = {
@@ -215,4 +229,15 @@ _REGISTERS: dict[int, int] = {
     RegisterName.SIEFP: SIEFP,
     RegisterName.SIMP: SIMP,
     RegisterName.SIRBP: SIRBP,
+    RegisterName.TIME_UNHALTED_CONFIG: 0x4000_0114,
+    RegisterName.TIME_UNHALTED_COUNT: 0x4000_0115,
+    **{RegisterName.STIMER0_CONFIG + number: 0x4000_00B0 + number for number in range(8)},
 }
+
+_TIMES: dict[int, Callable[[Partition], int]] = {
+    RegisterName.TIME_REF_COUNT: lambda partition: partition.reference_time,
+    RegisterName.REFERENCE_TSC_SEQUENCE: lambda partition: partition.time.page_sequence,
+    RegisterName.PROCESSOR_CLOCK_FREQUENCY: lambda partition: partition.time.tsc_frequency,
+    RegisterName.INTERRUPT_CLOCK_FREQUENCY: lambda partition: partition.time.apic_frequency,
+}
+"""Registers that can only be read."""

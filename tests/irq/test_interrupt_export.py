@@ -1,6 +1,9 @@
 """The Chrome trace export against the format (Trace Event Format: phases X, i, M, s, f), checked entry by entry."""
 import json
+import subprocess
+import sys
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from interrupt_guest import busy_guest
 from hvcore.interrupt_export import chrome_events
 from hvcore.interrupts import NO_SINT, NOT_SEEN, RECORD, InterruptEvent, InterruptSource
 
+ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {
     "M": {"name": str, "ph": str, "pid": int, "tid": int, "args": dict},
     "X": {"name": str, "ph": str, "pid": int, "tid": int, "ts": float, "dur": float, "cat": str, "args": dict},
@@ -127,3 +131,12 @@ def test_an_eoi_whose_delivery_the_ring_has_lost_is_an_instant():
 
 def test_nothing_is_a_document_too(tmp_path):
     assert chrome_events(np.zeros(0, RECORD)) == []
+
+
+def test_the_command_writes_a_trace(tmp_path):
+    command = [sys.executable, "-m", "hvcore", "run", "--quiet", "--memory", "64 MiB", "--interrupt-trace"]
+    done = subprocess.run([*command, str(tmp_path / "t.json")], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    check(json.loads((tmp_path / "t.json").read_text())["traceEvents"])
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr

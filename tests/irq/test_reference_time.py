@@ -6,11 +6,12 @@ import pytest
 from msr_code import rdmsr, wrmsr
 from support import CODE, HLT, Guest, code, mov
 
-from hvcore import stack
+from hvcore import msrs, stack
 from hvcore._native.engine import reference_from_tsc, reference_scale
 from hvcore._native.exits import Halt
 from hvcore.enums import Hypercall, Privilege, Status
 from hvcore.hypervisor import Hypervisor
+from hvcore.interrupts import InterruptEvent
 
 ALL_MSRS = 0xFFFF
 TIME_REF_COUNT, REFERENCE_TSC, TSC_FREQUENCY, APIC_FREQUENCY = range(0x40000020, 0x40000024)
@@ -379,3 +380,55 @@ def test_registers_that_can_only_be_read(index):
     guest = new_guest()
     guest.halted(wrmsr(index, 0))
     assert guest.taken() == 13
+
+
+def test_registers_of_time():
+    """7.1: names of the timers and of time, for a parent."""
+    guest = new_guest()
+    guest.halted(wrmsr(REFERENCE_TSC, PAGE | 1), HLT)
+    machine = guest.hypervisor
+
+    def read(name):
+        return msrs.read_register(machine, guest.vp, name)
+
+    def write(name, value):
+        return msrs.write_register(machine, guest.vp, name, value)
+
+    assert (read(0x240), read(0x241), read(0x9001A)) == (10**9, 200 * 10**6, 1)
+    assert read(0x90004) == guest.partition.reference_time
+    assert write(0x90004, 0) == write(0x240, 0) == Status.INVALID_REGISTER_VALUE
+    later = guest.partition.reference_time + 1000
+    assert write(0xB0002, 1 << 12 | 0x50 << 4 | 1) == write(0xB0003, later) == 0
+    assert (read(0xB0002), read(0xB0003)) == (1 << 12 | 0x50 << 4 | 1, later)
+    assert write(0xB0000, 1 << 63) == Status.INVALID_REGISTER_VALUE
+    assert write(0xB0100, 0x150) == write(0xB0101, 7) == 0 and (read(0xB0100), read(0xB0101)) == (0x150, 7)
+    guest.load("fb", b"\xeb\xfe")
+    begin = machine.scheduler.now
+    assert isinstance(guest.vp.run(max_instructions=200_000), Halt) and guest.taken() == 0x50
+    assert 100_000 <= guest.vp.tsc - begin <= 100_101
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_timers_are_never_early_and_not_late_while_their_processor_runs(seed):
+    """9.7, order; one-shots by the trace: the first tick at which reference time reaches the count."""
+    print("seed", seed)
+    rng = random.Random(seed)
+    guest = new_guest()
+    guest.write(0x620000, b"\xeb\xfe")
+    guest.load(b"\xeb\xfe")
+    guest.vp.run(max_instructions=rng.randrange(1, 1000))
+    expected = []
+    with guest.hypervisor.trace_interrupts() as trace:
+        for _ in range(30):
+            timers = rng.sample(range(4), rng.randrange(1, 5))
+            for timer in timers:
+                now, count = guest.hypervisor.scheduler.now, rng.randrange(1, 3000)
+                count += guest.partition.reference_time - 100
+                guest.vp.interrupts.write_msr(0x400000B0 + 2 * timer, 0x1508, guest.partition.reference_time)
+                guest.vp.interrupts.write_msr(0x400000B1 + 2 * timer, max(count, 1), guest.partition.reference_time)
+                expected.append((max(now, 100 * max(count, 1)), timer))
+            guest.vp.run(max_instructions=350_000)
+    events = trace.events()
+    fired = events[events["kind"] == InterruptEvent.TIMER_EXPIRED]
+    found = list(zip(fired["time"].tolist(), fired["value"].tolist(), strict=True))
+    assert sorted(found) == sorted(expected)
