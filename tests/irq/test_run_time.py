@@ -1,7 +1,7 @@
 """GUEST_IDLE and the time-unhalted timer against digest 2, 2.1 and 9.7; deadlines of halted processors."""
 import pytest
 from msr_code import one_shot, rdmsr, wrmsr
-from support import CODE, HLT, IRETQ, STUBS, Guest, code
+from support import CODE, HLT, IRETQ, STUBS, Guest, code, mov
 
 from hvcore._native.exits import Budget, Halt
 
@@ -118,6 +118,16 @@ def test_unhalted_registers_are_kept_and_reset():
     assert (guest.vp.rbx, guest.vp.rax) == (0x50, 77)
     guest.vp.interrupts.reset()
     assert guest.vp.interrupts.read_msr(UNHALTED_CONFIG, 0) == guest.vp.interrupts.read_msr(UNHALTED_COUNT, 0) == 0
+
+
+@pytest.mark.parametrize(("leaf", "register", "bit"), [
+    (0x40000003, "rdx", 5), (0x40000003, "rdx", 8), (0x40000003, "rdx", 19), (0x40000003, "rdx", 23),
+    (0x40000006, "rax", 0), (7, "rbx", 1)])
+def test_cpuid_says_what_is_there(leaf, register, bit):
+    """1.1: guest idle state, frequency MSRs, direct timers, time-unhalted timer; 1.4: APIC assist; TSC_ADJUST."""
+    guest = Guest()
+    guest.halted(mov("rax", leaf), mov("rcx", 0), "0fa2", HLT)
+    assert getattr(guest.vp, register) >> bit & 1
 
 
 def test_idle_processors_cost_nothing():
