@@ -75,6 +75,7 @@ class Hypercall(IntEnum):
     SIGNAL_EVENT_DIRECT = 0xC0
     POST_MESSAGE_DIRECT = 0xC1
     GET_VP_SET_FROM_MDA = 0xE5
+    RESTORE_PARTITION_TIME = 0x103
 
 
 class PartitionState(IntEnum):
@@ -258,6 +259,7 @@ class PartitionProperty(IntEnum):
     CPU_RESERVE = 0x2_0001
     CPU_CAP = 0x2_0002
     CPU_WEIGHT = 0x2_0003
+    TIME_FREEZE = 0x3_0003
     APIC_FREQUENCY = 0x3_0004
     REFERENCE_TIME = 0x3_0005
     DEBUG_CHANNEL_ID = 0x4_0000

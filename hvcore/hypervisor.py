@@ -6,6 +6,7 @@ One thread at a time: every entry from Python goes through `exclusive`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,7 @@ from hvcore.hypercalls.abi import PAGE_SIZE, Control, Refused, Result
 from hvcore.hypercalls.dispatch import call_name, execute
 from hvcore.hypercalls.guest import guest_call
 from hvcore.hypercalls.table import TABLE
+from hvcore.interrupts import InterruptTrace
 from hvcore.machine.pc import Machine
 from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_page_size, parse_size
 from hvcore.pages import LARGE, RWX, PageOwners, RootMappings
@@ -49,11 +51,14 @@ class Hypervisor:
         What objects take from memory pools.
     root_page_size : int or str
         Pages of the root's second level, "4 KiB" or "2 MiB".
+    time : str
+        "virtual": an instruction is a nanosecond, and two runs are the same. "host": between quanta time follows the
+        host's monotonic clock, also between runs; halted processors wait, and no two runs are the same.
 
     Raises
     ------
     ValueError
-        `memory`, `processors`, `quantum` or `root_page_size` is out of range.
+        `memory`, `processors`, `quantum`, `root_page_size` or `time` is out of range.
     """
 
     maximum_vps = 2048
@@ -68,15 +73,18 @@ class Hypervisor:
         quantum: int = 10_000,
         costs: PageCosts | None = None,
         root_page_size: int | str = "2 MiB",
+        time: str = "virtual",
     ) -> None:
         size = parse_size(memory, "memory", multiple_of=LARGE_PAGE_SIZE)
         if not 1 <= processors <= self.maximum_vps:
             raise ValueError(f"processors must be 1 to {self.maximum_vps}, not {processors}")
+        if time not in ("virtual", "host"):
+            raise ValueError(f'time must be "virtual" or "host", not {time!r}')
         self.processors = processors
         self.costs = costs or PageCosts()
         # Enough for the root's tables when every large page is split, and for overlay frames.
         self.memory = SystemMemory(size, _RESERVE_BASE + (size // LARGE) // PAGE_SIZE * PAGE_SIZE)
-        self.scheduler = Scheduler(self.memory, processors, quantum)
+        self.scheduler = Scheduler(self.memory, processors, quantum, time == "host")
         self.scheduler.service = self.service
         self.machine = Machine(self._drive_line)
         self.interrupts = Interrupts(self)
@@ -85,6 +93,8 @@ class Hypervisor:
         self.free_pages = FreePages(1, size // PAGE_SIZE - 1)
         self.partitions: dict[int, Partition] = {}
         self.partition_of: dict[VirtualProcessor, Partition] = {}
+        self.interrupt_trace: InterruptTrace | None = None
+        """What trace_interrupts() has open."""
         self.past_counters = Counters({})
         """What partitions that are gone had counted."""
         self.last_partition_id = _ROOT_ID
@@ -142,6 +152,25 @@ class Hypervisor:
     def counters(self) -> Counters:
         """A snapshot of what all partitions counted, also those that are gone."""
         return sum((partition.counters() for partition in self.partitions.values()), self.past_counters)
+
+    def trace_interrupts(self, *, capacity: int = 65_536, edges: Sequence[int] | None = None) -> InterruptTrace:
+        """Measure latencies of interrupts and record events of all virtual processors, until it is closed.
+
+        Parameters
+        ----------
+        capacity : int
+            Events that are kept, the last ones, of 32 bytes each; 0: latencies alone.
+        edges : sequence of int, optional
+            Ascending bounds of the buckets of latencies, in ticks of 1 ns. Default: powers of two.
+
+        Raises
+        ------
+        RuntimeError
+            A trace is open already.
+        TypeError, ValueError
+            `capacity` or `edges` is not what it should be.
+        """
+        return InterruptTrace(self, capacity=capacity, edges=edges)
 
     def cancel(self) -> None:
         """Make the run that another thread is in return `Canceled` at once; without one, the next run does."""
@@ -231,12 +260,16 @@ class Hypervisor:
         partition.core.guest_os_id = 0
         partition.core.hypercall_msr = 0
         partition.reference_tsc = 0
+        partition.time.page_enabled = False
+        partition.time.invariant_tsc = False
+        partition.time.reenlightenment.clear()
         for kind in (OverlayKind.HYPERCALL, OverlayKind.REFERENCE_TSC):
             partition.space.clear_overlay(kind, 0)
         for index, vp in partition.vps.items():
             for kind in (OverlayKind.VP_ASSIST, OverlayKind.SIM, OverlayKind.SIEF, OverlayKind.SIRB):
                 partition.space.clear_overlay(kind, index)
             vp.assist_msr = 0
+            vp.interrupts.assist_enabled = False
             vp.interrupts.reset()
             vp.reset()
 

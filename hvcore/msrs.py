@@ -7,7 +7,6 @@ the same names. Reserved bits are kept as written (section 13, #16).
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
 from hvcore._native.space import EXECUTE, READ, WRITE
@@ -27,12 +26,14 @@ VP_ASSIST_PAGE = 0x4000_0073
 SIEFP = 0x4000_0082
 SIMP = 0x4000_0083
 SIRBP = 0x4000_0085
+REENLIGHTENMENT_CONTROL = 0x4000_0106
+TSC_EMULATION_CONTROL = 0x4000_0107
+TSC_EMULATION_STATUS = 0x4000_0108
+TSC_INVARIANT_CONTROL = 0x4000_0118
 
 _ENABLE = 1
 _LOCKED = 2
 _WHOLE_PARTITION = 0
-_TSC_HERTZ = 1_000_000_000
-_REFERENCE_HERTZ = 10_000_000
 # VMCALL; RET at offset 0, and INT3 everywhere else.
 _HYPERCALL_CODE = b"\x0f\x01\xc1\xc3".ljust(4096, b"\xcc")
 
@@ -63,6 +64,8 @@ def write(hypervisor: Hypervisor, vp: VirtualProcessor, index: int, value: int) 
 
 def read_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int) -> int | None:
     """The 16-byte value of a register; None if the name is unknown."""
+    if name in _TIMES:
+        return _TIMES[name](hypervisor.partition_of[vp])
     index = _REGISTERS.get(name)
     if index is None:
         return vp.read_register(name)
@@ -71,6 +74,8 @@ def read_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int) -> in
 
 def write_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int, value: int) -> Status:
     """Write a register as HvCallSetVpRegisters does; privileges do not count."""
+    if name in _TIMES:
+        return Status.INVALID_REGISTER_VALUE
     index = _REGISTERS.get(name)
     if index is None:
         return Status(vp.write_register(name, value))
@@ -111,22 +116,37 @@ def _write_reset(partition: Partition, vp: VirtualProcessor, value: int) -> bool
 
 
 def _write_reference_tsc(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
+    """The page is computed anew, and kept right from then on (irq/reference_page.pxd)."""
     partition.reference_tsc = value
-    partition.hypervisor.memory.write(partition.reference_tsc_frame << 12, reference_page(partition))
+    partition.time.page_enabled = bool(value & _ENABLE)
     frame = partition.reference_tsc_frame
     _overlay(partition, OverlayKind.REFERENCE_TSC, _WHOLE_PARTITION, value, frame, READ)
     return True
 
 
-def reference_page(partition: Partition) -> bytes:
-    """Sequence, scale and offset such that ((tsc * scale) >> 64) + offset is the reference time."""
-    scale = (_REFERENCE_HERTZ << 64) // _TSC_HERTZ
-    now = partition.hypervisor.scheduler.now
-    return pack("<IIQq", 1, 0, scale, partition.reference_time - (now * scale >> 64))
+def _write_tsc_invariant(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
+    if value > 1:
+        return False
+    partition.time.invariant_tsc = bool(value)
+    return True
+
+
+def _reenlightenment(index: int, defined: int) -> _Msr:
+    """A register that is kept as it is written, as no partition moves to another machine; reserved bits fault."""
+
+    def write(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
+        if value & ~defined:
+            return False
+        partition.time.reenlightenment[index] = value
+        return True
+
+    privilege = Privilege.ACCESS_REENLIGHTENMENT_CONTROLS
+    return _Msr(privilege, lambda partition, vp: partition.time.reenlightenment.get(index, 0), write)
 
 
 def _write_vp_assist(partition: Partition, vp: VirtualProcessor, value: int) -> bool:
     vp.assist_msr = value
+    vp.interrupts.assist_enabled = bool(value & _ENABLE)
     frame = partition.frames[vp.index].assist_page
     _overlay(partition, OverlayKind.VP_ASSIST, vp.index, value, frame, READ | WRITE)
     return True
@@ -150,6 +170,15 @@ def _write_synic(index: int, kind: OverlayKind) -> Callable[[Partition, VirtualP
 
 
 _FRAMES = {OverlayKind.SIM: "message_page", OverlayKind.SIEF: "event_page", OverlayKind.SIRB: "event_ring"}
+
+
+def _timer(index: int) -> _Msr:
+    """A timer register, for HvCallGetVpRegisters and its like: guests reach it natively."""
+    return _Msr(
+        Privilege.ACCESS_SYNTHETIC_TIMER_REGS,
+        _read_synic(index),
+        lambda partition, vp, value: bool(vp.interrupts.write_msr(index, value, partition.reference_time)),
+    )
 
 
 def _overlay(partition: Partition, kind: OverlayKind, slot: int, value: int, frame: int, rights: int) -> None:
@@ -177,6 +206,15 @@ _MSRS: dict[int, _Msr] = {
     SIEFP: _Msr(_SYNIC, _read_synic(SIEFP), _write_synic(SIEFP, OverlayKind.SIEF)),
     SIMP: _Msr(_SYNIC, _read_synic(SIMP), _write_synic(SIMP, OverlayKind.SIM)),
     SIRBP: _Msr(_SYNIC, _read_synic(SIRBP), _write_synic(SIRBP, OverlayKind.SIRB)),
+    REENLIGHTENMENT_CONTROL: _reenlightenment(REENLIGHTENMENT_CONTROL, 0xFFFF_FFFF_0001_00FF),
+    TSC_EMULATION_CONTROL: _reenlightenment(TSC_EMULATION_CONTROL, 1),
+    TSC_EMULATION_STATUS: _reenlightenment(TSC_EMULATION_STATUS, 1),
+    TSC_INVARIANT_CONTROL: _Msr(
+        Privilege.ACCESS_TSC_INVARIANT_CONTROLS,
+        lambda partition, vp: int(partition.time.invariant_tsc),
+        _write_tsc_invariant,
+    ),
+    **{index: _timer(index) for index in (*range(0x4000_00B0, 0x4000_00B8), 0x4000_0114, 0x4000_0115)},
 }
 
 _REGISTERS: dict[int, int] = {
@@ -187,4 +225,15 @@ _REGISTERS: dict[int, int] = {
     RegisterName.SIEFP: SIEFP,
     RegisterName.SIMP: SIMP,
     RegisterName.SIRBP: SIRBP,
+    RegisterName.TIME_UNHALTED_CONFIG: 0x4000_0114,
+    RegisterName.TIME_UNHALTED_COUNT: 0x4000_0115,
+    **{RegisterName.STIMER0_CONFIG + number: 0x4000_00B0 + number for number in range(8)},
 }
+
+_TIMES: dict[int, Callable[[Partition], int]] = {
+    RegisterName.TIME_REF_COUNT: lambda partition: partition.reference_time,
+    RegisterName.REFERENCE_TSC_SEQUENCE: lambda partition: partition.time.page_sequence,
+    RegisterName.PROCESSOR_CLOCK_FREQUENCY: lambda partition: partition.time.tsc_frequency,
+    RegisterName.INTERRUPT_CLOCK_FREQUENCY: lambda partition: partition.time.apic_frequency,
+}
+"""Registers that can only be read."""

@@ -12,7 +12,7 @@ from operator import index as as_index
 from typing import TYPE_CHECKING
 
 from hvcore import properties, stack
-from hvcore._native.engine import PartitionCore
+from hvcore._native.engine import PartitionCore, PartitionTime
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.space import GpaSpace, PagePool
 from hvcore.counters import Counters
@@ -53,8 +53,6 @@ class Partition(Wiring):
         self.pool = pool
         self.core: PartitionCore = PartitionCore()
         self.state = PartitionState.UNINITIALIZED
-        self.created = hypervisor.scheduler.now
-        self.core.creation_time = self.created
         self.core.is_root = parent is None
         self.children: dict[int, Partition] = {}
         self.vps: dict[int, VirtualProcessor] = {}
@@ -69,6 +67,7 @@ class Partition(Wiring):
         self.intercepts_retargets = False
         self.reference_tsc: int = 0
         self.hypercall_frame, self.reference_tsc_frame = frames
+        self.time: PartitionTime = PartitionTime(self.core, hypervisor.scheduler.now, hypervisor.memory.page(frames[1]))
         self.monitor_slots: set[int] = set()
         self.hypercalls_by_name: Counter[str] = Counter()
         """Finished hypercalls that Python made as this partition."""
@@ -195,8 +194,8 @@ class Partition(Wiring):
 
     @property
     def reference_time(self) -> int:
-        """100 ns units of virtual time since creation."""
-        return (self.hypervisor.scheduler.now - self.created) // 100
+        """100 ns units of time since creation in which a processor was not explicitly suspended."""
+        return self.time.reference
 
     # Charges.
 
@@ -258,6 +257,7 @@ class Partition(Wiring):
             message_page=hypervisor.memory.page(frames.message_page),
             event_page=hypervisor.memory.page(frames.event_page),
             event_ring=hypervisor.memory.page(frames.event_ring),
+            assist_page=hypervisor.memory.page(frames.assist_page),
         )
         vp = VirtualProcessor(self.core, self.space, interrupts, index)
         vp.join(self)
@@ -330,7 +330,7 @@ class Partition(Wiring):
     def remove_vp(self, index: int) -> None:
         """Let a virtual processor go, with what was charged for it."""
         vp = self.vps.pop(index)
-        self.past_counters += vp.counters()
+        self.past_counters += vp.leave()
         self.hypervisor.scheduler.remove(vp)
         del self.hypervisor.partition_of[vp]
         self.hypervisor.free_frames(*self.frames.pop(index))

@@ -14,6 +14,7 @@ from hvcore.boot.place import top_of_ram
 from hvcore.counters import Counters
 from hvcore.enums import Hypercall
 from hvcore.experiments.records import RECORD
+from hvcore.interrupts import InterruptStatistics
 from hvcore.memory import LARGE_PAGE_SIZE
 from hvcore.ports import MESSAGE
 
@@ -65,6 +66,16 @@ class VirtualProcessor(engine.VirtualProcessor):
         self.partition = partition
         self.hypercalls_by_name = Counter()
         self._listeners: list[Listener] = []
+        trace = partition.hypervisor.interrupt_trace
+        if trace is not None:
+            trace.watch(self)
+
+    def leave(self) -> Counters:
+        """Called before it is removed: what it has counted."""
+        trace = self.partition.hypervisor.interrupt_trace
+        if trace is not None:
+            trace.release(self)
+        return self.counters()
 
     def attach(self, *listeners: Listener) -> None:
         """Let models, recorders or anything else with a `consume` see every access from now on.
@@ -197,6 +208,10 @@ class VirtualProcessor(engine.VirtualProcessor):
 
         return Translator(self.partition.hypervisor.memory, self.paging_state(), gpa_space=self.space)
 
+    def interrupt_statistics(self) -> InterruptStatistics:
+        """What its interrupt controller counted per vector, source and SINT since the VP was created."""
+        return InterruptStatistics.of(self.interrupts.tallies())
+
     def take_messages(self, sint: int, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Take messages from the slot of `sint` as a handler of the guest would: read it, empty it, EOM if more wait.
 
@@ -227,5 +242,9 @@ class VirtualProcessor(engine.VirtualProcessor):
 
     def counters(self) -> Counters:
         """A snapshot of everything that was counted since the VP was created. Snapshots subtract."""
-        groups = {"exits": self.exit_counters(), "hypercalls": self.hypercalls_by_name + self._native_calls()}
+        groups = {
+            "exits": self.exit_counters(),
+            "hypercalls": self.hypercalls_by_name + self._native_calls(),
+            "interrupts_requested": self.interrupt_statistics().requests_by_source(),
+        }
         return Counters.collect({**super().counters(), **self.interrupts.counters()}, groups)

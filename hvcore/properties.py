@@ -18,7 +18,6 @@ _ANY = (1 << 64) - 1
 _INTEL = 1
 WHOLE_PROCESSOR = 0x1_0000
 """CPU_RESERVE and CPU_CAP of all of one logical processor."""
-_TICKS_PER_SECOND = 1_000_000_000
 _ALL_PRIVILEGES = sum(Privilege)
 
 
@@ -41,8 +40,9 @@ RULES: dict[Property, Rule] = {
     Property.CPU_RESERVE: Rule(most=WHOLE_PROCESSOR),
     Property.CPU_CAP: Rule(default=WHOLE_PROCESSOR, most=WHOLE_PROCESSOR),
     Property.CPU_WEIGHT: Rule(default=100, least=1, most=10_000),
-    Property.APIC_FREQUENCY: Rule(default=_TICKS_PER_SECOND, writable=False),
-    Property.REFERENCE_TIME: Rule(writable=False),
+    Property.TIME_FREEZE: Rule(most=1),
+    Property.APIC_FREQUENCY: Rule(least=1_000_000, most=1_000_000_000),
+    Property.REFERENCE_TIME: Rule(most=(1 << 63) // 100),
     Property.DEBUG_CHANNEL_ID: Rule(unique=True),
     Property.VIRTUAL_TLB_PAGE_COUNT: Rule(default=256, least=16, most=4096, clamped=True),
     Property.ZERO_MEMORY_ON_RESET: Rule(most=1),
@@ -56,7 +56,7 @@ RULES: dict[Property, Rule] = {
     Property.CACHE_LINE_FLUSH_SIZE: Rule(default=8, writable=False),
     Property.COMPATIBILITY_VERSION: Rule(writable=False),
     Property.PHYSICAL_ADDRESS_WIDTH: Rule(default=46, least=36, most=46, early=True),
-    Property.PROCESSOR_CLOCK_FREQUENCY: Rule(default=_TICKS_PER_SECOND, writable=False),
+    Property.PROCESSOR_CLOCK_FREQUENCY: Rule(least=1_000_000_000, most=10_000_000_000),
     Property.PROCESSOR_FEATURES0: Rule(default=_ANY, writable=False),
     Property.PROCESSOR_FEATURES1: Rule(default=_ANY, writable=False),
     Property.GUEST_OS_ID: Rule(writable=False),
@@ -79,6 +79,12 @@ def get(partition: Partition, code: int) -> int:
             return partition.privileges
         case Property.REFERENCE_TIME:
             return partition.reference_time
+        case Property.TIME_FREEZE:
+            return int(partition.time.frozen)
+        case Property.APIC_FREQUENCY:
+            return partition.time.apic_frequency
+        case Property.PROCESSOR_CLOCK_FREQUENCY:
+            return partition.time.tsc_frequency
         case Property.GUEST_OS_ID:
             return partition.core.guest_os_id
         case Property.REFERENCE_TSC_PAGE_ACTIVE:
@@ -115,6 +121,16 @@ def set(partition: Partition, code: int, value: int, *, grantable: int) -> None:
             partition.core.suspended = bool(value)
         case Property.CPU_WEIGHT:
             partition.set_weight(value)
+        case Property.TIME_FREEZE:
+            partition.time.frozen = bool(value)
+        case Property.REFERENCE_TIME:
+            partition.time.restore(value)
+        case Property.APIC_FREQUENCY | Property.PROCESSOR_CLOCK_FREQUENCY if partition.vps:
+            raise Refused(Status.OPERATION_DENIED)
+        case Property.APIC_FREQUENCY:
+            partition.time.apic_frequency = value
+        case Property.PROCESSOR_CLOCK_FREQUENCY:
+            partition.time.tsc_frequency = value
         case Property.PHYSICAL_ADDRESS_WIDTH:
             partition.core.physical_bits = value
     partition.properties[prop] = value

@@ -6,7 +6,7 @@ from hvcore._native.cpu.placement cimport scheduler_t
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.clock cimport clock_t
-from hvcore._native.irq.state cimport machine_event_t
+from hvcore._native.irq.state cimport fabric_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController
 from hvcore._native.platform cimport InterruptPlatform
 from hvcore._native.space cimport GpaSpace, SystemMemory
@@ -23,6 +23,15 @@ cdef class PartitionCore:
     cdef int connect(self, InterruptController controller, u32 index) except -1
     cdef void detach(self) noexcept
     cdef void disconnect(self, InterruptController controller) noexcept
+
+
+cdef class PartitionTime:
+    cdef PartitionCore core
+    cdef fabric_t* fabric
+    cdef object frame               # of the reference TSC page
+    cdef readonly dict reenlightenment      # MSR -> value
+    cdef u64 now(self) noexcept
+    cdef int require_frequency(self, str name, u64 hertz, u64 least, u64 most) except -1
 
 
 cdef class RegisterFile:

@@ -3,7 +3,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.platform import InterruptPlatform
@@ -77,7 +77,8 @@ class PartitionCore:
     host_managed: bool
     is_root: bool
     suspended: bool
-    creation_time: int
+    @property
+    def creation_time(self) -> int: ...
     creation_flags: int
     @property
     def platform(self) -> InterruptPlatform | None: ...
@@ -94,6 +95,26 @@ class PartitionCore:
     def set_msr_intercept(self, first: int, last: int, access: int) -> None: ...
     def set_cpuid_intercept(self, leaf: int | None, on: bool) -> None: ...
     def set_exception_intercept(self, vector: int, on: bool) -> None: ...
+
+@final
+class PartitionTime:
+    """Reference time of a partition, the page that relates it to the TSC, and frequencies. Times are of 100 ns."""
+    frozen: bool
+    page_enabled: bool
+    invariant_tsc: bool
+    tsc_frequency: int
+    apic_frequency: int
+    @property
+    def reenlightenment(self) -> dict[int, int]: ...
+    def __init__(self, core: PartitionCore, begin: int, frame: Buffer) -> None: ...
+    @property
+    def reference(self) -> int: ...
+    @property
+    def running(self) -> bool: ...
+    def restore(self, reference: int) -> None: ...
+    def restore_tsc(self, tsc: int, sequence: int) -> None: ...
+    @property
+    def page_sequence(self) -> int: ...
 
 @disjoint_base
 class RegisterFile:
@@ -177,6 +198,8 @@ class RegisterFile:
     sfmask: int
     initial_apic_id: int
     tsc_aux: int
+    tsc_virtual_offset: int
+    tsc_adjust: int
     explicit_suspend: bool
     intercept_suspend: bool
     pending_interruption: int
@@ -238,7 +261,7 @@ class Scheduler:
     service: Callable[[Any, int], bool] | None
     @property
     def now(self) -> int: ...
-    def __new__(cls, memory: SystemMemory, processors: int) -> Scheduler: ...
+    def __new__(cls, memory: SystemMemory, processors: int, host_time: bool = False) -> Scheduler: ...
     def __enter__(self) -> None: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -249,3 +272,5 @@ class Scheduler:
     def run(self, only: VirtualProcessor | None, max_instructions: int | None = None) -> Any: ...
 
 def is_implemented(form: int) -> bool: ...
+def reference_scale(tsc_frequency: int) -> int: ...
+def reference_from_tsc(tsc: int, scale: int, offset: int) -> int: ...

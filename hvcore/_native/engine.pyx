@@ -7,6 +7,7 @@ instruction.
 cimport cython
 from collections import namedtuple
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
 from hvcore._native.base.status cimport *
@@ -33,6 +34,7 @@ from hvcore._native.cpu.spec cimport *
 from hvcore._native.cpu.state cimport *
 from hvcore._native.cpu.tap cimport TAP_CAPACITY, tap_t
 from hvcore._native.cpu.translation cimport vp_is_canonical, vp_translate, vp_walk
+from hvcore._native.cpu.tsc cimport adjust_tsc, read_tsc, set_tsc_offset
 from hvcore._native.decoder cimport isa
 from hvcore._native.engine_control cimport fill_handlers as fill_control
 from hvcore._native.engine_integer cimport fill_handlers as fill_integer
@@ -52,13 +54,18 @@ from hvcore._native.irq.apic_registers cimport (
 from hvcore._native.irq.apic_spec cimport (
     APIC_EOI, APIC_ESR, APIC_ICR, APIC_ID, APIC_LDR, APIC_SELF_IPI, ICR_STATUS,
 )
-from hvcore._native.irq.apic_timer cimport move_tsc, write_tsc_deadline
-from hvcore._native.irq.clock cimport never_ticks
+from hvcore._native.irq.apic_timer cimport write_tsc_deadline
+from hvcore._native.irq.clock cimport (
+    REFERENCE_UNITS_PER_SECOND, TICKS_PER_REFERENCE_UNIT, TICKS_PER_SECOND, counted_reference, never_ticks,
+    reference_of_tsc, reference_page_t, timebase_reset, tsc_of_ticks,
+)
 from hvcore._native.irq.destination cimport is_addressed, is_x2apic, widen_destination
-from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
 from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
+from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
 from hvcore._native.irq.lvt cimport pulse_local_pin
+from hvcore._native.irq.observer cimport SOURCE_PARENT
 from hvcore._native.irq.platform cimport platform_read_port, platform_write_port
+from hvcore._native.irq.reference_page cimport follow_time, restore_time, scale_of, update_reference_page
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t, lapic_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, checked, connect_controller, irq_of
 from hvcore._native.mem.descend cimport (
@@ -213,6 +220,7 @@ def is_implemented(u32 form):
 include "engine_registers.pxi"
 include "isa/generated/registers.pxi"
 include "engine_partition.pxi"
+include "engine_time.pxi"
 include "engine_processor.pxi"
 include "engine_tap.pxi"
 include "engine_exits.pxi"

@@ -21,11 +21,17 @@ cdef class PartitionCore:
         self.partition.physical_bits = PHYSICAL_BITS
         self.partition.fabric.clock = &self.own_clock
         self.partition.flush_generation = 1
+        timebase_reset(&self.partition.fabric.timebase)
+        self.partition.fabric.timebase.stopped = True
 
     cdef int connect(self, InterruptController controller, u32 index) except -1:
         """Make a controller one of this partition."""
+        cdef fabric_t* fabric = &self.partition.fabric
         controller.intercepts_sints = self.partition.is_root
-        return connect_controller(&self.partition.fabric, controller, self, index)
+        connect_controller(fabric, controller, self, index)
+        fabric.timebase.running_count += 1
+        follow_time(fabric, fabric.clock.now)
+        update_reference_page(fabric, fabric.clock.now)
 
     cdef void disconnect(self, InterruptController controller) noexcept:
         """It is reached by nobody any more."""
@@ -37,6 +43,7 @@ cdef class PartitionCore:
                 kept += 1
         fabric.count = kept
         controller.leave()
+        update_reference_page(fabric, fabric.clock.now)
 
     cdef void detach(self) noexcept:
         if self.platform is not None:
@@ -97,6 +104,7 @@ cdef class PartitionCore:
         message.logical = logical
         message.level = level
         message.asserted = True
+        message.source = SOURCE_PARENT
         return fabric_send(&self.partition.fabric, NULL, &message)
 
     def addressed(self, u64 destination, bint logical):
@@ -218,12 +226,8 @@ cdef class PartitionCore:
 
     @property
     def creation_time(self):
-        """Ticks."""
-        return self.partition.fabric.timebase.creation_time
-
-    @creation_time.setter
-    def creation_time(self, u64 ticks):
-        self.partition.fabric.timebase.creation_time = ticks
+        """Ticks at which reference time was 0, had it never stood still."""
+        return self.partition.fabric.timebase.origin
 
     def set_io_intercept(self, u32 first, u32 last, u8 access):
         """Intercept reads (1), writes (2), both or neither of ports `first` to `last`."""

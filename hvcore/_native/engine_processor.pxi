@@ -127,7 +127,7 @@ cdef class VirtualProcessor(RegisterFile):
         """
         if self.scheduler is None:
             raise RuntimeError("this virtual processor does not exist any more")
-        self.vp.explicit_suspend = False
+        set_suspended(self.vp, False)
         return self.scheduler.run_for(self, max_instructions)
 
     def cancel(self):

@@ -61,7 +61,7 @@ cdef int set_rip(vp_t* vp, u64* field, object value) except -1:
     No processor can be at an address that is not canonical."""
     if not fits(value, 64) or not vp_is_canonical(vp, value):
         return INVALID_REGISTER_VALUE
-    vp.halted = vp.exception_passed = False
+    vp.halted = vp.guest_idle = vp.exception_passed = False
     field[0] = value
     return SUCCESS
 
@@ -114,8 +114,19 @@ cdef int set_bit(vp_t* vp, bint* field, object value) except -1:
     """ExplicitSuspend."""
     if value not in (0, 1):
         return INVALID_PARAMETER
-    field[0] = value
+    if field == &vp.explicit_suspend:
+        set_suspended(vp, value)
+    else:
+        field[0] = value
     return SUCCESS
+
+
+cdef void set_suspended(vp_t* vp, bint suspended) noexcept:
+    """ExplicitSuspend: reference time stands still while all processors of a partition are (hyperv-abi 9.6)."""
+    if vp.explicit_suspend != suspended:
+        vp.explicit_suspend = suspended
+        vp.irq.fabric.timebase.running_count += -1 if suspended else 1
+        follow_time(vp.irq.fabric, vp.irq.fabric.clock.now)
 
 
 cdef object get_flags(vp_t* vp, const u64* field):
@@ -270,15 +281,38 @@ cdef int set_xmm_control(vp_t* vp, u64* field, object value) except -1:
     return SUCCESS
 
 
-cdef object get_tsc(vp_t* vp, const u64* field):
-    return (vp.slice_start + vp.tsc_offset) & WORD64
+cdef object get_tsc(vp_t* vp, irq_t* const* field):
+    return read_tsc(vp, vp.slice_start)
 
 
-cdef int set_tsc(vp_t* vp, u64* field, object value) except -1:
+cdef int set_tsc(vp_t* vp, irq_t** field, object value) except -1:
+    """Moves the counter under the guest: IA32_TSC_ADJUST does not follow."""
     if not fits(value, 64):
         return INVALID_REGISTER_VALUE
-    vp.tsc_offset = (value - vp.slice_start) & WORD64
-    move_tsc(vp.irq, vp.tsc_offset, vp.slice_start)
+    set_tsc_offset(vp, vp.irq.tsc_offset + <u64>value - read_tsc(vp, vp.slice_start), vp.slice_start)
+    return SUCCESS
+
+
+cdef object get_tsc_virtual_offset(vp_t* vp, irq_t* const* field):
+    return vp.irq.tsc_offset
+
+
+cdef int set_tsc_virtual_offset(vp_t* vp, irq_t** field, object value) except -1:
+    if not fits(value, 64):
+        return INVALID_REGISTER_VALUE
+    set_tsc_offset(vp, value, vp.slice_start)
+    return SUCCESS
+
+
+cdef object get_tsc_adjust(vp_t* vp, const u64* field):
+    return field[0]
+
+
+cdef int set_tsc_adjust(vp_t* vp, u64* field, object value) except -1:
+    """As IA32_TSC_ADJUST: the counter moves with it."""
+    if not fits(value, 64):
+        return INVALID_REGISTER_VALUE
+    adjust_tsc(vp, value, vp.slice_start)
     return SUCCESS
 
 
@@ -349,7 +383,7 @@ cdef int write_apic_name(vp_t* vp, u32 register, object value) except -1:
 
 
 cdef object get_activity(vp_t* vp, const bint* field):
-    return vp.startup_suspend | vp.halted << 1
+    return vp.startup_suspend | (vp.halted and not vp.guest_idle) << 1 | vp.guest_idle << 2
 
 
 cdef int set_activity(vp_t* vp, bint* field, object value) except -1:

@@ -10,9 +10,11 @@ cdef class Scheduler:
         Logical processors, 1 to 2048.
     quantum : int
         Ticks.
+    host_time : bool
+        Time follows the host's monotonic clock between quanta.
     """
 
-    def __cinit__(self, SystemMemory memory not None, u32 processors, quantum):
+    def __cinit__(self, SystemMemory memory not None, u32 processors, quantum, bint host_time=False):
         cdef u64 frames = memory.ram.size_bytes >> PAGE_SHIFT
         cdef u32 processor
         if not 1 <= processors <= PROCESSORS_MAXIMUM:
@@ -43,6 +45,7 @@ cdef class Scheduler:
         self.cache.machine.hypercall = hypercall
         self.cache.machine.enter_found, self.cache.machine.enter_linked = enter_found, enter_linked
         self.scheduler.cache = self.cache
+        self.scheduler.host.followed = host_time
         self.scheduler.processor_count = processors
         self.scheduler.last = NO_PROCESSOR
         for processor in range(processors):
@@ -174,6 +177,7 @@ cdef class Scheduler:
         vp.scheduler = None
         vp.core.partition.flush_generation += vp.vp.tlb_flush_inhibit
         vp.vp.irq.processor = NULL
+        set_suspended(vp.vp, True)
         vp.core.disconnect(vp.interrupts)
         self.vps.pop(<u64>vp.vp, None)
 
@@ -220,6 +224,7 @@ cdef class Scheduler:
                 return stopped
             finally:
                 self.running = self.scheduler.clock.running = False
+                self.scheduler.clock.now = self.now
         finally:
             self.leave()
 

@@ -4,6 +4,7 @@ The engine takes the pointer once, keeps a reference to the object beside it, an
 """
 from hvcore._native.base.types cimport u32, u64
 from hvcore._native.irq.clock cimport clock_t
+from hvcore._native.irq.observer cimport observer_t, trace_ring_t
 from hvcore._native.irq.state cimport fabric_t, irq_t, message_port_t
 
 
@@ -13,13 +14,22 @@ cdef class MessagePort:
 
 cdef class InterruptController:
     cdef irq_t irq
-    cdef tuple pages                # the borrowed buffers of the SIM, SIEF and event ring page
+    cdef tuple pages                # the borrowed buffers of the SIM, SIEF, event ring and assist page
+    cdef object observation         # who owns irq.observer
     cdef clock_t own_clock          # of a controller that belongs to no partition ...
     cdef fabric_t own_fabric
     cdef irq_t *alone
     cdef object owner               # ... or who owns the fabric
     cdef void join(self, fabric_t *fabric, object owner, u32 index) noexcept
     cdef void leave(self) noexcept
+
+
+cdef class InterruptObservation:
+    cdef trace_ring_t ring
+    cdef u64* edges
+    cdef u32 edge_count
+    cdef u32 buckets
+    cdef observer_t* observer_of(self, InterruptController controller) except NULL
 
 
 cdef int connect_controller(fabric_t *fabric, InterruptController controller, object owner, u32 index) except -1

@@ -19,13 +19,14 @@ from hvcore._native.irq.apic_spec cimport (
     APIC_LDR, DIVIDE_DEFINED, LVT_COUNT, LVT_REMOTE_IRR, SVR_DEFINED, SVR_ENABLE, VERSION_VALUE,
 )
 from hvcore._native.irq.apic_timer cimport current_count, rearm_timer, write_tsc_deadline
-from hvcore._native.irq.clock cimport clock_t, never_ticks
+from hvcore._native.irq.assist cimport settle_eoi, withdraw_promise
+from hvcore._native.irq.clock cimport clock_t, never_ticks, timebase_reset
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.fabric cimport fabric_send_msi
 from hvcore._native.irq.inbox cimport empty_inbox
 from hvcore._native.irq.lapic cimport (
     irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
-    is_enabled, lapic_init, lapic_reset, request_interrupt, request_nmi, withdraw_interrupt,
+    is_enabled, lapic_init, lapic_reset, request_from, request_nmi, withdraw_interrupt,
 )
 from hvcore._native.irq.lvt cimport local_interrupt, lvt_defined, set_local_pin, takes_external
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
@@ -34,16 +35,25 @@ from hvcore._native.irq.spec cimport (
     DISCARD_RESTORE, DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE, NOT_MINE,
     PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT, SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT, message_t,
 )
-from hvcore._native.irq.state cimport fabric_t, inbox_t, irq_t, lapic_t, message_buffer_t, message_port_t
+from hvcore._native.irq.observer cimport (
+    LOG2_BUCKETS, SINTS, SOURCE_COUNT, SOURCE_HOST, VECTORS, interrupt_tallies_t, note_reset, observer_t,
+    trace_record_t, trace_ring_t,
+)
+from hvcore._native.irq.state cimport arrivals_t, fabric_t, irq_t, lapic_t, message_buffer_t, message_port_t
 from hvcore._native.irq.synic cimport (
     irq_accepts_events, irq_accepts_messages, irq_post_direct, irq_post_intercept,
     irq_post_message, irq_signal_event, irq_take_message, is_sint_masked, synic_reset,
 )
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline, never, timers_reset
-from libc.stdlib cimport free, realloc
+from hvcore._native.irq.unhalted cimport unhalted_reset
+from libc.stdlib cimport calloc, free, realloc
 
 
 include "irqchip_arguments.pxi"
+
+
+cdef bytes octets_of(const void* at, size_t size_bytes):
+    return (<const char*>at)[:size_bytes]
 
 
 @cython.final
@@ -73,7 +83,7 @@ cdef class MessagePort:
         return discard_port(&self.port)
 
 
-# SAFETY: irq keeps raw pointers into the two pages. no_gc_clear keeps their owners, and so the memory, until
+# SAFETY: irq keeps raw pointers into the three pages. no_gc_clear keeps their owners, and so the memory, until
 # __dealloc__, when the queues are left without touching a page.
 @cython.final
 @cython.no_gc_clear
@@ -89,6 +99,8 @@ cdef class InterruptController:
         is the caller's matter.
     event_ring : buffer, optional
         The frame of the event ring page, likewise; without it no doorbell can be rung here.
+    assist_page : buffer, optional
+        The frame of the VP assist page.
 
     Examples
     --------
@@ -98,7 +110,7 @@ cdef class InterruptController:
     48
     """
 
-    def __cinit__(self, *, apic_id, message_page, event_page, event_ring=None):
+    def __cinit__(self, *, apic_id, message_page, event_page, event_ring=None, assist_page=None):
         self.alone = &self.irq
         self.leave()
         empty_inbox(&self.irq)
@@ -106,8 +118,10 @@ cdef class InterruptController:
         cdef _Octets messages = borrow_page(message_page, "message_page")
         cdef _Octets events = borrow_page(event_page, "event_page")
         cdef _Octets rings = borrow_page(event_ring, "event_ring") if event_ring is not None else None
-        self.pages = messages, events, rings
+        cdef _Octets assist = borrow_page(bytearray(4096) if assist_page is None else assist_page, "assist_page")
+        self.pages = messages, events, rings, assist
         self.irq.event_ring = <u8 *>rings.view.buf if rings is not None else NULL
+        self.irq.assist.page = <u8 *>assist.view.buf
         self.irq.synic.message_page = <u8 *>messages.view.buf
         self.irq.synic.event_page = <u8 *>events.view.buf
         self.reset()
@@ -115,6 +129,7 @@ cdef class InterruptController:
     def __dealloc__(self):
         discard_queues(&self.irq, DISCARD_VP)
         discard_buffer(&self.irq.intercept, DISCARD_VP)
+        free(self.irq.observer)
 
     cdef void join(self, fabric_t *fabric, object owner, u32 index) noexcept:
         """Become one of the controllers of `fabric`, which lives as long as `owner`."""
@@ -124,6 +139,7 @@ cdef class InterruptController:
 
     cdef void leave(self) noexcept:
         """Be a controller on its own, whose partition is itself."""
+        timebase_reset(&self.own_fabric.timebase)
         self.own_fabric.clock = &self.own_clock
         self.own_fabric.controllers = &self.alone
         self.own_fabric.count = 1
@@ -137,6 +153,7 @@ cdef class InterruptController:
         empty_inbox(&self.irq)
         synic_reset(&self.irq)
         timers_reset(&self.irq)
+        unhalted_reset(&self.irq)
         lapic_reset(&self.irq)
 
     @property
@@ -152,6 +169,16 @@ cdef class InterruptController:
     def apic_enabled(self, bint enabled):
         write_svr(&self.irq, (self.irq.lapic.svr & ~<u32>SVR_ENABLE) | (SVR_ENABLE if enabled else 0),
                   self.irq.fabric.clock.now)
+
+    @property
+    def assist_enabled(self):
+        """VP_ASSIST_PAGE.b0: edge interrupts may say "No EOI required" there (digest 10.3)."""
+        return self.irq.assist.enabled != 0
+
+    @assist_enabled.setter
+    def assist_enabled(self, bint enabled):
+        withdraw_promise(&self.irq)
+        self.irq.assist.enabled = enabled
 
     @property
     def accepts_messages(self):
@@ -286,9 +313,13 @@ cdef class InterruptController:
                                         checked(value, 0, ~<u64>0, "value"), checked(now, 0, ~<u64>0, "now"))
         return None if result == NOT_MINE else result != GENERAL_PROTECTION
 
-    def assert_interrupt(self, vector, *, bint level=False):
-        """Request a fixed interrupt, vector 16..255. A software-disabled APIC loses it."""
-        request_interrupt(&self.irq, <u32>checked(vector, LOWEST_VECTOR, 255, "vector"), level, False)
+    def assert_interrupt(self, vector, *, bint level=False, source=SOURCE_HOST):
+        """Request a fixed interrupt, vector 16..255. A software-disabled APIC loses it.
+
+        `source` is a number of hvcore.interrupts.InterruptSource, under which it is counted.
+        """
+        request_from(&self.irq, <u32>checked(vector, LOWEST_VECTOR, 255, "vector"), level, False,
+                     <u32>checked(source, 0, SOURCE_COUNT - 1, "source"))
 
     def withdraw_interrupt(self, vector):
         """Take back a level-triggered request that was not delivered yet; an edge stays requested."""
@@ -314,6 +345,7 @@ cdef class InterruptController:
     @property
     def in_service(self):
         """ISR as an integer, bit v for vector v."""
+        settle_eoi(&self.irq)
         return members(self.irq.lapic.isr)
 
     @property
@@ -412,6 +444,20 @@ cdef class InterruptController:
     def delivered_interrupts(self):
         """Interrupts delivered to the core per vector, as a dict without zeros."""
         return {vector: self.irq.delivered[vector] for vector in range(256) if self.irq.delivered[vector]}
+
+    def tallies(self):
+        """Counts since creation, as six buffers of u64: requests and deliveries per vector; requests per source;
+        requests, messages put into the slot and flags set per SINT, one after the other."""
+        cdef interrupt_tallies_t* tallies = &self.irq.tallies
+        return (octets_of(tallies.requested, sizeof(tallies.requested)),
+                octets_of(self.irq.delivered, sizeof(self.irq.delivered)),
+                octets_of(tallies.sources, sizeof(tallies.sources)),
+                octets_of(tallies.sint_interrupts, sizeof(tallies.sint_interrupts)),
+                octets_of(tallies.sint_messages, sizeof(tallies.sint_messages)),
+                octets_of(tallies.sint_events, sizeof(tallies.sint_events)))
+
+
+include "irqchip_observation.pxi"
 
 
 include "irqchip_state.pxi"

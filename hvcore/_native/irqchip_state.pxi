@@ -18,7 +18,7 @@ cdef struct saved_state_t:              # followed by its messages, queue by que
     u64 size_bytes
     u64 message_count
     lapic_t lapic
-    inbox_t inbox
+    arrivals_t inbox
     u64 control
     u64 siefp
     u64 simp

@@ -92,6 +92,9 @@ def _add_run(commands: _SubParsersAction[_Parser]) -> None:
         help=f"logical processors (default: {DEFAULT_PROCESSORS})",
     )
     run.add_argument("--max-instructions", type=_count, metavar="N", help="stop after so many instructions")
+    run.add_argument(
+        "--interrupt-trace", metavar="FILE", help="write the last million interrupt events, for chrome://tracing"
+    )
     run.add_argument("--json", action="store_true", help="one JSON object on standard output, and nothing else")
     run.add_argument("--quiet", action="store_true", help="without the table of counters")
     run.set_defaults(command=_run)

@@ -9,10 +9,11 @@ from typing import Any
 
 from hvcore import exits
 from hvcore.cli.console import Console
-from hvcore.cli.failure import Failure
+from hvcore.cli.failure import Failure, refusals
 from hvcore.cli.guests import Guest, child_guest, root_guest
 
 _INTERRUPTED = 130
+_TRACED_EVENTS = 1_000_000
 
 
 def run(options: Namespace) -> int:
@@ -21,11 +22,15 @@ def run(options: Namespace) -> int:
         raise Failure("--vps needs a PROGRAM: the root guest has a virtual processor for each of --processors")
     console = Console(None if options.json else sys.stdout.buffer)
     guest = (root_guest if options.program is None else child_guest)(options, console.put)
+    trace = guest.hypervisor.trace_interrupts(capacity=_TRACED_EVENTS) if options.interrupt_trace else None
     try:
         exit_ = guest.go(options.max_instructions)
     except KeyboardInterrupt:
         exit_ = None
     console.end_line()
+    if trace is not None:
+        with refusals(options.interrupt_trace):
+            trace.write_chrome(options.interrupt_trace)
     if options.json:
         print(json.dumps(_report(guest, exit_, console), indent=2, sort_keys=True))
     else:

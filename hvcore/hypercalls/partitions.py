@@ -35,6 +35,14 @@ class SetInput(NamedTuple):
     value: U64
 
 
+class RestoreTimeInput(NamedTuple):
+    partition_id: U64
+    tsc_sequence: U32
+    reserved: U32
+    reference_time: U64
+    tsc: U64
+
+
 class Word(NamedTuple):
     value: U64
 
@@ -93,3 +101,12 @@ def set_partition_property(call: Call, header: SetInput) -> None:
 def get_partition_id(call: Call, header: Nothing) -> Word:
     """The caller's own id."""
     return Word(call.caller.id)
+
+
+def restore_partition_time(call: Call, header: RestoreTimeInput) -> None:
+    """Set reference time, the TSC of every processor, and the sequence that the reference TSC page goes on from."""
+    partition = call.target(header.partition_id)
+    if header.reserved or header.reference_time > (1 << 63) // 100:
+        raise Refused(Status.INVALID_PARAMETER)
+    partition.time.restore(header.reference_time)
+    partition.time.restore_tsc(header.tsc, header.tsc_sequence)

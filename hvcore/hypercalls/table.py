@@ -234,6 +234,9 @@ _ROWS = (
         _PARENT,
         interrupts.VpSet,
     ),
+    _simple(
+        Hypercall.RESTORE_PARTITION_TIME, partitions.restore_partition_time, partitions.RestoreTimeInput, _PARENT
+    ),
 )
 
 TABLE: dict[int, Row] = {row.code: row for row in _ROWS}

@@ -127,6 +127,7 @@ def test_unknown_msrs_fault(vp):
 
 
 def test_reference_page_agrees_with_the_counter(vp):
+    vp.vp.explicit_suspend = False
     vp.write(REFERENCE_TSC, 0x7001)
     sequence, scale, offset = unpack_from("<I4xQq", vp.bytes(0x7000, 24))
     assert sequence not in (0, 0xFFFFFFFF)

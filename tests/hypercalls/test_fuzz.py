@@ -59,6 +59,7 @@ PLAUSIBLE = {
     0x96: ("QIIQIIIIQQQQ", "id", SMALL, (0,), "id", SMALL, (0,), (1, 2, 3, 4), (0,), (0, 0x7000), (0,), (0,), (0,)),
     0xC0: ("QIBBH", "id", SMALL, (0,), SMALL, (0, 7, 2047)),
     0xC1: ("QIB3xB3xIB251xI", "id", SMALL, (0,), SMALL, (0, 1, 0x80000000), (0, 240, 241), (0,)),
+    0x103: ("QIIQQ", "id", SMALL, (0,), (0, 1000, 1 << 63), "any"),
 }
 
 

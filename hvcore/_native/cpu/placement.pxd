@@ -6,6 +6,7 @@ VPs, and follows from what guests did, not from where a run was cut.
 """
 from hvcore._native.base.types cimport i32, u32, u64
 from hvcore._native.cpu.cache cimport block_cache_t
+from hvcore._native.cpu.host_time cimport host_time_at, host_time_t, wait_until
 from hvcore._native.cpu.run cimport is_asleep, is_wakeable, start_time_of
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.irq.clock cimport clock_t, never_ticks
@@ -50,6 +51,7 @@ cdef struct scheduler_t:
     clock_t clock
     machine_event_t** events    # of the machine's own hardware
     u32 event_count
+    host_time_t host            # whether time follows the host's clock
 
 
 cdef inline bint is_member(const u64* processors, u32 processor) noexcept nogil:
@@ -296,7 +298,8 @@ cdef inline bint may_be_woken(const scheduler_t* scheduler) noexcept nogil:
 
 cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
     """Share the logical processors out. False: no VP can run, and nothing armed will wake one."""
-    cdef u64 earliest = vacate_all(scheduler), now = scheduler.quantum_end, nearest = never_ticks()
+    cdef u64 earliest = vacate_all(scheduler), now = host_time_at(&scheduler.host, scheduler.quantum_end)
+    cdef u64 nearest = never_ticks()
     cdef u32 slot, count = 0, i
     cdef i32 processor
     if earliest > now:
@@ -306,10 +309,10 @@ cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
         # Nobody can run: time jumps, but not past what the machine does by itself.
         if may_be_woken(scheduler):
             earliest = min(earliest, next_machine_event(scheduler, True))
-        now = max(scheduler.furthest, earliest)
-        if now == never_ticks():
+        if earliest == never_ticks():
             scheduler.quantum_end = scheduler.quantum_start = scheduler.furthest
             return False
+        now = max(scheduler.furthest, wait_until(&scheduler.host, earliest, &scheduler.canceled))
     scheduler.quantum_start = scheduler.quantum_end = scheduler.furthest = now
     if scheduler.waiting:
         for slot in range(scheduler.cache.vp_count):

@@ -3,6 +3,7 @@ from hvcore._native.base.types cimport u16, u64
 from hvcore._native.cpu.contexts cimport flush_translations
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, VECTOR_UD
 from hvcore._native.cpu.state cimport RDX, SLOT_COUNT, SLOT_RIP, vp_t
+from hvcore._native.cpu.tsc cimport set_tsc_offset
 from hvcore._native.irq.apic_spec cimport BASE_BSP
 from hvcore._native.irq.lapic cimport lapic_init, lapic_reset
 from libc.string cimport memset
@@ -47,7 +48,7 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.dr[6] = <u64>RESET_DR6
     vp.dr[7] = RESET_DR7
     vp.sse_vector = VECTOR_UD
-    vp.halted = vp.shutdown = vp.shadow = vp.nmi_masked = False
+    vp.halted = vp.guest_idle = vp.shutdown = vp.shadow = vp.nmi_masked = False
     vp.pending_interruption = 0
     vp.exception_passed = False
     vp.answer_pending = vp.exit_waits = False
@@ -91,7 +92,8 @@ cdef inline void vp_reset(vp_t* vp) noexcept nogil:
     vp.sysenter_cs = vp.sysenter_esp = vp.sysenter_eip = 0
     vp.pat = <u64>0x0007040600070406
     lapic_reset(vp.irq)
-    vp.tsc_offset = vp.tsc_aux = 0
+    vp.tsc_adjust = vp.tsc_aux = 0
+    set_tsc_offset(vp, 0, vp.slice_start)
     vp.external_pending = vp.external_acknowledged = False
     vp.notifications = 0
     vp.startup_suspend = vp.index != 0

@@ -59,7 +59,7 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
         return True
     if vp.notifications and (window_is_open(vp, True) or window_is_open(vp, False)):
         return True
-    return vp.rflags_system & FLAG_IF != 0 and (
+    return (vp.rflags_system & FLAG_IF != 0 or vp.guest_idle) and (
         vp.external_pending or irq_pending_vector(vp.irq) >= 0 or takes_external(vp.irq))
 
 
@@ -124,7 +124,7 @@ cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
 
 cdef inline bint is_wakeable(const vp_t* vp) noexcept nogil:
     """By hardware of the machine: it sleeps with interrupts on, or hears NMIs of the platform."""
-    return not is_suspended(vp) and (vp.rflags_system & FLAG_IF or platform_breaks_through(vp.irq.fabric))
+    return not is_suspended(vp) and (vp.rflags_system & FLAG_IF or vp.guest_idle or platform_breaks_through(vp.irq.fabric))
 
 
 cdef inline bint is_asleep(const vp_t* vp) noexcept nogil:
@@ -150,7 +150,7 @@ cdef inline u64 start_time_of(const vp_t* vp) noexcept nogil:
         return never_ticks()
     if not is_asleep(vp) or vp.irq.lapic.init_pending or (not vp.shutdown and interrupt_waits(vp)):
         return vp.irq.time
-    if vp.startup_suspend or vp.shutdown or not vp.rflags_system & FLAG_IF:
+    if vp.startup_suspend or vp.shutdown or not (vp.rflags_system & FLAG_IF or vp.guest_idle):
         return max(urgent_time(vp), vp.irq.time)
     return max(irq_wake_time(vp.irq), vp.irq.time)
 
@@ -172,7 +172,7 @@ cdef inline void release(vp_t* vp) noexcept nogil:
 cdef inline u32 deliver_event(vp_t* vp, fault_t event, bint external) noexcept nogil:
     """Through the IDT: the reason to leave the run, or none."""
     cdef Delivery delivery = deliver(vp, event, external)
-    vp.halted = False
+    vp.halted = vp.guest_idle = False
     if delivery == SHUTDOWN:
         return REASON_TRIPLE_FAULT
     return vp.exit.reason if delivery == INTERCEPTED else REASON_NONE
@@ -285,6 +285,8 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             take_init(vp)
         if vp.irq.lapic.owes_eois and report_eoi(vp):
             return REASON_APIC_EOI
+        if vp.guest_idle and interrupt_waits(vp):
+            vp.halted = vp.guest_idle = False
         shadow = vp.shadow
         vp.shadow = False
         if not shadow and not vp.startup_suspend:

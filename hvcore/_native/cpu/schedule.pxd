@@ -72,7 +72,10 @@ cdef inline u32 run_vp(scheduler_t* scheduler, vp_t* vp, i64 budget) noexcept no
     vp.withheld = 0
     scheduler.clock.actor = vp.irq
     forget_inexact()
+    vp.irq.unhalted.not_run = clock[0] - vp.runtime
+    vp.irq.unhalted.running = True
     reason = run_slice(vp, scheduler.cache)
+    vp.irq.unhalted.running = False
     if host_inexact():
         vp.mxcsr |= MXCSR_PE
     used = slice - <u64>(vp.remaining + vp.withheld)
@@ -129,6 +132,9 @@ cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, 
                 continue
             if processor == NO_PROCESSOR:
                 quanta -= 1
+                if scheduler.canceled:
+                    scheduler.canceled = 0
+                    return REASON_CANCELED
                 if not begin_quantum(scheduler):
                     return REASON_HALT
                 continue

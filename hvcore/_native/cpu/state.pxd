@@ -210,7 +210,7 @@ cdef struct vp_t:
     u64 sysenter_esp
     u64 sysenter_eip
     u64 pat
-    u64 tsc_offset
+    u64 tsc_adjust
     u64 tsc_aux
 
     u16 fcw                 # x87 state that FXSAVE carries; no x87 instruction runs yet
@@ -262,3 +262,4 @@ cdef struct vp_t:
     bint rested             # it could not run for a while
     bint placed             # `processor` is its own until it halts or the quantum ends
     u64[32] processors      # logical processors that it may run on
+    bint guest_idle         # halted by a read of GUEST_IDLE: any interrupt goes on, even with interrupts off

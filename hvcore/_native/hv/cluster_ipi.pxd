@@ -3,7 +3,8 @@ from hvcore._native.base.types cimport u32, u64, u8
 from hvcore._native.hv.hypercall cimport check_vtl
 from hvcore._native.hv.status cimport HV_INVALID_PARAMETER, HV_SUCCESS
 from hvcore._native.hv.vp_set cimport is_in_set, read_vp_set, vp_set_t, vps_of_mask
-from hvcore._native.irq.lapic cimport request_interrupt
+from hvcore._native.irq.lapic cimport request_from
+from hvcore._native.irq.observer cimport SOURCE_IPI_HYPERCALL
 from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.state cimport fabric_t
 
@@ -26,5 +27,5 @@ cdef inline int send_cluster_ipi(fabric_t* fabric, const u64* header, u32 variab
         targets = vps_of_mask(&header[1])
     for i in range(fabric.count):
         if is_in_set(&targets, fabric.controllers[i].index):
-            request_interrupt(fabric.controllers[i], vector, False, False)
+            request_from(fabric.controllers[i], vector, False, False, SOURCE_IPI_HYPERCALL)
     return HV_SUCCESS

@@ -103,7 +103,6 @@ cdef enum ApicBits:
     SVR_NO_EOI_BROADCAST = 1 << 12
     SVR_DEFINED = 0x13FF
     DIVIDE_DEFINED = 0xB
-    TICKS_PER_COUNT = 5                 # at a divider of 1: 200 MHz (MSR 40000023)
 
 
 cdef enum ApicErrors:                   # ESR, 11.5.3

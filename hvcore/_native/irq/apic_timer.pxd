@@ -5,10 +5,11 @@ deadline, so that it wakes nobody; unmasking finds out where it is.
 """
 from hvcore._native.base.types cimport u32, u64
 from hvcore._native.irq.apic_spec cimport (
-    LVT_MASKED, LVT_PERIODIC, LVT_TIMER, LVT_TIMER_MODE, LVT_TSC_DEADLINE, LVT_VECTOR, TICKS_PER_COUNT,
+    LVT_MASKED, LVT_PERIODIC, LVT_TIMER, LVT_TIMER_MODE, LVT_TSC_DEADLINE, LVT_VECTOR,
 )
-from hvcore._native.irq.clock cimport never_ticks
-from hvcore._native.irq.lapic cimport request_interrupt
+from hvcore._native.irq.clock cimport TICKS_PER_SECOND, never_ticks, ticks_of_tsc, tsc_of_ticks, u128
+from hvcore._native.irq.lapic cimport request_from
+from hvcore._native.irq.observer cimport SOURCE_APIC_TIMER
 from hvcore._native.irq.state cimport irq_t, lapic_t
 
 
@@ -17,52 +18,65 @@ cdef inline u32 timer_mode(const lapic_t *lapic) noexcept nogil:
     return lapic.lvt[LVT_TIMER] & LVT_TIMER_MODE
 
 
-cdef inline u64 ticks_of_count(const lapic_t *lapic) noexcept nogil:
+cdef inline u32 divide_shift(const lapic_t *lapic) noexcept nogil:
     """Divide configuration: bits 3, 1 and 0; 000 is by two, 111 by one."""
-    cdef u32 code = (lapic.divide >> 1 & 4) | (lapic.divide & 3)
-    return <u64>TICKS_PER_COUNT << ((code + 1) & 7)
+    return (((lapic.divide >> 1 & 4) | (lapic.divide & 3)) + 1) & 7
 
 
-cdef inline u64 expiry(const lapic_t *lapic) noexcept nogil:
+cdef inline u64 ticks_of_counts(const irq_t *irq, u64 counts) noexcept nogil:
+    """How long the timer takes for them, rounded up to a tick."""
+    cdef u64 frequency = irq.fabric.timebase.apic_frequency
+    return <u64>(((<u128>counts << divide_shift(&irq.lapic)) * TICKS_PER_SECOND + frequency - 1) // frequency)
+
+
+cdef inline u64 counts_of_ticks(const irq_t *irq, u64 ticks) noexcept nogil:
+    """How many counts are over after so long."""
+    return <u64>(<u128>ticks * irq.fabric.timebase.apic_frequency
+                 // (<u128>TICKS_PER_SECOND << divide_shift(&irq.lapic)))
+
+
+cdef inline u64 expiry(const irq_t *irq) noexcept nogil:
     """The tick at which the current count falls to zero; never, if it stands still."""
+    cdef const lapic_t *lapic = &irq.lapic
     if lapic.timer_count == 0 or timer_mode(lapic) == LVT_TIMER_MODE:
         return never_ticks()
-    return lapic.timer_start + lapic.timer_count * ticks_of_count(lapic)
+    return lapic.timer_start + ticks_of_counts(irq, lapic.timer_count)
 
 
 cdef inline void settle_timer(irq_t *irq, u64 now) noexcept nogil:
     """Make timer_start and timer_count those of the round that `now` falls into."""
     cdef lapic_t *lapic = &irq.lapic
-    cdef u64 end = expiry(lapic), period
+    cdef u64 end = expiry(irq), period
     if end > now or end == never_ticks():
         return
     if timer_mode(lapic) == LVT_PERIODIC and lapic.initial_count:
-        period = lapic.initial_count * ticks_of_count(lapic)
+        period = ticks_of_counts(irq, lapic.initial_count)
         lapic.timer_start = end + (now - end) // period * period
         lapic.timer_count = lapic.initial_count
     else:
         lapic.timer_count = 0
 
 
-cdef inline u64 deadline_of_tsc(const lapic_t *lapic, u64 now) noexcept nogil:
+cdef inline u64 deadline_of_tsc(const irq_t *irq, u64 now) noexcept nogil:
     """The tick at which TSC reaches IA32_TSC_DEADLINE: now, if that is past."""
-    cdef u64 tsc = now + lapic.tsc_offset
-    if lapic.tsc_deadline == 0:
+    cdef u64 counter = tsc_of_ticks(&irq.fabric.timebase, now), deadline = irq.lapic.tsc_deadline
+    if deadline == 0:
         return never_ticks()
-    if lapic.tsc_deadline <= tsc:
+    if deadline <= counter + irq.tsc_offset:
         return now
-    return now + min(lapic.tsc_deadline - tsc, never_ticks() - now)
+    deadline -= counter + irq.tsc_offset            # how far the counter has to go
+    return ticks_of_tsc(&irq.fabric.timebase, counter + min(deadline, never_ticks() - counter))
 
 
 cdef inline void rearm_timer(irq_t *irq, u64 now) noexcept nogil:
     """After any change: when the next interrupt is due."""
     cdef lapic_t *lapic = &irq.lapic
     if timer_mode(lapic) == LVT_TSC_DEADLINE:
-        lapic.timer_deadline = deadline_of_tsc(lapic, now)
+        lapic.timer_deadline = deadline_of_tsc(irq, now)
     elif lapic.lvt[LVT_TIMER] & LVT_MASKED:
         lapic.timer_deadline = never_ticks()
     else:
-        lapic.timer_deadline = expiry(lapic)
+        lapic.timer_deadline = expiry(irq)
 
 
 cdef inline void expire_apic_timer(irq_t *irq, u64 now) noexcept nogil:
@@ -75,7 +89,7 @@ cdef inline void expire_apic_timer(irq_t *irq, u64 now) noexcept nogil:
     rearm_timer(irq, now)
     irq.counters.apic_timer_expired += 1
     if not lapic.lvt[LVT_TIMER] & LVT_MASKED:
-        request_interrupt(irq, lapic.lvt[LVT_TIMER] & LVT_VECTOR, False, False)
+        request_from(irq, lapic.lvt[LVT_TIMER] & LVT_VECTOR, False, False, SOURCE_APIC_TIMER)
 
 
 cdef inline u32 current_count(irq_t *irq, u64 now) noexcept nogil:
@@ -85,7 +99,7 @@ cdef inline u32 current_count(irq_t *irq, u64 now) noexcept nogil:
     settle_timer(irq, now)
     if lapic.timer_count == 0:
         return 0
-    return lapic.timer_count - <u32>((now - lapic.timer_start) // ticks_of_count(lapic))
+    return lapic.timer_count - <u32>counts_of_ticks(irq, now - lapic.timer_start)
 
 
 cdef inline void write_initial_count(irq_t *irq, u32 value, u64 now) noexcept nogil:
@@ -125,8 +139,7 @@ cdef inline void write_tsc_deadline(irq_t *irq, u64 value, u64 now) noexcept nog
         rearm_timer(irq, now)
 
 
-cdef inline void move_tsc(irq_t *irq, u64 offset, u64 now) noexcept nogil:
-    """TSC - ticks is `offset` from now on."""
-    irq.lapic.tsc_offset = offset
+cdef inline void tsc_moved(irq_t *irq, u64 now) noexcept nogil:
+    """The time-stamp counter of this processor has another offset from now on."""
     if timer_mode(&irq.lapic) == LVT_TSC_DEADLINE:
         rearm_timer(irq, now)

@@ -3,12 +3,13 @@ from hvcore._native.base.types cimport u32, u64
 from hvcore._native.irq.apic_timer cimport expire_apic_timer
 from hvcore._native.irq.clock cimport never_ticks, reference_time, ticks_of_reference
 from hvcore._native.irq.inbox cimport take_inbox
-from hvcore._native.irq.lapic cimport (
-    accept_init, accept_interrupt, accept_nmi, accept_startup, has_vector, highest_vector, put_vector,
-)
+from hvcore._native.irq.lapic cimport accept_init, accept_interrupt, accept_nmi, accept_startup
+from hvcore._native.irq.observer cimport NMI_VECTOR, note_arrival
 from hvcore._native.irq.state cimport inbox_t, irq_t
 from hvcore._native.irq.synic cimport irq_retry, irq_would_deliver
 from hvcore._native.irq.timer cimport irq_expire
+from hvcore._native.irq.unhalted cimport expire_unhalted, unhalted_event
+from hvcore._native.irq.vectors cimport has_vector, highest_vector, put_vector
 
 
 cdef inline u64 next_signal(const irq_t *irq) noexcept nogil:
@@ -18,7 +19,7 @@ cdef inline u64 next_signal(const irq_t *irq) noexcept nogil:
 
 cdef inline u64 irq_next_event(const irq_t *irq) noexcept nogil:
     """Ticks; never_ticks() when nothing is armed."""
-    return min(next_signal(irq), irq.retry_time)
+    return min(min(next_signal(irq), irq.retry_time), unhalted_event(irq))
 
 
 cdef inline u64 irq_wake_time(const irq_t *irq) noexcept nogil:
@@ -41,9 +42,11 @@ cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
         if vector < 0:
             break
         put_vector(inbox.vectors, <u32>vector, False)
+        note_arrival(irq.observer, irq.time, <u32>vector)
         accept_interrupt(irq, <u32>vector, has_vector(inbox.levels, <u32>vector),
                          has_vector(inbox.auto_eoi, <u32>vector))
     if inbox.nmi:
+        note_arrival(irq.observer, irq.time, NMI_VECTOR)
         accept_nmi(irq)
 
 
@@ -58,3 +61,5 @@ cdef inline void irq_advance(irq_t *irq, u64 now) noexcept nogil:
         irq_retry(irq)
     if ticks_of_reference(&irq.fabric.timebase, irq.next_deadline) <= now:
         irq_expire(irq, reference_time(&irq.fabric.timebase, now))
+    if unhalted_event(irq) <= now:
+        expire_unhalted(irq, now)

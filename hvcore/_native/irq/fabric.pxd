@@ -12,8 +12,9 @@ from hvcore._native.irq.apic_spec cimport (
 from hvcore._native.irq.destination cimport arbitrate, is_addressed, widen_destination
 from hvcore._native.irq.inbox cimport lags_behind
 from hvcore._native.irq.lapic cimport (
-    is_enabled, request_external, request_init, request_interrupt, request_nmi, request_startup,
+    is_enabled, request_external, request_from, request_init, request_nmi, request_startup,
 )
+from hvcore._native.irq.observer cimport SOURCE_MSI
 from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t
 
@@ -22,7 +23,7 @@ cdef inline bint receive_message(irq_t *irq, const interrupt_message_t *message)
     """One APIC takes a message. False: it was without effect, and its receiver has counted why."""
     cdef u8 mode = message.delivery_mode
     if mode == DELIVERY_FIXED or mode == DELIVERY_LOWEST_PRIORITY:
-        request_interrupt(irq, message.vector, message.level, False)
+        request_from(irq, message.vector, message.level, False, message.source)
         return lags_behind(irq) or (is_enabled(&irq.lapic) and message.vector >= LOWEST_VECTOR)
     if mode == DELIVERY_NMI:
         request_nmi(irq)
@@ -83,7 +84,7 @@ cdef inline int fabric_send_msi(fabric_t *fabric, u32 requester, u64 address, u3
     A remapper finds the message decoded as if there were none (11.11) and makes another of it."""
     cdef interrupt_message_t message
     message.destination = widen_destination((address >> 12) & 0xFF)
-    message.source = source
+    message.source = source if source else SOURCE_MSI
     message.vector = <u8>data
     message.delivery_mode = (data >> 8) & 7
     message.shorthand = SHORTHAND_NONE

@@ -2,11 +2,12 @@
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.apic_spec cimport (
     DELIVERY_FIXED, DELIVERY_LOWEST_PRIORITY, ERROR_SEND_VECTOR, ICR_ASSERT, ICR_DEFINED, ICR_LEVEL, ICR_LOGICAL,
-    ICR_SHORTHAND_SHIFT, ICR_STATUS,
+    ICR_SHORTHAND_SHIFT, ICR_STATUS, SHORTHAND_SELF,
 )
 from hvcore._native.irq.destination cimport is_x2apic, widen_destination
 from hvcore._native.irq.fabric cimport fabric_send
 from hvcore._native.irq.lapic cimport record_error
+from hvcore._native.irq.observer cimport EVENT_IPI_SENT, SOURCE_IPI, SOURCE_SELF_IPI, note_event
 from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.state cimport interrupt_message_t, irq_t
 
@@ -19,15 +20,16 @@ cdef inline void send_ipi(irq_t *irq) noexcept nogil:
     cdef u64 icr = irq.lapic.icr
     cdef interrupt_message_t message
     message.destination = <u32>(icr >> 32) if is_x2apic(&irq.lapic) else widen_destination(<u32>(icr >> 56))
-    message.source = 0
     message.vector = <u8>icr
     message.delivery_mode = (icr >> 8) & 7
     message.shorthand = (icr >> ICR_SHORTHAND_SHIFT) & 3
+    message.source = SOURCE_SELF_IPI if message.shorthand == SHORTHAND_SELF else SOURCE_IPI
     message.logical = icr & ICR_LOGICAL != 0
     message.level = icr & ICR_LEVEL != 0
     message.asserted = icr & ICR_ASSERT != 0
     message.redirection_hint = False
     irq.counters.ipis_sent += 1
+    note_event(irq.observer, EVENT_IPI_SENT, irq.fabric.clock.now, message.vector, message.source, icr)
     if message.delivery_mode == DELIVERY_FIXED or message.delivery_mode == DELIVERY_LOWEST_PRIORITY:
         message.level = False
         if message.vector < LOWEST_VECTOR:

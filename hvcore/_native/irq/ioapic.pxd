@@ -6,6 +6,7 @@ are those of the VT-d specification, 5.1.5.1; 15-bit destinations those of CPUID
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.destination cimport widen_destination
 from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
+from hvcore._native.irq.observer cimport SOURCE_IO_APIC
 from hvcore._native.irq.platform_state cimport IOAPIC_PINS, ioapic_t
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t
 from libc.string cimport memset
@@ -74,7 +75,7 @@ cdef inline int send_remapped(fabric_t *fabric, const ioapic_t *ioapic, u64 entr
         data = <u32>entry & 0x7FF
     if is_level(entry):
         data |= 1 << 15 | 1 << 14
-    return fabric_send_msi(fabric, ioapic.requester, address, data, 0)
+    return fabric_send_msi(fabric, ioapic.requester, address, data, SOURCE_IO_APIC)
 
 
 cdef inline int send_entry(fabric_t *fabric, const ioapic_t *ioapic, u64 entry) noexcept nogil:
@@ -83,6 +84,7 @@ cdef inline int send_entry(fabric_t *fabric, const ioapic_t *ioapic, u64 entry) 
     if fabric.remap != NULL:
         return send_remapped(fabric, ioapic, entry)
     describe(ioapic, entry, &message)
+    message.source = SOURCE_IO_APIC
     return fabric_send(fabric, NULL, &message)
 
 

@@ -11,39 +11,16 @@ from hvcore._native.irq.apic_spec cimport (
     BASE_BSP, BASE_ENABLE, BASE_RESET, ERROR_RECEIVE_VECTOR, LVT_COUNT, LVT_ERROR, LVT_MASKED, LVT_VECTOR, SVR_ENABLE,
     SVR_RESET,
 )
+from hvcore._native.irq.assist cimport promise_no_eoi, reset_assist, settle_eoi, withdraw_promise
 from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.inbox cimport lags_behind, notice, open_inbox
+from hvcore._native.irq.observer cimport (
+    EVENT_ACCEPTED, EVENT_EOI, EVENT_LOST, EVENT_WITHDRAWN, NMI_VECTOR, SINT_SHIFT, SOURCE_LOCAL, SOURCE_UNKNOWN,
+    note_delivery, note_event, note_gone, note_request, note_reset, source_of,
+)
 from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.state cimport inbox_t, irq_t, lapic_t
-
-cdef extern from *:
-    int count_leading_zeros "__builtin_clzll"(u64 word) noexcept nogil
-
-
-cdef inline int highest_vector(const u64 *vectors) noexcept nogil:
-    """The highest member of a vector set, or -1."""
-    if vectors[3]:
-        return 255 - count_leading_zeros(vectors[3])
-    if vectors[2]:
-        return 191 - count_leading_zeros(vectors[2])
-    if vectors[1]:
-        return 127 - count_leading_zeros(vectors[1])
-    if vectors[0]:
-        return 63 - count_leading_zeros(vectors[0])
-    return -1
-
-
-cdef inline bint has_vector(const u64 *vectors, u32 vector) noexcept nogil:
-    return (vectors[vector >> 6] >> (vector & 63)) & 1
-
-
-cdef inline void put_vector(u64 *vectors, u32 vector, bint present) noexcept nogil:
-    """Make the vector a member of the set, or not."""
-    cdef u64 bit = <u64>1 << (vector & 63)
-    if present:
-        vectors[vector >> 6] |= bit
-    else:
-        vectors[vector >> 6] &= ~bit
+from hvcore._native.irq.vectors cimport has_vector, highest_vector, put_vector
 
 
 cdef inline bint is_enabled(const lapic_t *lapic) noexcept nogil:
@@ -58,7 +35,6 @@ cdef inline void lapic_init(irq_t *irq) noexcept nogil:
     memset(&irq.lapic, 0, sizeof(lapic_t))
     irq.lapic.base = kept.base
     irq.lapic.apic_id = kept.apic_id
-    irq.lapic.tsc_offset = kept.tsc_offset
     irq.lapic.pins = kept.pins
     irq.lapic.startup_pending = kept.startup_pending
     irq.lapic.startup_page = kept.startup_page
@@ -67,6 +43,8 @@ cdef inline void lapic_init(irq_t *irq) noexcept nogil:
     irq.lapic.timer_deadline = never_ticks()
     for i in range(LVT_COUNT):
         irq.lapic.lvt[i] = LVT_MASKED
+    reset_assist(irq)
+    note_reset(irq.observer)
 
 
 cdef inline void lapic_reset(irq_t *irq) noexcept nogil:
@@ -79,6 +57,9 @@ cdef inline void lapic_reset(irq_t *irq) noexcept nogil:
 cdef inline void put_request(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
     """Into IRR, whose bit stands for all requests of the vector."""
     cdef lapic_t *lapic = &irq.lapic
+    settle_eoi(irq)
+    if irq.assist.promised and (vector >> 4) <= (<u32>highest_vector(lapic.isr) >> 4):
+        withdraw_promise(irq)       # its EOI would have to let this one in
     if has_vector(lapic.irr, vector):
         irq.counters.interrupts_merged += 1
         # A level request among them still owes the EOI, and a source with auto-EOI still has a handler that sends none.
@@ -87,6 +68,12 @@ cdef inline void put_request(irq_t *irq, u32 vector, bint level, bint auto_eoi) 
     put_vector(lapic.irr, vector, True)
     put_vector(lapic.tmr, vector, level)
     put_vector(lapic.auto_eoi, vector, auto_eoi and not level)
+    note_event(irq.observer, EVENT_ACCEPTED, irq.fabric.clock.now, vector, SOURCE_UNKNOWN, level)
+
+
+cdef inline void lose_interrupt(irq_t *irq, u32 vector) noexcept nogil:
+    irq.counters.interrupts_lost += 1
+    note_gone(irq.observer, EVENT_LOST, irq.fabric.clock.now, vector)
 
 
 cdef inline void record_error(irq_t *irq, u32 error) noexcept nogil:
@@ -97,10 +84,10 @@ cdef inline void record_error(irq_t *irq, u32 error) noexcept nogil:
     irq.counters.apic_errors += 1
     if not armed or entry & LVT_MASKED or not is_enabled(&irq.lapic):
         return
-    irq.counters.interrupts_requested += 1
+    count_request(irq, vector, SOURCE_LOCAL, False)
     if vector < LOWEST_VECTOR:
         irq.lapic.errors |= ERROR_RECEIVE_VECTOR
-        irq.counters.interrupts_lost += 1
+        lose_interrupt(irq, vector)
     else:
         put_request(irq, vector, False, False)
 
@@ -109,19 +96,33 @@ cdef inline void accept_interrupt(irq_t *irq, u32 vector, bint level, bint auto_
     """Accept a fixed interrupt into IRR. It is lost, and counted so, when the APIC is disabled or the vector illegal."""
     notice(irq)
     if not is_enabled(&irq.lapic):
-        irq.counters.interrupts_lost += 1
+        lose_interrupt(irq, vector)
     elif vector < LOWEST_VECTOR:
-        irq.counters.interrupts_lost += 1
+        lose_interrupt(irq, vector)
         record_error(irq, ERROR_RECEIVE_VECTOR)
     else:
         put_request(irq, vector, level, auto_eoi)
 
 
-cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
-    """A fixed interrupt for this processor; from one that is ahead in time it waits in the inbox."""
-    cdef inbox_t *inbox
+cdef inline void count_request(irq_t *irq, u32 vector, u32 origin, bint later) noexcept nogil:
+    """An interrupt is requested; `later`: it goes to the inbox."""
     irq.counters.interrupts_requested += 1
-    if not lags_behind(irq):
+    irq.tallies.requested[vector] += 1
+    irq.tallies.sources[source_of(origin)] += 1
+    if origin >> SINT_SHIFT:
+        irq.tallies.sint_interrupts[((origin >> SINT_SHIFT) - 1) & 15] += 1
+    note_request(irq.observer, irq.fabric.clock.now, vector, origin, later)
+
+
+cdef inline void request_from(irq_t *irq, u32 vector, bint level, bint auto_eoi, u32 origin) noexcept nogil:
+    """A fixed interrupt for this processor; from one that is ahead in time it waits in the inbox.
+
+    `origin` is who sends: an InterruptSource, or origin_of() one that speaks through a SINT.
+    """
+    cdef inbox_t *inbox
+    cdef bint later = lags_behind(irq)
+    count_request(irq, vector, origin, later)
+    if not later:
         accept_interrupt(irq, vector, level, auto_eoi)
         return
     inbox = open_inbox(irq)
@@ -132,6 +133,11 @@ cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto
     put_vector(inbox.vectors, vector, True)
     put_vector(inbox.levels, vector, level)
     put_vector(inbox.auto_eoi, vector, auto_eoi)
+
+
+cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
+    """The same from nobody known."""
+    request_from(irq, vector, level, auto_eoi, SOURCE_UNKNOWN)
 
 
 cdef inline void withdraw_interrupt(irq_t *irq, u32 vector) noexcept nogil:
@@ -145,10 +151,12 @@ cdef inline void withdraw_interrupt(irq_t *irq, u32 vector) noexcept nogil:
     if has_vector(irq.lapic.irr, vector) and has_vector(irq.lapic.tmr, vector):
         put_vector(irq.lapic.irr, vector, False)
         irq.counters.interrupts_withdrawn += 1
+        note_gone(irq.observer, EVENT_WITHDRAWN, irq.fabric.clock.now, vector)
 
 
-cdef inline u32 irq_priority(const irq_t *irq) noexcept nogil:
+cdef inline u32 irq_priority(irq_t *irq) noexcept nogil:
     """The processor priority register: TPR, or the class in service where that is higher (SDM 3A 11.8.3.1)."""
+    settle_eoi(irq)
     cdef int in_service = highest_vector(irq.lapic.isr)
     cdef u32 task = irq.lapic.tpr
     if in_service < 0 or (task >> 4) >= (<u32>in_service >> 4):
@@ -156,7 +164,7 @@ cdef inline u32 irq_priority(const irq_t *irq) noexcept nogil:
     return <u32>in_service & 0xF0
 
 
-cdef inline int irq_pending_vector(const irq_t *irq) noexcept nogil:
+cdef inline int irq_pending_vector(irq_t *irq) noexcept nogil:
     """The vector that the core would take now if it may take interrupts, or -1."""
     cdef int vector = highest_vector(irq.lapic.irr)
     if vector < 0 or (<u32>vector >> 4) <= (irq_priority(irq) >> 4):
@@ -166,10 +174,15 @@ cdef inline int irq_pending_vector(const irq_t *irq) noexcept nogil:
 
 cdef inline void irq_acknowledge(irq_t *irq, int vector) noexcept nogil:
     """The core takes `vector`, which irq_pending_vector has just named."""
+    cdef bint in_service = not has_vector(irq.lapic.auto_eoi, <u32>vector)
+    withdraw_promise(irq)
     put_vector(irq.lapic.irr, <u32>vector, False)
-    put_vector(irq.lapic.isr, <u32>vector, not has_vector(irq.lapic.auto_eoi, <u32>vector))
+    put_vector(irq.lapic.isr, <u32>vector, in_service)
+    if in_service:
+        promise_no_eoi(irq, <u32>vector)
     irq.counters.interrupts_delivered += 1
     irq.delivered[vector] += 1
+    note_delivery(irq.observer, irq.time, <u32>vector)
 
 
 cdef inline int retire_interrupt(irq_t *irq) noexcept nogil:
@@ -178,13 +191,16 @@ cdef inline int retire_interrupt(irq_t *irq) noexcept nogil:
     A partition with an I/O APIC of its own owes nobody the EOI of a level, unless its parent asked for all (8.1, 0Eh).
 
     The vector, if it was level-triggered, for the broadcast (eoi.pxd); else -1."""
-    cdef int vector = highest_vector(irq.lapic.isr)
+    cdef int vector
     cdef bint level
+    withdraw_promise(irq)           # a plain EOI stays legal while the bit is set
+    vector = highest_vector(irq.lapic.isr)
     irq.counters.eois += 1
     if vector < 0:
         return -1
     put_vector(irq.lapic.isr, <u32>vector, False)
     level = has_vector(irq.lapic.tmr, <u32>vector)
+    note_event(irq.observer, EVENT_EOI, irq.fabric.clock.now, <u32>vector, SOURCE_UNKNOWN, 0)
     if irq.fabric.reports_eois or (level and irq.fabric.platform == NULL):
         put_vector(irq.lapic.level_eois, <u32>vector, True)
         irq.lapic.owes_eois = True
@@ -203,6 +219,7 @@ cdef inline int irq_take_level_eoi(irq_t *irq) noexcept nogil:
 cdef inline void request_nmi(irq_t *irq) noexcept nogil:
     """NMIs are accepted by a disabled APIC too (SDM 3A 11.4.7.2). A second one before delivery merges."""
     irq.counters.nmis_requested += 1
+    note_request(irq.observer, irq.fabric.clock.now, NMI_VECTOR, SOURCE_UNKNOWN, lags_behind(irq))
     if lags_behind(irq):
         open_inbox(irq).nmi = True
     else:
@@ -224,6 +241,7 @@ cdef inline void irq_acknowledge_nmi(irq_t *irq) noexcept nogil:
     """The core takes the pending NMI."""
     irq.lapic.nmi_pending = False
     irq.counters.nmis_delivered += 1
+    note_delivery(irq.observer, irq.time, NMI_VECTOR)
 
 
 cdef inline u32 irq_cr8(const irq_t *irq) noexcept nogil:

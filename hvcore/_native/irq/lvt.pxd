@@ -6,7 +6,8 @@ from hvcore._native.irq.apic_spec cimport (
     LVT_LOW_ACTIVE, LVT_MASKED, LVT_REMOTE_IRR, LVT_TIMER, LVT_TIMER_MODE, LVT_VECTOR, SVR_ENABLE,
 )
 from hvcore._native.irq.apic_timer cimport write_lvt_timer
-from hvcore._native.irq.lapic cimport is_enabled, request_external, request_init, request_interrupt, request_nmi
+from hvcore._native.irq.lapic cimport is_enabled, request_external, request_from, request_init, request_nmi
+from hvcore._native.irq.observer cimport SOURCE_LOCAL
 from hvcore._native.irq.state cimport fabric_t, irq_t
 
 
@@ -36,7 +37,7 @@ cdef inline bint local_interrupt(irq_t *irq, u32 index) noexcept nogil:
     if mode == DELIVERY_FIXED:
         if level:
             irq.lapic.lvt[index] |= LVT_REMOTE_IRR
-        request_interrupt(irq, entry & LVT_VECTOR, level, False)
+        request_from(irq, entry & LVT_VECTOR, level, False, SOURCE_LOCAL)
         return is_enabled(&irq.lapic)
     if mode == DELIVERY_NMI:
         request_nmi(irq)

@@ -1,4 +1,5 @@
-"""The MSRs of the interrupt controller: 40000070-72, 40000080-85, 40000090-9F, 400000B0-B7 (digest 2).
+"""The MSRs of the interrupt controller: 40000070-72, 40000080-85, 40000090-9F, 400000B0-B7, 40000114-115
+(digest 2).
 
 The engine calls this for RDMSR and WRMSR, irqchip for register hypercalls. Privilege bits are the caller's to check,
 and so are the overlays: SIMP, SIEFP and SIRBP are stored here and the caller moves the page. Reserved bits are kept
@@ -8,12 +9,13 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.icr cimport write_icr
 from hvcore._native.irq.spec cimport (
     DONE, GENERAL_PROTECTION, LOWEST_VECTOR, MSR_EOI, MSR_EOM, MSR_ICR, MSR_SCONTROL, MSR_SIEFP, MSR_SIMP, MSR_SINT0,
-    MSR_SINT15, MSR_SIRBP, MSR_STIMER0_CONFIG, MSR_STIMER3_COUNT, MSR_SVERSION, MSR_TPR, NOT_MINE, PAGES_CHANGED,
-    SINT_MASKED, SINT_POLLING, SINT_VECTOR, SYNIC_VERSION,
+    MSR_SINT15, MSR_SIRBP, MSR_STIMER0_CONFIG, MSR_STIMER3_COUNT, MSR_SVERSION, MSR_TPR, MSR_UNHALTED_CONFIG,
+    MSR_UNHALTED_COUNT, NOT_MINE, PAGES_CHANGED, SINT_MASKED, SINT_POLLING, SINT_VECTOR, SYNIC_VERSION,
 )
 from hvcore._native.irq.state cimport irq_t, synthetic_timer_t
 from hvcore._native.irq.synic cimport deliver_messages, irq_eoi
 from hvcore._native.irq.timer cimport write_timer_config, write_timer_count
+from hvcore._native.irq.unhalted cimport write_unhalted_config, write_unhalted_count
 
 
 cdef inline u64 read_timer(const synthetic_timer_t *timer, bint count) noexcept nogil:
@@ -46,6 +48,10 @@ cdef inline int irq_read_msr(irq_t *irq, u32 index, u64 now, u64 *value) noexcep
         value[0] = 0
     elif index == MSR_SIRBP:
         value[0] = irq.sirbp
+    elif index == MSR_UNHALTED_CONFIG:
+        value[0] = irq.unhalted.config
+    elif index == MSR_UNHALTED_COUNT:
+        value[0] = irq.unhalted.count
     else:
         return NOT_MINE
     return DONE
@@ -91,6 +97,10 @@ cdef inline int irq_write_msr(irq_t *irq, u32 index, u64 value, u64 now) noexcep
     elif index == MSR_SIRBP:
         irq.sirbp = value
         return PAGES_CHANGED
+    elif index == MSR_UNHALTED_CONFIG:
+        return write_unhalted_config(irq, value)
+    elif index == MSR_UNHALTED_COUNT:
+        write_unhalted_count(irq, value)
     elif index == MSR_SVERSION:
         return GENERAL_PROTECTION
     else:

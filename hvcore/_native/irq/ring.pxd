@@ -2,6 +2,7 @@
 from hvcore._native.base.types cimport u32
 from hvcore._native.irq.spec cimport RING_SLOT_COUNT, SYNIC_ENABLE, event_ring_t
 from hvcore._native.irq.state cimport irq_t
+from hvcore._native.irq.observer cimport SOURCE_EVENT
 from hvcore._native.irq.synic cimport announce_sint
 
 
@@ -29,4 +30,4 @@ cdef inline void ring_announce(irq_t *irq, u32 sint) noexcept nogil:
     if ring.masked or not irq.synic.control & SYNIC_ENABLE:
         return
     ring.masked = 1
-    announce_sint(irq, sint)
+    announce_sint(irq, sint, SOURCE_EVENT)

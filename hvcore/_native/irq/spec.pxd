@@ -20,6 +20,8 @@ cdef enum SyntheticMsr:                 # digest 2; one instance per virtual pro
     MSR_SINT15 = 0x4000009F
     MSR_STIMER0_CONFIG = 0x400000B0     # CONFIG even, COUNT odd, four pairs
     MSR_STIMER3_COUNT = 0x400000B7
+    MSR_UNHALTED_CONFIG = 0x40000114    # the time-unhalted timer
+    MSR_UNHALTED_COUNT = 0x40000115
 
 
 cdef enum MsrResult:                    # what irq_read_msr and irq_write_msr answer

@@ -6,7 +6,7 @@ One Hypervisor is used by one thread at a time; nothing here is locked.
 """
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.clock cimport clock_t, timebase_t
-from hvcore._native.irq.observer cimport observer_t
+from hvcore._native.irq.observer cimport interrupt_tallies_t, observer_t
 from hvcore._native.irq.platform_state cimport platform_t
 from hvcore._native.irq.spec cimport message_t
 
@@ -97,7 +97,6 @@ cdef struct lapic_t:                    # vector sets are 256 bits in four words
     u64 timer_start                     # ticks at which `timer_count` was the current count
     u64 timer_deadline                  # ticks of the next expiry that makes an interrupt; never_ticks()
     u64 tsc_deadline                    # IA32_TSC_DEADLINE; 0 when not armed
-    u64 tsc_offset                      # TSC - ticks
     u32 apic_id                         # initial and x2APIC id; xAPIC uses its low byte
     u32 ldr                             # of xAPIC; x2APIC derives its own
     u32 dfr
@@ -136,6 +135,22 @@ cdef struct synthetic_timer_t:
     message_buffer_t buffer
 
 
+# The time-unhalted timer (9.7): it counts what its processor runs.
+cdef struct unhalted_timer_t:
+    u64 config
+    u64 count
+    u64 deadline                        # ticks of the processor's run time; never_ticks(): not armed
+    u64 not_run                         # ticks of time that are no run time, while `running`
+    bint running                        # the processor runs now
+
+
+# The VP assist page (digest 2.1, 10.3).
+cdef struct assist_t:
+    u8 *page                            # its frame; NULL: there is none
+    bint enabled                        # by VP_ASSIST_PAGE.b0
+    bint promised                       # "No EOI required" was set, and has not been seen cleared
+
+
 cdef struct irq_counters_t:             # these names are the keys of InterruptController.counters()
     u64 interrupts_requested
     u64 interrupts_merged               # requested while the same vector already waited in IRR
@@ -145,6 +160,7 @@ cdef struct irq_counters_t:             # these names are the keys of InterruptC
     u64 interrupts_masked               # a message came through a masked SINT
     u64 interrupts_polled               # a message or event came through a polling SINT
     u64 eois
+    u64 eois_saved                      # of them, those that the guest left to its assist page
     u64 nmis_requested
     u64 nmis_merged
     u64 nmis_delivered
@@ -164,6 +180,7 @@ cdef struct irq_counters_t:             # these names are the keys of InterruptC
     u64 timers_expired
     u64 timers_merged                   # expired while the previous message still waited in the timer's buffer
     u64 timers_skipped                  # periods given up because the VP was late
+    u64 unhalted_expired
     u64 ipis_sent
     u64 ipis_unanswered                 # no APIC accepted it
     u64 externals_delivered             # ExtINT of the 8259
@@ -204,3 +221,7 @@ cdef struct irq_t:
     void *processor                     # the vp_t of the engine; NULL: a controller on its own
     irq_t *next_noticed                 # in the clock's list, while `noticed`
     bint noticed
+    interrupt_tallies_t tallies
+    u64 tsc_offset                      # of this processor's time-stamp counter
+    unhalted_timer_t unhalted
+    assist_t assist

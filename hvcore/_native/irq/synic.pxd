@@ -8,7 +8,11 @@ from libc.string cimport memcpy, memset
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.eoi cimport end_interrupt
-from hvcore._native.irq.lapic cimport request_interrupt
+from hvcore._native.irq.lapic cimport request_from
+from hvcore._native.irq.observer cimport (
+    EVENT_EVENT_SIGNALED, EVENT_MESSAGE_DELIVERED, EVENT_MESSAGE_QUEUED, SOURCE_EVENT, SOURCE_MESSAGE, note_sint,
+    origin_of,
+)
 from hvcore._native.irq.queue cimport append_buffer, discard_queues, unlink_buffer, write_message
 from hvcore._native.irq.spec cimport (
     DISCARD_RESET, MESSAGE_FLAGS_OFFSET, MESSAGE_NONE, MESSAGE_PENDING, MESSAGE_SINT_INTERCEPT, PORT_BUFFER_COUNT,
@@ -59,7 +63,7 @@ cdef inline bint intercept_sint(irq_t *irq, u32 sint) noexcept nogil:
     return True
 
 
-cdef inline bint raise_sint(irq_t *irq, u32 sint) noexcept nogil:
+cdef inline bint raise_sint(irq_t *irq, u32 sint, u32 source) noexcept nogil:
     """The edge interrupt that announces a message or an event, if the SINT makes one.
 
     True: by as-intercept (b19) a message joined the queue of SINT0, which whoever raised has to look after."""
@@ -70,7 +74,7 @@ cdef inline bint raise_sint(irq_t *irq, u32 sint) noexcept nogil:
     if value & SINT_POLLING:
         irq.counters.interrupts_polled += 1
     else:
-        request_interrupt(irq, value & SINT_VECTOR, False, value & SINT_AUTO_EOI != 0)
+        request_from(irq, value & SINT_VECTOR, False, value & SINT_AUTO_EOI != 0, origin_of(source, sint))
     return value & SINT_AS_INTERCEPT != 0 and irq.intercepts_sints and sint != 0 and intercept_sint(irq, sint)
 
 
@@ -108,7 +112,9 @@ cdef inline bint deliver_sint(irq_t *irq, u32 sint) noexcept nogil:
         arm_retry(irq)
     fill_slot(slot, &buffer.message)
     irq.counters.messages_delivered += 1
-    return raise_sint(irq, sint)
+    irq.tallies.sint_messages[sint] += 1
+    note_sint(irq.observer, EVENT_MESSAGE_DELIVERED, irq.fabric.clock.now, sint, buffer.message.message_type)
+    return raise_sint(irq, sint, SOURCE_MESSAGE)
 
 
 cdef inline void deliver_messages(irq_t *irq) noexcept nogil:
@@ -124,9 +130,9 @@ cdef inline void deliver_messages(irq_t *irq) noexcept nogil:
         deliver_sint(irq, 0)
 
 
-cdef inline void announce_sint(irq_t *irq, u32 sint) noexcept nogil:
-    """Raise a SINT for something that is not a message: an event or a doorbell."""
-    if raise_sint(irq, sint) and irq_accepts_messages(irq):
+cdef inline void announce_sint(irq_t *irq, u32 sint, u32 source) noexcept nogil:
+    """Raise a SINT for something that is in no queue: an event, a doorbell, a direct message."""
+    if raise_sint(irq, sint, source) and irq_accepts_messages(irq):
         deliver_sint(irq, 0)
 
 
@@ -172,6 +178,7 @@ cdef inline void queue_message(irq_t *irq, message_buffer_t *buffer, u32 sint) n
     """Queue a written message and scan: a new message is also a retry for those that wait (9.2 step 5)."""
     append_buffer(irq, buffer, sint)
     irq.counters.messages_queued += 1
+    note_sint(irq.observer, EVENT_MESSAGE_QUEUED, irq.fabric.clock.now, sint, buffer.message.message_type)
     deliver_messages(irq)
 
 
@@ -216,7 +223,9 @@ cdef inline int irq_post_direct(irq_t *irq, u32 sint, const message_t *message) 
     fill_slot(slot, message)
     irq.counters.messages_queued += 1
     irq.counters.messages_delivered += 1
-    announce_sint(irq, sint)
+    irq.tallies.sint_messages[sint] += 1
+    note_sint(irq.observer, EVENT_MESSAGE_DELIVERED, irq.fabric.clock.now, sint, message.message_type)
+    announce_sint(irq, sint, SOURCE_MESSAGE)
     return 1
 
 
@@ -232,7 +241,9 @@ cdef inline int irq_signal_event(irq_t *irq, u32 sint, u32 flag) noexcept nogil:
         return 0
     flags[0] |= bit
     irq.counters.events_signaled += 1
-    announce_sint(irq, sint)
+    irq.tallies.sint_events[sint] += 1
+    note_sint(irq.observer, EVENT_EVENT_SIGNALED, irq.fabric.clock.now, sint, flag)
+    announce_sint(irq, sint, SOURCE_EVENT)
     return 1
 
 

@@ -6,7 +6,8 @@ there and calls irq_expire. A deadline of NEVER (2**64 - 1, more than 58,000 yea
 cimport cython
 
 from hvcore._native.base.types cimport u32, u64, u8
-from hvcore._native.irq.lapic cimport request_interrupt
+from hvcore._native.irq.lapic cimport request_from
+from hvcore._native.irq.observer cimport EVENT_TIMER_EXPIRED, SOURCE_SYNTHETIC_TIMER, note_event
 from hvcore._native.irq.queue cimport write_message
 from hvcore._native.irq.spec cimport (
     DONE, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_TIMER_EXPIRED, SYNTHETIC_TIMER_COUNT, TIMER_AUTO_ENABLE,
@@ -52,8 +53,9 @@ cdef inline void signal_timer(irq_t *irq, u32 index, u64 nominal) noexcept nogil
     cdef synthetic_timer_t *timer = &irq.timers[index]
     cdef timer_payload_t payload
     irq.counters.timers_expired += 1
+    note_event(irq.observer, EVENT_TIMER_EXPIRED, irq.fabric.clock.now, 0, SOURCE_SYNTHETIC_TIMER, index)
     if timer.config & TIMER_DIRECT:
-        request_interrupt(irq, timer_vector(timer.config), False, False)
+        request_from(irq, timer_vector(timer.config), False, False, SOURCE_SYNTHETIC_TIMER)
     elif timer.buffer.holder is not NULL:
         irq.counters.timers_merged += 1
     else:

@@ -4,7 +4,8 @@ from hvcore._native.cpu.spec cimport CR4_PKE
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.irq.apic_spec cimport BASE_ENABLE
 from hvcore._native.hv.spec cimport (
-    BUILD_NUMBER, FEATURE_DIRECT_TIMERS, FEATURE_FREQUENCY_MSRS, FEATURE_XMM_INPUT, HARDWARE_SECOND_LEVEL,
+    BUILD_NUMBER, FEATURE_DIRECT_TIMERS, FEATURE_FREQUENCY_MSRS, FEATURE_GUEST_IDLE, FEATURE_UNHALTED_TIMER,
+    FEATURE_XMM_INPUT, HARDWARE_APIC_ASSIST, HARDWARE_SECOND_LEVEL,
     LEAF_FEATURES, LEAF_HARDWARE, LEAF_HYPERVISOR, LEAF_INTERFACE, LEAF_LAST_HYPERVISOR, LEAF_LIMITS,
     LEAF_RECOMMENDATIONS, LEAF_VERSION, MAXIMUM_VPS, RECOMMEND_APIC_MSRS, VERSION_MAJOR,
 )
@@ -25,13 +26,15 @@ cdef enum:
     EAX_6_ARAT = 1 << 2                                     # the APIC timer never stops
     TOPOLOGY_THREAD = 1 << 8
     TOPOLOGY_CORE = 2 << 8
-    EBX_7 = 1 << 3 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 19 | 1 << 20      # BMI1 SMEP BMI2 INVPCID ADX SMAP
+    EBX_7 = 1 << 1 | 1 << 3 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 19 | 1 << 20
+            # TSC_ADJUST BMI1 SMEP BMI2 INVPCID ADX SMAP
     ECX_7 = 1 << 3 | 1 << 16 | <u32>1 << 31                 # PKU LA57 PKS; and OSPKE
     OSPKE = 1 << 4
     EAX_7_1 = 1 << 26                                       # LAM
     EDX_EXTENDED = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29      # SYSCALL NX 1GB RDTSCP LM
     ECX_EXTENDED = 1 << 0 | 1 << 5                          # LAHF LZCNT
     LINEAR_ADDRESS_BITS = 57
+    INVARIANT_TSC = 1 << 8
 
 
 cdef inline void cpuid_set(vp_t* vp, u32 eax, u32 ebx, u32 ecx, u32 edx) noexcept nogil:
@@ -74,6 +77,8 @@ cdef inline void cpuid(vp_t* vp, u32 leaf, u32 subleaf) noexcept nogil:
         cpuid_set(vp, LAST_EXTENDED, 0, 0, 0)
     elif leaf == <u32>0x80000001:
         cpuid_set(vp, 0, 0, ECX_EXTENDED, EDX_EXTENDED)
+    elif leaf == <u32>0x80000007:
+        cpuid_set(vp, 0, 0, 0, INVARIANT_TSC if vp.partition.fabric.timebase.invariant_tsc else 0)
     elif leaf == <u32>0x80000008:
         cpuid_set(vp, vp.partition.physical_bits | LINEAR_ADDRESS_BITS << 8, 0, 0, 0)
     elif leaf == LEAF_HYPERVISOR:
@@ -84,10 +89,11 @@ cdef inline void cpuid(vp_t* vp, u32 leaf, u32 subleaf) noexcept nogil:
         cpuid_set(vp, BUILD_NUMBER, VERSION_MAJOR << 16, 0, 0)
     elif leaf == LEAF_FEATURES:
         cpuid_set(vp, <u32>privileges, <u32>(privileges >> 32), 0,
-                  FEATURE_XMM_INPUT | FEATURE_FREQUENCY_MSRS | FEATURE_DIRECT_TIMERS)
+                  FEATURE_XMM_INPUT | FEATURE_GUEST_IDLE | FEATURE_FREQUENCY_MSRS | FEATURE_DIRECT_TIMERS
+                  | FEATURE_UNHALTED_TIMER)
     elif leaf == LEAF_RECOMMENDATIONS:
         cpuid_set(vp, RECOMMEND_APIC_MSRS, <u32>0xFFFFFFFF, vp.partition.physical_bits, 0)
     elif leaf == LEAF_LIMITS:
         cpuid_set(vp, MAXIMUM_VPS, MAXIMUM_VPS, 0, 0)
     elif leaf == LEAF_HARDWARE:
-        cpuid_set(vp, HARDWARE_SECOND_LEVEL, 0, 0, 0)
+        cpuid_set(vp, HARDWARE_APIC_ASSIST | HARDWARE_SECOND_LEVEL, 0, 0, 0)

@@ -6,16 +6,17 @@ from hvcore._native.cpu.contexts cimport flush_translations
 from hvcore._native.cpu.spec cimport CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, SEGMENT_FS, SEGMENT_GS
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.cpu.translation cimport vp_is_canonical
+from hvcore._native.cpu.tsc cimport adjust_tsc, read_tsc, write_tsc
 from hvcore._native.hv.privileges cimport privilege_of
 from hvcore._native.hv.spec cimport (
-    APIC_FREQUENCY, MSR_APIC_BASE, MSR_APIC_FREQUENCY, MSR_CSTAR, MSR_EFER, MSR_EOI, MSR_FS_BASE, MSR_GS_BASE,
+    MSR_APIC_BASE, MSR_APIC_FREQUENCY, MSR_CSTAR, MSR_EFER, MSR_EOI, MSR_FS_BASE, MSR_GS_BASE, MSR_GUEST_IDLE,
     MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_PAT, MSR_PKRS, MSR_SFMASK, MSR_SINT15, MSR_STAR, MSR_SYSENTER_CS,
-    MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_AUX, MSR_TSC_DEADLINE, MSR_TSC_FREQUENCY,
-    MSR_VP_INDEX, MSR_VP_RUNTIME, MSR_X2APIC, MSR_X2APIC_LAST, TICKS_PER_SECOND,
+    MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_ADJUST, MSR_TSC_AUX, MSR_TSC_DEADLINE,
+    MSR_TSC_FREQUENCY, MSR_VP_INDEX, MSR_VP_RUNTIME, MSR_X2APIC, MSR_X2APIC_LAST,
 )
 from hvcore._native.irq.apic_base cimport write_apic_base
 from hvcore._native.irq.apic_registers cimport read_x2apic, write_x2apic
-from hvcore._native.irq.apic_timer cimport move_tsc, write_tsc_deadline
+from hvcore._native.irq.apic_timer cimport write_tsc_deadline
 from hvcore._native.irq.clock cimport TICKS_PER_REFERENCE_UNIT, read_reference_counter, reference_time
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport GENERAL_PROTECTION, NOT_MINE
@@ -30,6 +31,7 @@ cdef inline MsrOutcome synthetic_read(vp_t* vp, u32 index, u64 now) noexcept nog
     cdef int result
     if privilege_of(index) == 0 or not vp.partition.privileges & privilege_of(index):
         return MSR_DEFERRED
+    vp.irq.time = vp.irq.fabric.clock.now = now
     if index == MSR_VP_INDEX:
         vp.carried = vp.index
     elif index == MSR_VP_RUNTIME:
@@ -37,9 +39,13 @@ cdef inline MsrOutcome synthetic_read(vp_t* vp, u32 index, u64 now) noexcept nog
     elif index == MSR_TIME_REF_COUNT:
         vp.carried = read_reference_counter(&vp.partition.fabric.timebase, now)
     elif index == MSR_TSC_FREQUENCY:
-        vp.carried = TICKS_PER_SECOND
+        vp.carried = vp.partition.fabric.timebase.tsc_frequency
     elif index == MSR_APIC_FREQUENCY:
-        vp.carried = APIC_FREQUENCY
+        vp.carried = vp.partition.fabric.timebase.apic_frequency
+    elif index == MSR_GUEST_IDLE:
+        vp.carried = 0
+        vp.halted = vp.guest_idle = True        # until an interrupt arrives: cpu/run.pxd
+        vp.counters.halts += 1
     else:
         result = irq_read_msr(vp.irq, index, reference_time(&vp.partition.fabric.timebase, now), &vp.carried)
         return (MSR_FAULT if result == GENERAL_PROTECTION else MSR_DEFERRED if result == NOT_MINE else MSR_DONE)
@@ -50,6 +56,7 @@ cdef inline MsrOutcome synthetic_write(vp_t* vp, u32 index, u64 value, u64 now) 
     cdef int result
     if privilege_of(index) == 0 or not vp.partition.privileges & privilege_of(index):
         return MSR_DEFERRED
+    vp.irq.time = vp.irq.fabric.clock.now = now
     result = irq_write_msr(vp.irq, index, value, reference_time(&vp.partition.fabric.timebase, now))
     if result == NOT_MINE:
         # VP_INDEX, TIME_REF_COUNT and their like can only be read; an ICR that names others is the Python layer's.
@@ -62,7 +69,9 @@ cdef inline MsrOutcome msr_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
     if MSR_X2APIC <= index <= MSR_X2APIC_LAST:
         return MSR_DONE if read_x2apic(vp.irq, index - MSR_X2APIC, now, &vp.carried) else MSR_FAULT
     if index == MSR_TSC:
-        vp.carried = now + vp.tsc_offset
+        vp.carried = read_tsc(vp, now)
+    elif index == MSR_TSC_ADJUST:
+        vp.carried = vp.tsc_adjust
     elif index == MSR_TSC_DEADLINE:
         vp.carried = vp.irq.lapic.tsc_deadline
     elif index == MSR_APIC_BASE:
@@ -134,8 +143,9 @@ cdef inline MsrOutcome msr_write(vp_t* vp, u32 index, u64 value, u64 now) noexce
     if is_address and not vp_is_canonical(vp, value):
         return MSR_FAULT
     if index == MSR_TSC:
-        vp.tsc_offset = value - now
-        move_tsc(vp.irq, vp.tsc_offset, now)
+        write_tsc(vp, value, now)
+    elif index == MSR_TSC_ADJUST:
+        adjust_tsc(vp, value, now)
     elif index == MSR_TSC_DEADLINE:
         write_tsc_deadline(vp.irq, value, now)
     elif index == MSR_APIC_BASE:

@@ -16,6 +16,7 @@ from hvcore._native.cpu.spec cimport (
 )
 from hvcore._native.cpu.state cimport R11, RAX, RBX, RCX, RDX, SLOT_RIP, op_t, segment_t, vp_t
 from hvcore._native.cpu.translation cimport vp_is_canonical
+from hvcore._native.cpu.tsc cimport read_tsc
 from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
 from hvcore._native.hv.hypercall cimport CALL_AGAIN, CALL_DEFERRED, CALL_DONE
 from hvcore._native.sem.cpuid cimport cpuid
@@ -83,7 +84,7 @@ cdef inline int system_wrmsr(vp_t* vp, const op_t* op) noexcept nogil:
 
 
 cdef inline int system_rdtsc(vp_t* vp, const op_t* op) noexcept nogil:
-    cdef u64 value = time_at(vp, op) + vp.tsc_offset
+    cdef u64 value = read_tsc(vp, time_at(vp, op))
     if vp.cr4 & CR4_TSD and vp.cpl:
         return raise_error(vp, op, VECTOR_GP, 0)
     vp.registers[RAX] = <u32>value
@@ -92,7 +93,7 @@ cdef inline int system_rdtsc(vp_t* vp, const op_t* op) noexcept nogil:
 
 
 cdef inline int system_rdtscp(vp_t* vp, const op_t* op) noexcept nogil:
-    cdef u64 value = time_at(vp, op) + vp.tsc_offset
+    cdef u64 value = read_tsc(vp, time_at(vp, op))
     if vp.cr4 & CR4_TSD and vp.cpl:
         return raise_error(vp, op, VECTOR_GP, 0)
     vp.registers[RAX] = <u32>value
