@@ -283,6 +283,23 @@ def test_the_sequence():
     assert guest.vp.rax == PAGE and guest.partition.time.page_sequence == 0
 
 
+def test_a_processor_that_has_not_run_since_a_thaw_can_have_its_tsc_set():
+    """Its own time is before the tick at which reference time began anew."""
+    guest = new_guest()
+    other = new_guest(hypervisor=guest.hypervisor)
+    guest.halted(wrmsr(REFERENCE_TSC, PAGE | 1), HLT)
+    set_property(guest.partition, TIME_FREEZE, 1)
+    spin(other, 400_000)
+    set_property(guest.partition, TIME_FREEZE, 0)
+    spin(other, 1_000)
+    before = guest.partition.reference_time
+    guest.vp.tsc = 12_345
+    _, scale, offset = page(guest)
+    tsc = guest.hypervisor.scheduler.now + guest.vp.tsc_virtual_offset
+    assert reference_from_tsc(tsc, scale, offset) == guest.partition.reference_time
+    assert before <= guest.partition.reference_time <= before + 1
+
+
 def test_the_page_is_readable_only():
     guest = new_guest()
     guest.halted(wrmsr(REFERENCE_TSC, PAGE | 1), HLT)

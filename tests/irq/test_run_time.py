@@ -1,4 +1,7 @@
 """GUEST_IDLE and the time-unhalted timer against digest 2, 2.1 and 9.7; deadlines of halted processors."""
+import random
+import struct
+
 import pytest
 from msr_code import one_shot, rdmsr, wrmsr
 from support import CODE, HLT, IRETQ, STUBS, Guest, code, mov
@@ -118,6 +121,34 @@ def test_unhalted_registers_are_kept_and_reset():
     assert (guest.vp.rbx, guest.vp.rax) == (0x50, 77)
     guest.vp.interrupts.reset()
     assert guest.vp.interrupts.read_msr(UNHALTED_CONFIG, 0) == guest.vp.interrupts.read_msr(UNHALTED_COUNT, 0) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_that_is_cut_is_the_same_run(seed):
+    """Run time, idle states and lazy EOIs go on over a cut as if it had not been."""
+    print("seed", seed)
+    rng = random.Random(seed)
+    states = []
+    for cuts in (1, 40):
+        guest = Guest()
+        for vector in (0x50, 0x60):
+            guest.write(STUBS + 16 * vector, b"\xe9" + struct.pack("<i", 0x610000 - (STUBS + 16 * vector) - 5))
+        eoi = code("50 51 52", wrmsr(0x40000070, 0), "5a 59 58")
+        guest.write(0x610000, code("49ffc7", "f00fba3425", struct.pack("<I", PAGE), "00", "72", bytes([len(eoi)]), eoi,
+                                   IRETQ))
+        body = code("90" * 37, rdmsr(GUEST_IDLE), "90" * 5, "fb", "90" * 60, "fa")
+        guest.load(wrmsr(VP_ASSIST, PAGE | 1), wrmsr(0x400000B1, 11), wrmsr(0x400000B0, 0x1603),
+                   wrmsr(UNHALTED_COUNT, 7), wrmsr(UNHALTED_CONFIG, 0x150), body,
+                   b"\xe9" + struct.pack("<i", -len(body) - 5))
+        left, end = 12_000, 0
+        for cut in range(cuts, 0, -1):
+            part = left if cut == 1 else rng.randrange(left // cut * 2)
+            guest.vp.run(max_instructions=part)
+            left, end = left - part, guest.vp.tsc
+        counters = guest.vp.counters()
+        states.append((end, guest.vp.registers(), dict(counters), bytes(guest.ram[PAGE : PAGE + 64])))
+        assert counters["unhalted_expired"] > 10 and counters["eois_saved"] > 10 and counters["timers_expired"] > 10
+    assert states[0] == states[1]
 
 
 @pytest.mark.parametrize(("leaf", "register", "bit"), [

@@ -55,6 +55,8 @@ cdef inline void update_reference_page(fabric_t *fabric, u64 now) noexcept nogil
     if not timebase.page_enabled or timebase.stopped or not has_one_tsc(fabric):
         timebase.page_valid = False
         return
+    if timebase.origin > 0 and now < <u64>timebase.origin:
+        now = <u64>timebase.origin      # of a processor that lags behind, or has not run since time went on
     relate(timebase, now, fabric.controllers[0].tsc_offset)
     timebase.page_valid = True
     timebase.sequence += 1
