@@ -31,6 +31,7 @@ SIRBP = 0x4000_0085
 _ENABLE = 1
 _LOCKED = 2
 _WHOLE_PARTITION = 0
+_SINT_SET = 48
 _TSC_HERTZ = 1_000_000_000
 _REFERENCE_HERTZ = 10_000_000
 # VMCALL; RET at offset 0, and INT3 everywhere else.
@@ -63,6 +64,8 @@ def write(hypervisor: Hypervisor, vp: VirtualProcessor, index: int, value: int) 
 
 def read_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int) -> int | None:
     """The 16-byte value of a register; None if the name is unknown."""
+    if name == RegisterName.DELIVERABILITY_NOTIFICATIONS:
+        return vp.interrupts.awaited_sints << _SINT_SET
     index = _REGISTERS.get(name)
     if index is None:
         return vp.read_register(name)
@@ -71,11 +74,21 @@ def read_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int) -> in
 
 def write_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int, value: int) -> Status:
     """Write a register as HvCallSetVpRegisters does; privileges do not count."""
+    if name == RegisterName.DELIVERABILITY_NOTIFICATIONS:
+        return _await_sints(vp, value)
     index = _REGISTERS.get(name)
     if index is None:
         return Status(vp.write_register(name, value))
     if value >> 64 or not _MSRS[index].write(hypervisor.partition_of[vp], vp, value):
         return Status.INVALID_REGISTER_VALUE
+    return Status.SUCCESS
+
+
+def _await_sints(vp: VirtualProcessor, value: int) -> Status:
+    """DeliverabilityNotifications: bits 63:48 are a set of SINTs, each told of once."""
+    if value >> 64 or value & ~(0xFFFF << _SINT_SET):
+        return Status.INVALID_REGISTER_VALUE
+    vp.interrupts.awaited_sints = value >> _SINT_SET
     return Status.SUCCESS
 
 

@@ -22,4 +22,5 @@ cdef enum Reason:
     REASON_TRIPLE_FAULT = 9
     REASON_UNSUPPORTED = 10     # a mode of the processor that does not exist yet
     REASON_CANCELED = 11
-    REASON_COUNT = 12
+    REASON_SINT_DELIVERABLE = 12    # awaited slots of the SIM page are free
+    REASON_COUNT = 13

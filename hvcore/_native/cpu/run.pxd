@@ -4,7 +4,8 @@ Time is `slice_end - remaining`. Whatever must happen at an exact time (a timer,
 flag) withholds the rest of the slice, so that `remaining` falls to zero right there.
 """
 from hvcore._native.base.status cimport (
-    REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
+    REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_SINT_DELIVERABLE, REASON_TRIPLE_FAULT,
+    STOP_BUDGET, STOP_EXIT, STOP_FAULT,
 )
 from hvcore._native.base.types cimport i32, i64, u32, u64, u8
 from hvcore._native.cpu.contexts cimport flush_translations, select_tlb
@@ -50,13 +51,18 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
     return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_pending_vector(vp.irq) >= 0)
 
 
+cdef inline bint has_deliverable_sints(const vp_t* vp) noexcept nogil:
+    """The parent is owed message 80000062. One in Python looks for itself."""
+    return vp.irq.deliverable_sints != 0 and not vp.partition.host_managed
+
+
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
     return (vp.explicit_suspend or vp.intercept_suspend or vp.startup_suspend or vp.answer_pending
             or vp.exit_waits or vp.shutdown or vp.partition.suspended)
 
 
 cdef inline bint is_runnable(const vp_t* vp) noexcept nogil:
-    return not is_suspended(vp) and (not vp.halted or interrupt_waits(vp))
+    return not is_suspended(vp) and (not vp.halted or interrupt_waits(vp) or has_deliverable_sints(vp))
 
 
 cdef inline void withhold_beyond(vp_t* vp, i64 ticks) noexcept nogil:
@@ -185,6 +191,11 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             vp.space_generation = vp.space.generation
         now = now_of(vp)
         irq_advance(vp.irq, now)
+        if has_deliverable_sints(vp):
+            vp.exit.rip, vp.exit.length = vp.registers[SLOT_RIP], 0
+            vp.exit.value = vp.irq.deliverable_sints
+            vp.irq.deliverable_sints = 0
+            return REASON_SINT_DELIVERABLE
         shadow = vp.shadow
         vp.shadow = False
         if not shadow:
