@@ -229,6 +229,12 @@ def test_doorbells_of_one_address_are_told_apart_by_value(machine, child):
     assert not ports.ring(child.core, 0x5000, 4, 1), "a dead doorbell is an unmapped page again"
 
 
+def test_a_doorbell_that_nobody_hears_is_an_unmapped_page(machine, child):
+    doorbell(machine, child, port=3, connection=4, vp=1)
+    machine.hypervisor.scheduler.remove(machine.root.vps.pop(1))
+    assert not ports.ring(child.core, 0x5000, 4, 0)
+
+
 def test_event_ring_page(machine, child):
     """SIRBP moves its page over GPA space (11.3); as-intercept tells SINT0 too (9.4)."""
     controller = enable(machine.root)
