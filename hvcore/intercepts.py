@@ -41,7 +41,7 @@ class Record:
     port: int = 0
     size: int = 0
     value: int = 0
-    """What a write to an unmapped GPA would have stored."""
+    """What a write to an unmapped GPA would have stored; the set of deliverable SINTs."""
     string: bool = False
     rep: bool = False
     msr: int = 0
@@ -177,6 +177,10 @@ def _unsupported(vp: VirtualProcessor, record: InterceptRecord) -> bytes:
     return pack("<IIQ", vp.index, 1, record.parameter)
 
 
+def _deliverable(vp: VirtualProcessor, record: InterceptRecord) -> bytes:
+    return pack("<H6x", record.value)
+
+
 _BODIES: dict[int, Callable[[VirtualProcessor, InterceptRecord], bytes]] = {
     MessageType.UNMAPPED_GPA: _memory,
     MessageType.GPA_INTERCEPT: _memory,
@@ -184,6 +188,7 @@ _BODIES: dict[int, Callable[[VirtualProcessor, InterceptRecord], bytes]] = {
     MessageType.UNRECOVERABLE_EXCEPTION: _nothing,
     MessageType.UNSUPPORTED_FEATURE: _unsupported,
     MessageType.HYPERCALL_INTERCEPT: _hypercall,
+    MessageType.SYNIC_SINT_DELIVERABLE: _deliverable,
     MessageType.X64_IO_PORT_INTERCEPT: _io_port,
     MessageType.X64_MSR_INTERCEPT: _msr,
     MessageType.X64_CPUID_INTERCEPT: _cpuid,

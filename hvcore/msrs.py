@@ -34,6 +34,7 @@ TSC_INVARIANT_CONTROL = 0x4000_0118
 _ENABLE = 1
 _LOCKED = 2
 _WHOLE_PARTITION = 0
+_SINT_SET = 48
 # VMCALL; RET at offset 0, and INT3 everywhere else.
 _HYPERCALL_CODE = b"\x0f\x01\xc1\xc3".ljust(4096, b"\xcc")
 
@@ -66,6 +67,8 @@ def read_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int) -> in
     """The 16-byte value of a register; None if the name is unknown."""
     if name in _TIMES:
         return _TIMES[name](hypervisor.partition_of[vp])
+    if name == RegisterName.DELIVERABILITY_NOTIFICATIONS:
+        return vp.interrupts.awaited_sints << _SINT_SET | (vp.read_register(name) or 0)
     index = _REGISTERS.get(name)
     if index is None:
         return vp.read_register(name)
@@ -76,12 +79,24 @@ def write_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int, valu
     """Write a register as HvCallSetVpRegisters does; privileges do not count."""
     if name in _TIMES:
         return Status.INVALID_REGISTER_VALUE
+    if name == RegisterName.DELIVERABILITY_NOTIFICATIONS:
+        return _await_sints(vp, value)
     index = _REGISTERS.get(name)
     if index is None:
         return Status(vp.write_register(name, value))
     if value >> 64 or not _MSRS[index].write(hypervisor.partition_of[vp], vp, value):
         return Status.INVALID_REGISTER_VALUE
     return Status.SUCCESS
+
+
+def _await_sints(vp: VirtualProcessor, value: int) -> Status:
+    """DeliverabilityNotifications: bits 63:48 are a set of SINTs, each told of once; the rest is the processor's."""
+    if value >> 64:
+        return Status.INVALID_REGISTER_VALUE
+    status = Status(vp.write_register(RegisterName.DELIVERABILITY_NOTIFICATIONS, value & (1 << _SINT_SET) - 1))
+    if status is Status.SUCCESS:
+        vp.interrupts.awaited_sints = value >> _SINT_SET
+    return status
 
 
 def _write_guest_os_id(partition: Partition, vp: VirtualProcessor, value: int) -> bool:

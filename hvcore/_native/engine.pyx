@@ -27,7 +27,7 @@ from hvcore._native.cpu.placement cimport (
     NO_PROCESSOR, PROCESSORS_MAXIMUM, bill, classify_noticed, end_quantum_by, leave_processor, scheduler_t,
     set_start_time,
 )
-from hvcore._native.cpu.run cimport WINDOW_NMI
+from hvcore._native.cpu.reports cimport WINDOW_NMI
 from hvcore._native.cpu.schedule cimport schedule
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *

@@ -10,11 +10,13 @@ Walk = namedtuple("Walk", (
 
 REASON_NAMES = {REASON_IO_PORT: "io_port", REASON_MEMORY: "memory", REASON_MSR: "msr", REASON_CPUID: "cpuid",
                 REASON_HYPERCALL: "hypercall", REASON_EXCEPTION: "exception", REASON_TRIPLE_FAULT: "triple_fault",
-                REASON_UNSUPPORTED: "unsupported", REASON_APIC_EOI: "apic_eoi", REASON_WINDOW: "interrupt_window"}
+                REASON_UNSUPPORTED: "unsupported", REASON_APIC_EOI: "apic_eoi", REASON_WINDOW: "interrupt_window",
+                REASON_SINT_DELIVERABLE: "sint_deliverable"}
 
 # Reason -> HV_MESSAGE_TYPE (hyperv-abi 8.3); memory: unmapped, with rights the next number.
 MESSAGES = {REASON_IO_PORT: 0x80010000, REASON_MEMORY: 0x80000000, REASON_MSR: 0x80010001, REASON_CPUID: 0x80010002,
-            REASON_EXCEPTION: 0x80010003, REASON_APIC_EOI: 0x80010004, REASON_WINDOW: 0x80010008, REASON_TRIPLE_FAULT: 0x80000021, REASON_UNSUPPORTED: 0x80000022}
+            REASON_EXCEPTION: 0x80010003, REASON_APIC_EOI: 0x80010004, REASON_WINDOW: 0x80010008,
+            REASON_TRIPLE_FAULT: 0x80000021, REASON_UNSUPPORTED: 0x80000022, REASON_SINT_DELIVERABLE: 0x80000062}
 
 
 cdef class VirtualProcessor(RegisterFile):

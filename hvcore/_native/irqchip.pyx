@@ -41,8 +41,8 @@ from hvcore._native.irq.observer cimport (
 )
 from hvcore._native.irq.state cimport arrivals_t, fabric_t, irq_t, lapic_t, message_buffer_t, message_port_t
 from hvcore._native.irq.synic cimport (
-    irq_accepts_events, irq_accepts_messages, irq_post_direct, irq_post_intercept,
-    irq_post_message, irq_signal_event, irq_take_message, is_sint_masked, synic_reset,
+    irq_accepts_events, irq_accepts_messages, irq_await_sints, irq_post_direct, irq_post_intercept, irq_post_message,
+    irq_signal_event, irq_take_message, is_sint_masked, synic_reset,
 )
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline, never, timers_reset
 from hvcore._native.irq.unhalted cimport unhalted_reset
@@ -292,6 +292,22 @@ cdef class InterruptController:
         """Whether the SINT refuses events. A polling one does not, unless it is masked too."""
         return is_sint_masked(&self.irq, <u32>checked(sint, 0, SINT_COUNT - 1, "sint")) != 0
 
+    @property
+    def awaited_sints(self):
+        """SINTs whose parent wants to know when their slot is free, bit n for SINTn (DeliverabilityNotifications).
+
+        A bit falls when the slot is free and no message waits for it; the run loop then sends message 80000062."""
+        return self.irq.awaited_sints
+
+    @awaited_sints.setter
+    def awaited_sints(self, sints):
+        irq_await_sints(&self.irq, <u32>checked(sints, 0, 0xFFFF, "awaited_sints"))
+
+    @property
+    def deliverable_sints(self):
+        """Those of which the parent has not been told yet."""
+        return self.irq.deliverable_sints
+
     def read_msr(self, index, now):
         """The value of a register; None for the write-only EOI and for registers of others."""
         cdef u64 value = 0
@@ -461,16 +477,4 @@ include "irqchip_observation.pxi"
 
 
 include "irqchip_state.pxi"
-
-
-cdef irq_t *irq_of(InterruptController controller) noexcept:
-    """The state of a controller, valid as long as the object lives. The caller has ruled out None."""
-    return &controller.irq
-
-
-cdef message_port_t *port_of(MessagePort port) noexcept:
-    """The buffers of a port, valid as long as the object lives. The caller has ruled out None."""
-    return &port.port
-
-
 include "irqchip_apic.pxi"

@@ -1,4 +1,14 @@
-# Chapter of irqchip.pyx: the whole state of a controller as bytes, and back.
+# Chapter of irqchip.pyx: the structs for other modules, and the whole state of a controller as bytes, and back.
+
+cdef irq_t *irq_of(InterruptController controller) noexcept:
+    """The state of a controller, valid as long as the object lives. The caller has ruled out None."""
+    return &controller.irq
+
+
+cdef message_port_t *port_of(MessagePort port) noexcept:
+    """The buffers of a port, valid as long as the object lives. The caller has ruled out None."""
+    return &port.port
+
 
 cdef enum Owner:                        # whose buffer a queued message is in
     OWNER_PORT
@@ -30,6 +40,8 @@ cdef struct saved_state_t:              # followed by its messages, queue by que
     u64 next_deadline
     u64 retry_time
     u64 now
+    u32 awaited_sints
+    u32 deliverable_sints
     u8[16] ring_heads
     u8[4096] message_page
     u8[4096] event_page
@@ -82,6 +94,7 @@ cdef bytes save_state(InterruptController self, ports, sources):
     saved.lapic, saved.inbox = irq.lapic, irq.inbox
     saved.control, saved.siefp, saved.simp, saved.sirbp = (
         irq.synic.control, irq.synic.siefp, irq.synic.simp, irq.sirbp)
+    saved.awaited_sints, saved.deliverable_sints = irq.awaited_sints, irq.deliverable_sints
     saved.next_deadline, saved.retry_time, saved.now = irq.next_deadline, irq.retry_time, irq.now
     saved.sints, saved.ring_heads = irq.synic.sints, irq.ring_heads
     for i in range(SYNTHETIC_TIMER_COUNT):
@@ -133,6 +146,7 @@ cdef int restore_state(InterruptController self, bytes state, ports, sources) ex
     irq.lapic, irq.inbox = saved.lapic, saved.inbox
     irq.synic.control, irq.synic.siefp, irq.synic.simp, irq.sirbp = (
         saved.control, saved.siefp, saved.simp, saved.sirbp)
+    irq.awaited_sints, irq.deliverable_sints = saved.awaited_sints, saved.deliverable_sints
     irq.next_deadline, irq.retry_time, irq.now = saved.next_deadline, saved.retry_time, saved.now
     irq.synic.sints, irq.ring_heads = saved.sints, saved.ring_heads
     for i in range(SYNTHETIC_TIMER_COUNT):

@@ -229,6 +229,12 @@ def test_doorbells_of_one_address_are_told_apart_by_value(machine, child):
     assert not ports.ring(child.core, 0x5000, 4, 1), "a dead doorbell is an unmapped page again"
 
 
+def test_a_doorbell_that_nobody_hears_is_an_unmapped_page(machine, child):
+    doorbell(machine, child, port=3, connection=4, vp=1)
+    machine.hypervisor.scheduler.remove(machine.root.vps.pop(1))
+    assert not ports.ring(child.core, 0x5000, 4, 0)
+
+
 def test_event_ring_page(machine, child):
     """SIRBP moves its page over GPA space (11.3); as-intercept tells SINT0 too (9.4)."""
     controller = enable(machine.root)
@@ -263,3 +269,35 @@ def test_looking_up_among_many_connections(machine, child):
         post(machine, connection=connection, expect=Status.SUCCESS if number % 3 else Status.INVALID_CONNECTION_ID)
         assert child.ports[number].posts == (1 if number % 3 else 0)
     post(machine, connection=ids[1] + 1, expect=Status.INVALID_CONNECTION_ID)
+
+
+def test_the_parent_hears_once_when_an_awaited_slot_is_free(machine, child):
+    """DeliverabilityNotifications [63:48] (7.4): message 80000062 {u16 SINT set} to SINT0 of the parent, one shot."""
+    controller = enable(child)
+    vp, name = child.vps[0], 0x10006
+    page = machine.memory.page(child.frames[0].message_page)
+    direct_message(machine, child.id)
+
+    def set_(value, expect=Status.SUCCESS):
+        values = (child.id, 0, 0, name, 0, 0, value, 0)
+        machine.call(Hypercall.SET_VP_REGISTERS, "QIIIIQQQ", *values, reps=1, expect=expect)
+
+    set_(1 << 48 + SINT | 1 << 48 + 7)
+    assert page[SINT * 256 + 5] == 1, "the guest is asked for an EOM"
+    found = machine.call(Hypercall.GET_VP_REGISTERS, "QIII", child.id, 0, 0, name, reps=1)
+    assert unpack("<QQ", found) == (1 << 48 + SINT, 0), "slot 7 is free already"
+    assert controller.deliverable_sints == 1 << 7
+    page[SINT * 256 : SINT * 256 + 4] = bytes(4)
+    controller.write_msr(0x40000084, 0, 0)
+    assert (controller.awaited_sints, controller.deliverable_sints) == (0, 1 << 7 | 1 << SINT)
+    set_(1 << 20, expect=Status.INVALID_REGISTER_VALUE)
+    # The run loop tells the parent before the child executes anything.
+    enable(machine.root)
+    child.core.host_managed = False
+    vp.explicit_suspend = False
+    machine.hypervisor.run(max_instructions=10)
+    slot = machine.memory.page(machine.root.frames[0].message_page)
+    assert unpack_from("<IBBHQ", slot) == (0x80000062, 48, 0, 0, child.id)
+    assert unpack_from("<H", slot, 16 + 40) == (1 << 7 | 1 << SINT,)
+    assert vp.intercept_suspend and not controller.deliverable_sints
+    assert vp.counters()["instructions"] == 0

@@ -37,7 +37,7 @@ def test_a_disabled_synic_is_not_tried_again(vp):
 
 @pytest.mark.parametrize("cause", ["message", "event"])
 def test_as_intercept_tells_sint0(synic, cause):
-    """9.4, of the root: message 80000061 {u32 sint} on SINT0 as well; anywhere else the bit is kept and means nothing."""
+    """9.4, of the root: message 80000061 {u32 sint} on SINT0 as well; elsewhere the bit is kept and means nothing."""
     synic.set_sint(5, 0x45 | AS_INTERCEPT)
     for root, message_type in ((False, 0), (True, 0x80000061)):
         synic.chip.intercepts_sints = root

@@ -25,4 +25,5 @@ cdef enum Reason:
     REASON_CANCELED = 11
     REASON_APIC_EOI = 12        # the guest has ended an interrupt that its parent has to be told of
     REASON_WINDOW = 13          # an interrupt or NMI could be delivered now: DeliverabilityNotifications
-    REASON_COUNT = 14
+    REASON_SINT_DELIVERABLE = 14    # awaited slots of the SIM page are free
+    REASON_COUNT = 15

@@ -4,7 +4,8 @@ Time is `slice_end - remaining`. Whatever must happen at an exact time (a timer,
 flag) withholds the rest of the slice, so that `remaining` falls to zero right there.
 """
 from hvcore._native.base.status cimport (
-    REASON_APIC_EOI, REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, REASON_WINDOW,
+    REASON_APIC_EOI, REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_SINT_DELIVERABLE,
+    REASON_TRIPLE_FAULT, REASON_WINDOW,
     STOP_BUDGET, STOP_EXIT, STOP_FAULT,
 )
 from hvcore._native.base.types cimport i32, i64, u32, u64, u8
@@ -13,28 +14,21 @@ from hvcore._native.cpu.blocks cimport build_head, find
 from hvcore._native.cpu.cache cimport block_cache_t, drop_stale
 from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
+from hvcore._native.cpu.reports cimport has_deliverable_sints, report_eoi, report_sints, report_window
 from hvcore._native.cpu.reset cimport take_init
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
-from hvcore._native.irq.clock cimport never_ticks
-from hvcore._native.irq.events cimport irq_advance, irq_next_event, irq_wake_time
-from hvcore._native.irq.lapic cimport (
-    irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
-)
+from hvcore._native.cpu.wake cimport interrupt_waits, is_asleep, waits_for_flush
+from hvcore._native.irq.events cimport irq_advance, irq_next_event
+from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
 from hvcore._native.irq.lvt cimport takes_external
-from hvcore._native.irq.platform cimport platform_acknowledge, platform_breaks_through
-from hvcore._native.irq.state cimport arrivals_t
+from hvcore._native.irq.platform cimport platform_acknowledge
 from libc.string cimport memset
 
 cdef enum:
     DR6_SINGLE_STEP = 0x4000
     PENDING_SINGLE_STEP = 1 | 3 << 1 | 1 << 16
-    # DeliverabilityNotifications, and the kind of event in message 80010008
-    NOTIFY_NMI = 1
-    NOTIFY_INTERRUPT = 2
-    NOTIFY_PRIORITY = 15 << 2
-    WINDOW_INTERRUPT = 0
-    WINDOW_NMI = 2
+
 
 
 cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
@@ -51,18 +45,6 @@ cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
     return irq_next_event(vp.irq)
 
 
-cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
-    """INIT, an NMI or an interrupt that would be taken now; SIPI too where one is waited for."""
-    if vp.irq.lapic.init_pending or vp.startup_suspend:
-        return vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending
-    if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
-        return True
-    if vp.notifications and (window_is_open(vp, True) or window_is_open(vp, False)):
-        return True
-    return (vp.rflags_system & FLAG_IF != 0 or vp.guest_idle) and (
-        vp.external_pending or irq_pending_vector(vp.irq) >= 0 or takes_external(vp.irq))
-
-
 cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
     """The vector of an ExtINT: the one that a parent has asserted (hyperv-abi 10.2), else what the 8259 pair gives."""
     if vp.external_pending:
@@ -72,87 +54,6 @@ cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
     vp.irq.lapic.external_pending = False
     vp.irq.counters.externals_delivered += 1
     return platform_acknowledge(vp.irq.fabric)
-
-
-cdef inline bint window_is_open(const vp_t* vp, bint nmi) noexcept nogil:
-    """Whether DeliverabilityNotifications asks for this kind of event, and it could be delivered now.
-
-    An interrupt of the priority [5:2], if one is given, must be above PPR too."""
-    cdef u32 priority = (vp.notifications >> 2) & 15
-    if nmi:
-        return vp.notifications & NOTIFY_NMI != 0 and not vp.nmi_masked
-    return vp.notifications & NOTIFY_INTERRUPT != 0 and vp.rflags_system & FLAG_IF != 0 and (
-        priority == 0 or priority > irq_priority(vp.irq) >> 4)
-
-
-cdef inline bint report_window(vp_t* vp) noexcept nogil:
-    """An exit for a window that is open; the request is good for one."""
-    cdef bint nmi = window_is_open(vp, True)
-    if not nmi and not window_is_open(vp, False):
-        return False
-    vp.notifications &= ~<u64>(NOTIFY_NMI if nmi else NOTIFY_INTERRUPT | NOTIFY_PRIORITY)
-    vp.exit.reason = REASON_WINDOW
-    vp.exit.index = WINDOW_NMI if nmi else WINDOW_INTERRUPT
-    vp.exit.rip = vp.registers[SLOT_RIP]
-    vp.exit.length = 0
-    return True
-
-
-cdef inline bint report_eoi(vp_t* vp) noexcept nogil:
-    """An exit for an EOI that the parent has to be told of; the root has none."""
-    cdef int vector = irq_take_level_eoi(vp.irq)
-    if vector < 0 or vp.partition.is_root:
-        return False
-    vp.exit.reason = REASON_APIC_EOI
-    vp.exit.index = <u32>vector
-    vp.exit.rip = vp.registers[SLOT_RIP]
-    vp.exit.length = 0
-    vp.exit.gva_valid = False
-    return True
-
-
-cdef inline bint waits_for_flush(const vp_t* vp) noexcept nogil:
-    """Its hypercall must not flush a TLB yet (TlbFlushInhibit); it tries again when any of them allows it."""
-    return vp.flush_waits == vp.partition.flush_generation
-
-
-cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
-    """Its parent or Python has to do something before it runs."""
-    return (vp.explicit_suspend or vp.intercept_suspend or vp.answer_pending or vp.exit_waits
-            or vp.partition.suspended or waits_for_flush(vp))
-
-
-cdef inline bint is_wakeable(const vp_t* vp) noexcept nogil:
-    """By hardware of the machine: it sleeps with interrupts on, or hears NMIs of the platform."""
-    return not is_suspended(vp) and (vp.rflags_system & FLAG_IF or vp.guest_idle or platform_breaks_through(vp.irq.fabric))
-
-
-cdef inline bint is_asleep(const vp_t* vp) noexcept nogil:
-    """Until an event: HLT, wait for SIPI, or after a triple fault."""
-    return vp.halted or vp.startup_suspend or vp.shutdown
-
-
-cdef inline u64 urgent_time(const vp_t* vp) noexcept nogil:
-    """When something arrives that wakes a sleeping VP whatever RFLAGS.IF says; never."""
-    cdef const arrivals_t* inbox = &vp.irq.inbox
-    cdef bint dead = vp.startup_suspend or vp.shutdown
-    cdef u32 i
-    for i in range(inbox.count):
-        if inbox.moments[i].init or (inbox.moments[i].startup and vp.startup_suspend) \
-                or (inbox.moments[i].nmi and not dead):
-            return inbox.moments[i].time
-    return never_ticks()
-
-
-cdef inline u64 start_time_of(const vp_t* vp) noexcept nogil:
-    """When this VP can go on as far as its own state says: at once is the time that it has come to."""
-    if is_suspended(vp):
-        return never_ticks()
-    if not is_asleep(vp) or vp.irq.lapic.init_pending or (not vp.shutdown and interrupt_waits(vp)):
-        return vp.irq.time
-    if vp.startup_suspend or vp.shutdown or not (vp.rflags_system & FLAG_IF or vp.guest_idle):
-        return max(urgent_time(vp), vp.irq.time)
-    return max(irq_wake_time(vp.irq), vp.irq.time)
 
 
 cdef inline void withhold_beyond(vp_t* vp, i64 ticks) noexcept nogil:
@@ -285,6 +186,9 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             take_init(vp)
         if vp.irq.lapic.owes_eois and report_eoi(vp):
             return REASON_APIC_EOI
+        if has_deliverable_sints(vp):
+            report_sints(vp)
+            return REASON_SINT_DELIVERABLE
         if vp.guest_idle and interrupt_waits(vp):
             vp.halted = vp.guest_idle = False
         shadow = vp.shadow

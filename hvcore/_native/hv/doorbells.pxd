@@ -19,16 +19,18 @@ cdef inline irq_t* ring_holder(const port_t* port) noexcept nogil:
     return fabric.controllers[0] if fabric.count else NULL
 
 
-cdef inline void port_ring(port_t* port) noexcept nogil:
-    """The doorbell was rung. What a full ring cannot take waits for HvCallNotifyPortRingEmpty."""
+cdef inline bint port_ring(port_t* port) noexcept nogil:
+    """The doorbell was rung. What a full ring cannot take waits for HvCallNotifyPortRingEmpty. False: nobody hears it,
+    since the virtual processor of the port is gone."""
     cdef irq_t* irq = ring_holder(port)
     if irq is NULL:
-        return
+        return False
     if not ring_append(irq, port.sint, port.id):
         irq.counters.rings_merged += port.ring_waits
         irq.counters.rings_delayed += not port.ring_waits
         port.ring_waits = True
     ring_announce(irq, port.sint)
+    return True
 
 
 cdef inline bint partition_rings(partition_t* sender, u64 gpa, u32 size_bytes, u64 value) noexcept nogil:
@@ -40,8 +42,7 @@ cdef inline bint partition_rings(partition_t* sender, u64 gpa, u32 size_bytes, u
         connection = <connection_t*>doorbells.entries[position].item
         if connection.size_bytes in (0, size_bytes) and (connection.any_value or connection.value == value) \
                 and is_alive(connection):
-            port_ring(connection.port)
-            return True
+            return port_ring(connection.port)
         position += 1
     return False
 

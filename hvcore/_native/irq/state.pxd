@@ -216,6 +216,8 @@ cdef struct irq_t:
     u64 sirbp
     u8 *event_ring                      # a frame of the hypervisor like the message page; NULL: without doorbells
     u8[16] ring_heads                   # the slot that the next port id goes to, for each SINT
+    u32 awaited_sints                   # bit n: the parent wants to know when slot n is free (7.4)
+    u32 deliverable_sints               # ... and has not been told that it is (message 80000062)
     bint intercepts_sints               # as-intercept bits count: this VP is the root's
     message_buffer_t[16] sint_intercepts    # what they send, one for each SINT
     void *processor                     # the vp_t of the engine; NULL: a controller on its own

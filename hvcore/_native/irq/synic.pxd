@@ -117,6 +117,27 @@ cdef inline bint deliver_sint(irq_t *irq, u32 sint) noexcept nogil:
     return raise_sint(irq, sint, SOURCE_MESSAGE)
 
 
+cdef inline void note_deliverable(irq_t *irq) noexcept nogil:
+    """After a scan: which awaited slots are free. The guest is asked for an EOM of the others."""
+    cdef u32 awaited = irq.awaited_sints, sint
+    while awaited:
+        sint = count_trailing_zeros(awaited)
+        awaited &= awaited - 1
+        if slot_type(irq, sint) == MESSAGE_NONE:
+            irq.awaited_sints &= ~(<u32>1 << sint)
+            irq.deliverable_sints |= <u32>1 << sint
+        else:
+            (irq.synic.message_page + sint * SLOT_SIZE_BYTES + MESSAGE_FLAGS_OFFSET)[0] |= MESSAGE_PENDING
+            arm_retry(irq)
+
+
+cdef inline void irq_await_sints(irq_t *irq, u32 sints) noexcept nogil:
+    """DeliverabilityNotifications [63:48]: tell the parent once of each of these SINTs that its slot is free."""
+    irq.awaited_sints = sints
+    irq.deliverable_sints &= sints
+    deliver_messages(irq)
+
+
 cdef inline void deliver_messages(irq_t *irq) noexcept nogil:
     """One scan over the queues: at most one message per SINT moves (9.2)."""
     cdef u32 waiting = irq.synic.waiting
@@ -128,6 +149,8 @@ cdef inline void deliver_messages(irq_t *irq) noexcept nogil:
         waiting &= waiting - 1
     if joined:
         deliver_sint(irq, 0)
+    if irq.awaited_sints:
+        note_deliverable(irq)
 
 
 cdef inline void announce_sint(irq_t *irq, u32 sint, u32 source) noexcept nogil:
@@ -137,8 +160,8 @@ cdef inline void announce_sint(irq_t *irq, u32 sint, u32 source) noexcept nogil:
 
 
 cdef inline bint irq_would_deliver(const irq_t *irq) noexcept nogil:
-    """A retry would move a message now."""
-    cdef u32 waiting = irq.synic.waiting if irq_accepts_messages(irq) else 0
+    """A retry would move a message now, or find a slot free that is awaited."""
+    cdef u32 waiting = irq.synic.waiting | irq.awaited_sints if irq_accepts_messages(irq) else 0
     while waiting:
         if slot_type(irq, count_trailing_zeros(waiting)) == MESSAGE_NONE:
             return True
@@ -149,7 +172,7 @@ cdef inline bint irq_would_deliver(const irq_t *irq) noexcept nogil:
 cdef inline void irq_retry(irq_t *irq) noexcept nogil:
     """The retry of the hypervisor itself (13 #40), for guests that forgot an EOM."""
     irq.retry_time = never_ticks()
-    if irq.synic.waiting:
+    if irq.synic.waiting | irq.awaited_sints:
         irq.counters.retries += 1
         deliver_messages(irq)
 
@@ -170,7 +193,7 @@ cdef inline void irq_eoi(irq_t *irq, u64 now) noexcept nogil:
     """An EOI by any route: the APIC retires a vector, and messages that waited for their slots are tried again."""
     irq.now = now
     end_interrupt(irq)
-    if irq.synic.waiting:
+    if irq.synic.waiting | irq.awaited_sints:
         deliver_messages(irq)
 
 
@@ -253,6 +276,7 @@ cdef inline void synic_reset(irq_t *irq) noexcept nogil:
     discard_queues(irq, DISCARD_RESET)
     irq.synic.control = irq.synic.siefp = irq.synic.simp = irq.sirbp = 0
     irq.retry_time = never_ticks()
+    irq.awaited_sints = irq.deliverable_sints = 0
     for sint in range(SINT_COUNT):
         irq.synic.sints[sint] = SINT_MASKED
         irq.counters.messages_unread += slot_type(irq, sint) != MESSAGE_NONE
