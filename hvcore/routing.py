@@ -87,7 +87,7 @@ class InterruptSource:
 
     def pulse(self) -> int:
         """Assert and deassert: an edge. A level that nobody takes in between is gone."""
-        accepted = self.assert_()
+        accepted = self.assert_()  # noqa: UP005
         self.deassert()
         return accepted
 
