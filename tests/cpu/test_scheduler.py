@@ -135,6 +135,15 @@ def test_nmi_wakes_a_processor_with_interrupts_off() -> None:
     assert guest.log(1) == [guest.log(0)[0] + SPAN - 1]
 
 
+def test_a_suspended_processor_shows_what_was_sent_to_it() -> None:
+    guest = Processors(2, 2)
+    guest.prepare(1, JMP_SELF)
+    guest.partition.vps[1].explicit_suspend = 1
+    guest.prepare(0, pause(100) + send(1) + JMP_SELF)
+    guest.vp.run(max_instructions=300)
+    assert guest.partition.vps[1].interrupts.requested == 1 << VECTOR
+
+
 def test_startup_message_wakes_a_processor_that_waits() -> None:
     """INIT, then SIPI with page 9: real mode at 9000h, which is not executed yet."""
     guest = Processors(2, 2)

@@ -6,9 +6,10 @@ VPs, and follows from what guests did, not from where a run was cut.
 """
 from hvcore._native.base.types cimport i32, u32, u64
 from hvcore._native.cpu.cache cimport block_cache_t
-from hvcore._native.cpu.run cimport is_asleep, start_time_of
+from hvcore._native.cpu.run cimport is_asleep, is_suspended, start_time_of
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.irq.clock cimport clock_t, never_ticks
+from hvcore._native.irq.events cimport receive_inbox
 from hvcore._native.irq.state cimport irq_t, machine_event_t
 
 cdef extern from *:
@@ -180,6 +181,10 @@ cdef inline void give_way(scheduler_t* scheduler, vp_t* vp) noexcept nogil:
 cdef inline void classify(scheduler_t* scheduler, vp_t* vp) noexcept nogil:
     """Whether and when a VP can go on may have changed. If it has not, nothing does."""
     cdef u64 start = start_time_of(vp)
+    if is_suspended(vp) and vp.irq.inbox.count:
+        scheduler.clock.actor = vp.irq
+        while vp.irq.inbox.count:       # it comes to no time of its own: whoever looks at it sees what was sent
+            receive_inbox(vp.irq)
     if not vp.placed and start != never_ticks() and scheduler.start_times[vp.slot] == never_ticks() \
             and not is_asleep(vp):
         vp.irq.time = start = max(start, scheduler.clock.now)       # who let it go on did it now
