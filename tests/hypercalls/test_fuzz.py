@@ -134,11 +134,11 @@ def test_random_registers_at_the_guests_door(machine):
     child = machine.child(vps=1, privileges=ALL_PRIVILEGES)
     ram = machine.map(child, 0, 16)
     vp = child.vps[0]
-    child.core.guest_os_id, child.core.hypercall_msr = 1, 1
     vp.cr0, vp.efer = 0x80000011, 0x500
     statuses = set()
     for _ in range(4000):
         vp.cs = vp.cs._replace(attributes=randomness.choice([0xA09B, 0xC09B]))
+        child.core.guest_os_id, child.core.hypercall_msr = 1, 1  # a call may have written these registers
         word, body = random_call(randomness, machine)
         machine.memory.write(ram[randomness.randrange(16)] << 12, body)
         pointers = [0, 8, 0x1000, 0x2FF8, 0xFFF8, 0x10000, randomness.getrandbits(64), randomness.getrandbits(16) & ~7]
