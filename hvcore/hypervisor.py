@@ -223,7 +223,7 @@ class Hypervisor:
         -------
         bool
             HYPERCALL: the instruction is finished. MSR_READ, MSR_WRITE: done; False = #GP. INTERCEPT: True.
-            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT: True. EOI: it was of a line.
+            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT: True. EOI: of a line.
         """
         match reason:
             case ServiceReason.HYPERCALL:

@@ -2,7 +2,7 @@
 from hvcore._native.base.status cimport REASON_COUNT
 from hvcore._native.base.types cimport i64, u32, u64, u8
 from hvcore._native.cpu.cache cimport block_cache_t
-from hvcore._native.cpu.placement cimport scheduler_t
+from hvcore._native.cpu.scheduler cimport scheduler_t
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.clock cimport clock_t

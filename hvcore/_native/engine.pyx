@@ -23,12 +23,10 @@ from hvcore._native.cpu.emit cimport (
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.listen cimport note_access, read_noted, write_noted
 from hvcore._native.cpu.reset cimport take_init, vp_reset
-from hvcore._native.cpu.placement cimport (
-    NO_PROCESSOR, PROCESSORS_MAXIMUM, bill, classify_noticed, end_quantum_by, leave_processor, scheduler_t,
-    set_start_time,
-)
+from hvcore._native.cpu.placement cimport bill, classify_noticed, end_quantum_by, leave_processor, set_start_time
 from hvcore._native.cpu.reports cimport WINDOW_NMI
 from hvcore._native.cpu.schedule cimport schedule
+from hvcore._native.cpu.scheduler cimport NO_PROCESSOR, PROCESSORS_MAXIMUM, scheduler_t
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *
 from hvcore._native.cpu.state cimport *

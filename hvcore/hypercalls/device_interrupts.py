@@ -59,6 +59,7 @@ class UnmapInput(NamedTuple):
     address: U32
     data: U32
     flags: U32
+    reserved1: U32
 
 
 class RetargetInput(NamedTuple):
@@ -165,7 +166,7 @@ def _targets(call: Call, partition: Partition, flags: int, mask: int) -> list[in
 
 
 def _require_device(call: Call, partition: Partition, device_id: int) -> None:
-    """A device of the caller; the root has all that were given to nobody. Others may be known to the caller's parent."""
+    """A device of the caller; the root has all that nobody was given. The caller's parent may know others."""
     owner = call.hypervisor.interrupts.owner_of(device_id)
     if owner is partition or (owner is None and partition.parent is None):
         return

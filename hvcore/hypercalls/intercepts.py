@@ -100,7 +100,6 @@ _KINDS: dict[int, _Kind] = {
     InterceptType.EXCEPTION: _Kind(_EXECUTE, _EXCEPTION_VECTORS - 1, _exception),
     InterceptType.GLOBAL_CPUID: _Kind(_EXECUTE, (1 << 64) - 1, _every_cpuid),
     InterceptType.HYPERCALL: _Kind(_EXECUTE, (1 << 64) - 1, _hypercall),
-    InterceptType.APIC_EOI: _Kind((0, AccessMask.WRITE), (1 << 64) - 1, _apic_eoi),
     InterceptType.RETARGET_UNKNOWN_DEVICE: _Kind(_EXECUTE, (1 << 64) - 1, _unknown_retarget),
     InterceptType.MSR_INDEX: _Kind(_ANY_IO, _ALL, _msr_index),
     InterceptType.APIC_EOI: _Kind(_WRITE, (1 << 64) - 1, _every_eoi),

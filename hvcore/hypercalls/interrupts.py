@@ -37,6 +37,7 @@ class OldAssertInput(NamedTuple):
     flags: U32
     destination: U64
     vector: U32
+    reserved: U32
 
 
 class MdaInput(NamedTuple):
@@ -81,7 +82,7 @@ def assert_virtual_interrupt(call: Call, header: AssertInterruptInput) -> None:
 
 def assert_virtual_interrupt_old(call: Call, header: OldAssertInput) -> None:
     """Call 55: the same without a VTL."""
-    assert_virtual_interrupt(call, AssertInterruptInput(*header, vtl=0, reserved0=0, reserved1=0))
+    assert_virtual_interrupt(call, AssertInterruptInput(*header[:5], vtl=0, reserved0=0, reserved1=0))
 
 
 def clear_virtual_interrupt(call: Call, header: Partition) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from hashlib import sha256
+from itertools import pairwise
 from struct import pack
 from typing import Any
 
@@ -67,7 +68,7 @@ def pause(ticks: int) -> bytes:
 @pytest.mark.parametrize(("vps", "processors"), [(2, 2), (3, 3), (4, 3)])
 @pytest.mark.parametrize("asleep", [True, False])
 def test_ipis_arrive_at_the_instruction_that_sends_them(vps: int, processors: int, asleep: bool) -> None:
-    """One tick is one instruction, and delivery takes none: the handler's first instruction has the time of the WRMSR."""
+    """One tick is one instruction, and delivery takes none: the handler starts at the time of the WRMSR."""
     rng = random.Random(f"{SEED} {vps} {processors}")
     guest = Processors(vps, processors)
     receivers = list(range(1, min(vps, processors)))
@@ -89,7 +90,7 @@ def test_ipis_arrive_at_the_instruction_that_sends_them(vps: int, processors: in
         if asleep:
             assert not any(late)
         else:   # it may have run ahead, by no more than the last send was ago or 64 ticks
-            assert 0 <= min(late) <= max(late) <= max(64, max(b - a for a, b in zip(times, times[1:], strict=False)))
+            assert 0 <= min(late) <= max(late) <= max(64, max(b - a for a, b in pairwise(times)))
 
 
 @pytest.mark.parametrize("wait", [JMP_SELF, code("f4ebfd")])
@@ -132,6 +133,15 @@ def test_nmi_wakes_a_processor_with_interrupts_off() -> None:
     guest.prepare(1, HLT + JMP_SELF)
     guest.vp.run(max_instructions=2000)
     assert guest.log(1) == [guest.log(0)[0] + SPAN - 1]
+
+
+def test_a_suspended_processor_shows_what_was_sent_to_it() -> None:
+    guest = Processors(2, 2)
+    guest.prepare(1, JMP_SELF)
+    guest.partition.vps[1].explicit_suspend = 1
+    guest.prepare(0, pause(100) + send(1) + JMP_SELF)
+    guest.vp.run(max_instructions=300)
+    assert guest.partition.vps[1].interrupts.requested == 1 << VECTOR
 
 
 def test_startup_message_wakes_a_processor_that_waits() -> None:
@@ -236,7 +246,7 @@ def test_time_jumps_over_idleness() -> None:
         times = guest.log(index)
         period = 100 * (10_000 + index)
         assert len(times) > 20
-        assert [second - first for first, second in zip(times, times[1:], strict=False)] == [period] * (len(times) - 1)
+        assert [second - first for first, second in pairwise(times)] == [period] * (len(times) - 1)
 
 
 STATE = ("rax", "rcx", "rdx", "rbx", "rsp", "rip", "rflags", "r14", "r15", "tsc")

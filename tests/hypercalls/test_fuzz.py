@@ -40,12 +40,15 @@ PLAUSIBLE = {
     0x4C: ("QQII", "id", "page", (0, 1, 2), (0,)),
     0x4D: ("QIIQ", "id", (0, 1, 2, 3, 4), (0, 1, 2, 3, 6, 8, 12, 17), (0, 14, 0x3F8, 0xFFFF0000)),
     0x4E: ("QIIQQQ", "id", SMALL, (0,), (0,), FLAGS, FLAGS),
+    0x4F: ("QII", "id", (3, 9), (0,)),
     0x50: ("QIII", "id", (0, 0, 1, 0xFFFFFFFE), (0,), (0x20000, 0x20010, 0x90001, 0xDEAD)),
     0x51: ("QIIQQQQ", "id", (0, 0, 1), (0,), (0x20000, 0x90001, 0x90002, 0xA0013), (0,), (0, 1, 0x5001), (0,)),
     0x52: ("QIIQQ", "id", SMALL, (0,), (0, 1, 7, 0x11), "page"),
     0x53: ("QIIQQ", "id", SMALL, (1, 8, 16), (0, 0x1008, 0x5000), (6,)),
     0x54: ("QIIQQQQ", "id", SMALL, (1, 8, 16), (0, 0x1008, 0x5000), (6,), "any", "any"),
     0x57: ("QIIQIIIIHHI", "id", SMALL, (0,), "id", (1, 2, 3, 4), (0,), (2,), (0,), (0,), (0, 16), (0,)),
+    0x55: ("QIIQII", "id", tuple(range(10)), SMALL, SMALL, (0, 0x30, 0xFF), (0,)),
+    0x56: ("Q", "id"),
     0x58: ("QII", "id", SMALL, (0,)),
     0x59: ("QIIQIIII", "id", SMALL, (0,), "id", SMALL, (0,), (1, 2, 3, 4), (0,)),
     0x5A: ("QIIII", "id", SMALL, (0,), SMALL, (0,)),
@@ -60,6 +63,13 @@ PLAUSIBLE = {
     0xC0: ("QIBBH", "id", SMALL, (0,), SMALL, (0, 7, 2047)),
     0xC1: ("QIB3xB3xIB251xI", "id", SMALL, (0,), SMALL, (0, 1, 0x80000000), (0, 240, 241), (0,)),
     0x103: ("QIIQQ", "id", SMALL, (0,), (0, 1000, 1 << 63), "any"),
+    0x7C: ("QQ12IQ", "id", SMALL, (0,), (0,), (1, 2), (0,), (0,), (0,), (0, 1), (0, 1), (1, 4),
+           (0,), (0x40,), (0, 1), SMALL),
+    0x7D: ("QQ6I", "id", SMALL, (1, 2), (0,), (0xFEE00010, 0), (0, 1), (0,), (0,)),
+    0x7E: ("QQ4IQIIQ", "id", SMALL, (1,), (0,), (0xFEE00010, 0xFEE00000), (0, 1), (0,), (0x40, 3), (0, 1, 2), SMALL),
+    0x99: ("QII224s", "id", SMALL, (0,), (bytes(224),)),
+    0x9A: ("QQI", "id", (0,), SMALL),
+    0xE5: ("QQBB6x", "id", SMALL, (0,), (0, 1)),
 }
 
 
@@ -140,11 +150,11 @@ def test_random_registers_at_the_guests_door(machine):
     child = machine.child(vps=1, privileges=ALL_PRIVILEGES)
     ram = machine.map(child, 0, 16)
     vp = child.vps[0]
-    child.core.guest_os_id, child.core.hypercall_msr = 1, 1
     vp.cr0, vp.efer = 0x80000011, 0x500
     statuses = set()
     for _ in range(4000):
         vp.cs = vp.cs._replace(attributes=randomness.choice([0xA09B, 0xC09B]))
+        child.core.guest_os_id, child.core.hypercall_msr = 1, 1  # a call may have written these registers
         word, body = random_call(randomness, machine)
         machine.memory.write(ram[randomness.randrange(16)] << 12, body)
         pointers = [0, 8, 0x1000, 0x2FF8, 0xFFF8, 0x10000, randomness.getrandbits(64), randomness.getrandbits(16) & ~7]

@@ -1,4 +1,6 @@
-"""Call 94: virtual interrupts (hyperv-abi.md 4.7, 10.2)."""
+"""Calls 94, 55, 56 and E5: virtual interrupts (hyperv-abi.md 4.7, 10.2)."""
+
+from struct import unpack_from
 
 import pytest
 from hypercall_machine import UNKNOWN_ID
@@ -104,3 +106,44 @@ def test_targets(machine, child):
     assert_interrupt(machine, child.id, FIXED, 0x30, destination=1 << 40, expect=Status.INVALID_VP_INDEX)
     assert_interrupt(machine, child.id, FIXED, 0x30, vtl=0x11, expect=Status.INVALID_VTL_STATE)
     assert_interrupt(machine, child.id, FIXED, 0x30, vtl=0x80, expect=Status.INVALID_PARAMETER)
+
+
+def test_the_old_call_is_the_same_without_a_vtl(machine, child):
+    machine.call(Hypercall.ASSERT_VIRTUAL_INTERRUPT_OLD, "QIIQI4x", child.id, FIXED, 0, 2, 0x77)
+    assert requested(child) == [-1, -1, 0x77]
+    machine.call(Hypercall.ASSERT_VIRTUAL_INTERRUPT_OLD, "QIIQI4x", child.id, SMI, 0, 2, 0, expect=Status(5))
+    machine.call(Hypercall.ASSERT_VIRTUAL_INTERRUPT_OLD, "QIIQI4x", child.id, FIXED, 0, 7, 0x77, expect=Status(0xE))
+
+
+def test_external_is_cleared_before_the_next_one(machine, child):
+    """16 ACKNOWLEDGED until call 56; 14 if there is nothing to clear."""
+    machine.call(Hypercall.CLEAR_VIRTUAL_INTERRUPT, "Q", child.id, expect=Status(0x14))
+    child.vps[0].external_acknowledged = True
+    assert_interrupt(machine, child.id, EXTINT, 8, flags=LEVEL, expect=Status(0x16))
+    machine.call(Hypercall.CLEAR_VIRTUAL_INTERRUPT, "Q", child.id)
+    assert_interrupt(machine, child.id, EXTINT, 8, flags=LEVEL)
+    machine.call(Hypercall.CLEAR_VIRTUAL_INTERRUPT, "Q", child.id, expect=Status.NOT_ACKNOWLEDGED)
+    machine.call(Hypercall.CLEAR_VIRTUAL_INTERRUPT, "Q", UNKNOWN_ID, expect=Status.INVALID_PARTITION_ID)
+    machine.call(Hypercall.CLEAR_VIRTUAL_INTERRUPT, "Q", machine.root.id, expect=Status.ACCESS_DENIED)
+
+
+@pytest.mark.parametrize(
+    ("destination", "logical", "members"),
+    [(0, 0, 0b001), (2, 0, 0b100), (0xFF, 0, 0b111), (0xFFFFFFFF, 0, 0b111), (9, 0, 0), (1 << 32, 0, 0), (6, 1, 0b110)],
+)
+def test_vp_set_of_a_destination(machine, child, destination, logical, members):
+    for index, vp in child.vps.items():
+        vp.interrupts.apic.write(0xD0, 1 << 24 + index)  # LDR of the flat model
+    output = machine.call(Hypercall.GET_VP_SET_FROM_MDA, "QQBB6x", child.id, destination, 0, logical)
+    assert len(output) == 528
+    assert unpack_from("<QQQ", output) == (0, int(members != 0), members)
+    assert not any(output[24:])
+
+
+def test_errors_of_vp_sets(machine, child):
+    call = Hypercall.GET_VP_SET_FROM_MDA
+    machine.call(call, "QQBB6x", child.id, 0, 0x11, 0, expect=Status.INVALID_VTL_STATE)
+    machine.call(call, "QQBB6x", child.id, 0, 0, 2, expect=Status.INVALID_PARAMETER)
+    machine.call(call, "QQBBB5x", child.id, 0, 0, 0, 1, expect=Status.INVALID_PARAMETER)
+    machine.call(call, "QQBB6x", UNKNOWN_ID, 0, 0, 0, expect=Status.INVALID_PARTITION_ID)
+    machine.call(call, "QQBB6x", machine.root.id, 0, 0, 0, expect=Status.ACCESS_DENIED)

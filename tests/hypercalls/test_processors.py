@@ -166,3 +166,62 @@ def test_translate_targets(machine):
     translate(machine, child.id, 0, 1, vp=1, expect=Status.INVALID_VP_INDEX)
     translate(machine, child.id, 1 << 52, 1, expect=Status.INVALID_PARAMETER)
     translate(machine, child.id, 0, 1, caller=child, expect=Status.ACCESS_DENIED)
+
+
+def context(*, rip=0x1234, cr0=0x80010031):
+    """The 224 bytes of section 7.5: RIP, RSP, RFLAGS, ten segments and tables, EFER, CR0, CR3, CR4, PAT."""
+    data = [(0, 0xFFFF, number, 0x93) for number in range(8)]
+    segments = b"".join(pack("<QIHH", *segment) for segment in data)
+    tables = pack("<6xHQ6xHQ", 0xFFF, 0x7000, 0x37, 0x6000)
+    return pack("<QQQ", rip, 0x8000, 2) + segments + tables + pack("<5Q", 0xD01, cr0, 0x5000, 0x620, 0x0007040600070406)
+
+
+def test_start_virtual_processor(machine):
+    child = machine.child(vps=2)
+    start = Hypercall.START_VIRTUAL_PROCESSOR
+    machine.call(start, "QIB3x224s", child.id, 1, 0, context())
+    vp = child.vps[1]
+    assert (vp.rip, vp.rsp, vp.rflags, vp.cr0, vp.cr3, vp.cr4) == (0x1234, 0x8000, 2, 0x80010031, 0x5000, 0x620)
+    assert [getattr(vp, name).selector for name in ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldtr")] == [*range(8)]
+    assert (vp.idtr.limit, vp.idtr.base, vp.gdtr.limit, vp.gdtr.base) == (0xFFF, 0x7000, 0x37, 0x6000)
+    assert vp.internal_activity_state == 0
+    machine.call(start, "QIB3x224s", child.id, 1, 0, context(), expect=Status(0x15))
+    machine.call(start, "QIB3x224s", child.id, 0, 0, context(), expect=Status(0x15))
+    machine.call(start, "QIB3x224s", child.id, 2, 0, context(), expect=Status(0x0E))
+    machine.call(start, "QIB3x224s", child.id, 1, 0x11, context(), expect=Status(0x51))
+    machine.call(start, "QIB3x224s", 999, 1, 0, context(), expect=Status(0x0D))
+    machine.call(start, "QIB3x224s", child.id, 1, 0, context(), caller=child, expect=Status(0x06))
+
+
+def test_a_processor_that_cannot_start_waits_on(machine):
+    child = machine.child(vps=2)
+    machine.call(
+        Hypercall.START_VIRTUAL_PROCESSOR, "QIB3x224s", child.id, 1, 0, context(cr0=1 << 63), expect=Status(0x50)
+    )
+    assert child.vps[1].internal_activity_state == 1
+    machine.call(Hypercall.START_VIRTUAL_PROCESSOR, "QIB3x224s", child.id, 1, 0, context())
+
+
+def test_vp_index_from_apic_id(machine):
+    child = machine.child(vps=3)
+    call = Hypercall.GET_VP_INDEX_FROM_APIC_ID
+    result = machine.root.hypercall(call, pack("<QB7x3I", child.id, 0, 2, 0, 1))
+    assert (result.status, result.output) == (Status.SUCCESS, pack("<3I", 2, 0, 1))
+    result = machine.root.hypercall(call, pack("<QB7x3I", child.id, 0, 2, 9, 1))
+    assert (result.status, result.reps_completed) == (Status.INVALID_PARAMETER, 1)
+    assert child.hypercall(call, pack("<QB7xI", SELF, 0, 1)).output == pack("<I", 1)
+    child.privileges = 0
+    assert child.hypercall(call, pack("<QB7xI", SELF, 0, 1)).status is Status.ACCESS_DENIED
+    assert machine.root.hypercall(call, pack("<QB7xI", child.id, 0x11, 1)).status is Status.INVALID_VTL_STATE
+    assert machine.root.hypercall(call, pack("<QB7xI", 999, 0, 1)).status is Status.INVALID_PARTITION_ID
+
+
+def test_delete_vp(machine):
+    child = machine.child(vps=2)
+    available = child.pool.available
+    machine.call(Hypercall.DELETE_VP, "QII", child.id, 1, 0)
+    assert list(child.vps) == [0]
+    assert child.pool.available > available
+    machine.call(Hypercall.DELETE_VP, "QII", child.id, 1, 0, expect=Status(0x0E))
+    machine.call(Hypercall.DELETE_VP, "QII", 999, 1, 0, expect=Status(0x0D))
+    machine.call(Hypercall.DELETE_VP, "QII", child.id, 0, 0, caller=child, expect=Status(0x06))

@@ -5,53 +5,16 @@ classification after Python code had a hand in the machine. Everything that deci
 VPs, and follows from what guests did, not from where a run was cut.
 """
 from hvcore._native.base.types cimport i32, u32, u64
-from hvcore._native.cpu.cache cimport block_cache_t
-from hvcore._native.cpu.host_time cimport host_time_at, host_time_t, wait_until
-from hvcore._native.cpu.run cimport is_asleep, is_wakeable, start_time_of
+from hvcore._native.cpu.host_time cimport host_time_at, wait_until
+from hvcore._native.cpu.scheduler cimport LONG_QUANTUM, NO_PROCESSOR, SHARE_SCALE, scheduler_t
 from hvcore._native.cpu.state cimport vp_t
-from hvcore._native.irq.clock cimport clock_t, never_ticks
-from hvcore._native.irq.state cimport irq_t, machine_event_t
+from hvcore._native.cpu.wake cimport is_asleep, is_suspended, is_wakeable, start_time_of
+from hvcore._native.irq.clock cimport never_ticks
+from hvcore._native.irq.events cimport receive_inbox
+from hvcore._native.irq.state cimport irq_t
 
 cdef extern from *:
     int lowest_bit "__builtin_ctzll"(u64 word) noexcept nogil
-
-cdef enum:
-    PROCESSORS_MAXIMUM = 2048
-    SET_WORDS = 32              # of a set of logical processors
-    LONG_QUANTUM = 1 << 18      # ticks, when one VP alone can run
-    SHARE_SCALE = 10000         # the largest weight
-    NO_PROCESSOR = -1
-
-
-cdef struct scheduler_t:
-    block_cache_t* cache
-    u32 processor_count
-    u64 quantum                 # ticks
-    u64 quantum_start
-    u64 quantum_end
-    bint alone                  # one VP alone could run when the quantum began
-    u64 furthest                # the clock that is ahead of all others
-    u64 last_sent               # when a processor last sent something to another
-    u64[PROCESSORS_MAXIMUM] clocks      # how far each logical processor has come; before the quantum's start: that
-    u64[PROCESSORS_MAXIMUM] due         # when the VP that has it goes on
-    vp_t* holders[PROCESSORS_MAXIMUM]
-    u32[PROCESSORS_MAXIMUM] busy        # logical processors that have a holder, ascending
-    u32 busy_count
-    u64[SET_WORDS] vacant               # those that have none
-    u64* start_times            # by slot, of VPs without logical processor: when they could go on; never: they cannot
-    u32* order                  # room for the slots of all VPs
-    u32 waiting                 # VPs that could go on at some time and have no logical processor
-    u64 share_floor             # the least share of those that did not sleep: sleep is no credit
-    vp_t* active                # whose slice goes on, however often the run was cut in between ...
-    u64 active_end
-    i32 last                    # the logical processor that ran last
-    bint touched                # Python code may have changed any VP
-    vp_t* current               # the VP that the last return is about
-    int canceled                # set by another thread
-    clock_t clock
-    machine_event_t** events    # of the machine's own hardware
-    u32 event_count
-    host_time_t host            # whether time follows the host's clock
 
 
 cdef inline bint is_member(const u64* processors, u32 processor) noexcept nogil:
@@ -182,6 +145,10 @@ cdef inline void give_way(scheduler_t* scheduler, vp_t* vp) noexcept nogil:
 cdef inline void classify(scheduler_t* scheduler, vp_t* vp) noexcept nogil:
     """Whether and when a VP can go on may have changed. If it has not, nothing does."""
     cdef u64 start = start_time_of(vp)
+    if is_suspended(vp) and vp.irq.inbox.count:
+        scheduler.clock.actor = vp.irq
+        while vp.irq.inbox.count:       # it comes to no time of its own: whoever looks at it sees what was sent
+            receive_inbox(vp.irq)
     if not vp.placed and start != never_ticks() and scheduler.start_times[vp.slot] == never_ticks() \
             and not is_asleep(vp):
         vp.irq.time = start = max(start, scheduler.clock.now)       # who let it go on did it now

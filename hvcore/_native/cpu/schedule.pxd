@@ -9,10 +9,12 @@ from hvcore._native.base.inexact cimport forget_inexact, host_inexact
 from hvcore._native.base.status cimport REASON_BUDGET, REASON_CANCELED, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT
 from hvcore._native.base.types cimport i32, i64, u32, u64
 from hvcore._native.cpu.placement cimport (
-    NO_PROCESSOR, begin_quantum, classify, classify_all, classify_noticed, give_way, next_machine_event, scheduler_t,
+    begin_quantum, classify, classify_all, classify_noticed, give_way, next_machine_event,
 )
 from hvcore._native.cpu.run cimport run_slice
+from hvcore._native.cpu.scheduler cimport NO_PROCESSOR, scheduler_t
 from hvcore._native.cpu.state cimport vp_t
+from hvcore._native.cpu.wake cimport is_asleep
 from hvcore._native.irq.clock cimport never_ticks
 
 cdef enum:
