@@ -302,3 +302,37 @@ def test_window_of_a_priority(guest: Guest) -> None:
     exit_ = guest.vp.run(max_instructions=100)
     assert isinstance(exit_, InterruptWindow)
     assert exit_.rip == CODE + 9
+
+
+def test_registers_by_name(guest: Guest) -> None:
+    """00084000 + MSR number (hyperv-abi 7.1); setting has no side effects (TLFS 7.9.2)."""
+    vp = guest.vp
+    assert [vp.read_register(0x84000 + msr) for msr in (0x802, 0x803, 0x80F, 0x80B)] == [0, 0x01060014, 0x1FF, 0]
+    assert (vp.write_register(0x84808, 0x30), vp.cr8) == (0, 3)
+    assert (vp.write_register(0x84830, SELF | 0x40), vp.interrupts.requested) == (0, 0)
+    assert vp.read_register(0x84830) == SELF | 0x40
+    assert (vp.write_register(0x84802, 5 << 24), vp.initial_apic_id) == (0, 5)
+    for name in (0x84803, 0x8480A, 0x8480B, 0x84810, 0x84827, 0x84839, 0x8483F):
+        assert vp.write_register(name, 0) == 5
+    assert vp.write_register(0x84808, 0x100) == 0x50
+    assert (vp.read_register(0x84804), vp.write_register(0x84804, 0)) == (None, 0x87)
+    vp.tsc_deadline = 99            # ignored: the timer is in another mode
+    assert vp.tsc_deadline == 0
+    for value in (0x40, 1 << 63, -1):
+        assert vp.write_register(0x10006, value) == 5
+
+
+def test_local_pins_by_the_parent(guest: Guest) -> None:
+    """hyperv-abi 10.2: LINT0 and LINT1 do what the local vector table says."""
+    vp, apic = guest.vp, guest.vp.interrupts.apic
+    vp.assert_local(1)
+    assert not vp.interrupts.nmi_pending
+    apic.write(0x360, 4 << 8)
+    vp.assert_local(1)
+    assert vp.interrupts.nmi_pending
+    apic.write(0x350, 0x66)
+    vp.assert_local(0)
+    assert vp.interrupts.requested == 1 << 0x66
+    apic.write(0x350, 7 << 8)
+    vp.assert_local(0)
+    assert apic.external_pending

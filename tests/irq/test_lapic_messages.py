@@ -160,14 +160,13 @@ def test_trigger_mode_of_an_msi() -> None:
 
 def test_pins_by_their_entries() -> None:
     """11.5.1: masked, fixed, NMI; ExtINT is a level."""
-    apic = Machine()[0].apic
-    controller = apic_owner = Machine()[0]
+    controller = Machine()[0]
     apic = controller.apic
     assert apic.set_pin(1, True) is False
     apic.set_pin(1, False)
     apic.write(LINT1, 4 << 8)
     assert apic.set_pin(1, True) is True
-    assert apic_owner.nmi_pending
+    assert controller.nmi_pending
     apic.write(LINT0, 7 << 8)
     assert apic.set_pin(0, True) is False
     assert apic.external_pending
