@@ -21,13 +21,13 @@ from hvcore._native.cpu.emit cimport (
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.listen cimport note_access, read_noted, write_noted
 from hvcore._native.cpu.reset cimport take_init, vp_reset
-from hvcore._native.cpu.run cimport WINDOW_NMI
 from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *
 from hvcore._native.cpu.state cimport *
 from hvcore._native.cpu.tap cimport TAP_CAPACITY, tap_t
 from hvcore._native.cpu.translation cimport vp_is_canonical, vp_translate, vp_walk
+from hvcore._native.cpu.windows cimport WINDOW_NMI
 from hvcore._native.decoder cimport isa
 from hvcore._native.engine_control cimport fill_handlers as fill_control
 from hvcore._native.engine_integer cimport fill_handlers as fill_integer

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from apic_guest import (
-    APIC_BASE, CURRENT, DIVIDE, EOI, ICR, ICR_HIGH, INITIAL, LVT_TIMER, MARK, PAGE, SELF, SVR, apic_guest, base,
-    handler, load, rdmsr, store, wrmsr,
+    APIC_BASE,
+    CURRENT,
+    DIVIDE,
+    EOI,
+    ICR,
+    ICR_HIGH,
+    INITIAL,
+    LVT_TIMER,
+    MARK,
+    PAGE,
+    SELF,
+    SVR,
+    apic_guest,
+    base,
+    handler,
+    load,
+    rdmsr,
+    store,
+    wrmsr,
 )
 from support import CODE, HLT, JMP_SELF, STUBS, Guest, code, mov
 
@@ -68,7 +87,7 @@ def test_the_page_lies_over_ram_and_moves(guest: Guest) -> None:
 
 
 def test_accesses_of_other_sizes(guest: Guest) -> None:
-    """SDM 3A 11.4.1: only aligned accesses to four bytes are defined; here others read 0 beyond them and write nothing."""
+    """SDM 3A 11.4.1 defines aligned accesses to four bytes; here others read 0 beyond them and write nothing."""
     byte, wide, middle = "8a83f0000000", "488b83f0000000", "8b83f4000000"
     guest.load(base(), store(SVR, 0x1FF), "31c0", byte, "4989c4", wide, "4989c5", middle, "4989c6",
                "c683f000000000 48c783f000000000000000 c783f400000000000000", load(SVR), HLT)  # fmt: skip
@@ -135,7 +154,7 @@ def test_periodic_timer_interrupts_a_loop(guest: Guest) -> None:
     guest.load(base(), "4d31c0", store(DIVIDE, 11), store(LVT_TIMER, 0x20050), store(INITIAL, 200), "fb", JMP_SELF)
     assert isinstance(guest.vp.run(max_instructions=100_000), Budget)
     stamps = guest.words(MARK + 8, 90)
-    assert {late - early for early, late in zip(stamps, stamps[1:], strict=False)} == {1000}
+    assert {late - early for early, late in pairwise(stamps)} == {1000}
 
 
 def test_current_count_and_expiry_while_masked(guest: Guest) -> None:

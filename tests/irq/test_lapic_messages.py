@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import pytest
 from test_lapic_registers import (
-    ALL, BASE, CURRENT, DIVIDE, ERROR, ESR, ICR, ICR_HIGH, INITIAL, LDR, DFR, LINT0, LINT1, OTHERS, SELF, SVR, TIMER,
-    TPR, EOI, Machine,
+    ALL,
+    BASE,
+    CURRENT,
+    DFR,
+    DIVIDE,
+    EOI,
+    ERROR,
+    ESR,
+    ICR,
+    ICR_HIGH,
+    INITIAL,
+    LDR,
+    LINT0,
+    LINT1,
+    OTHERS,
+    SELF,
+    SVR,
+    TIMER,
+    TPR,
+    Machine,
 )
 
 LOGICAL, ASSERT, LEVEL = 1 << 11, 1 << 14, 1 << 15

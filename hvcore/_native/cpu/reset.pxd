@@ -91,7 +91,7 @@ cdef inline void vp_reset(vp_t* vp) noexcept nogil:
     vp.sysenter_cs = vp.sysenter_esp = vp.sysenter_eip = 0
     vp.pat = <u64>0x0007040600070406
     lapic_reset(vp.irq)
-    vp.tsc_offset = vp.tsc_aux = 0
+    vp.tsc_offset = vp.irq.lapic.tsc_offset = vp.tsc_aux = 0
     vp.external_pending = vp.external_acknowledged = False
     vp.notifications = 0
     vp.startup_suspend = vp.index != 0

@@ -16,24 +16,18 @@ from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
 from hvcore._native.cpu.reset cimport take_init
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
+from hvcore._native.cpu.windows cimport acknowledge_external, report_eoi, report_window, window_is_open
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.lapic cimport (
-    irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
+    irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector,
 )
 from hvcore._native.irq.lvt cimport takes_external
-from hvcore._native.irq.platform cimport platform_acknowledge
 from libc.string cimport memset
 
 cdef enum:
     DR6_SINGLE_STEP = 0x4000
     PENDING_SINGLE_STEP = 1 | 3 << 1 | 1 << 16
     NEVER = -1
-    # DeliverabilityNotifications, and the kind of event in message 80010008
-    NOTIFY_NMI = 1
-    NOTIFY_INTERRUPT = 2
-    NOTIFY_PRIORITY = 15 << 2
-    WINDOW_INTERRUPT = 0
-    WINDOW_NMI = 2
 
 
 cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
@@ -69,54 +63,6 @@ cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
         return True
     return vp.rflags_system & FLAG_IF != 0 and (
         vp.external_pending or irq_pending_vector(vp.irq) >= 0 or takes_external(vp.irq))
-
-
-cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
-    """The vector of an ExtINT: the one that a parent has asserted (hyperv-abi 10.2), else what the 8259 pair gives."""
-    if vp.external_pending:
-        vp.external_pending = False
-        vp.external_acknowledged = True
-        return vp.external_vector
-    vp.irq.lapic.external_pending = False
-    vp.irq.counters.externals_delivered += 1
-    return platform_acknowledge(vp.irq.fabric)
-
-
-cdef inline bint window_is_open(const vp_t* vp, bint nmi) noexcept nogil:
-    """Whether DeliverabilityNotifications asks for this kind of event, and it could be delivered now.
-
-    An interrupt of the priority [5:2], if one is given, must be above PPR too."""
-    cdef u32 priority = (vp.notifications >> 2) & 15
-    if nmi:
-        return vp.notifications & NOTIFY_NMI != 0 and not vp.nmi_masked
-    return vp.notifications & NOTIFY_INTERRUPT != 0 and vp.rflags_system & FLAG_IF != 0 and (
-        priority == 0 or priority > irq_priority(vp.irq) >> 4)
-
-
-cdef inline bint report_window(vp_t* vp) noexcept nogil:
-    """An exit for a window that is open; the request is good for one."""
-    cdef bint nmi = window_is_open(vp, True)
-    if not nmi and not window_is_open(vp, False):
-        return False
-    vp.notifications &= ~<u64>(NOTIFY_NMI if nmi else NOTIFY_INTERRUPT | NOTIFY_PRIORITY)
-    vp.exit.reason = REASON_WINDOW
-    vp.exit.index = WINDOW_NMI if nmi else WINDOW_INTERRUPT
-    vp.exit.rip = vp.registers[SLOT_RIP]
-    vp.exit.length = 0
-    return True
-
-
-cdef inline bint report_eoi(vp_t* vp) noexcept nogil:
-    """An exit for an EOI that the parent has to be told of; the root has none."""
-    cdef int vector = irq_take_level_eoi(vp.irq)
-    if vector < 0 or vp.partition.is_root:
-        return False
-    vp.exit.reason = REASON_APIC_EOI
-    vp.exit.index = <u32>vector
-    vp.exit.rip = vp.registers[SLOT_RIP]
-    vp.exit.length = 0
-    vp.exit.gva_valid = False
-    return True
 
 
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
@@ -247,7 +193,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
     cdef u32 reason
     cdef int stop
     cdef bint shadow, stepping, software
-    cdef u64 now, events
+    cdef u64 now, events, deadline
     while True:
         release(vp)
         if cache.machine.ram.stale_count or cache.machine.ram.stale_overflow or cache.full:
@@ -281,8 +227,9 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         stepping = vp.rflags_system & FLAG_TF != 0
         if shadow or stepping:
             withhold_beyond(vp, 1)
-        if deadline_of(vp) < vp.slice_end:
-            withhold_beyond(vp, <i64>(deadline_of(vp) - now))
+        deadline = deadline_of(vp)
+        if deadline < vp.slice_end:
+            withhold_beyond(vp, <i64>(deadline - now))
         vp.exit.reason = REASON_NONE
         select_tlb(vp)              # EFLAGS.AC may have changed
         stop = run_block(vp, cache)

@@ -12,7 +12,8 @@ from hvcore._native.irq.timer cimport irq_expire
 
 cdef inline u64 irq_next_event(const irq_t *irq) noexcept nogil:
     """Ticks; never_ticks() when nothing is armed."""
-    return min(min(irq.inbox.time, irq.lapic.timer_deadline), ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
+    return min(min(irq.inbox.time, irq.lapic.timer_deadline),
+               ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
 
 
 cdef inline void receive_inbox(irq_t *irq) noexcept nogil:

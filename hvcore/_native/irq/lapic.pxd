@@ -81,7 +81,7 @@ cdef inline void put_request(irq_t *irq, u32 vector, bint level, bint auto_eoi) 
     cdef lapic_t *lapic = &irq.lapic
     if has_vector(lapic.irr, vector):
         irq.counters.interrupts_merged += 1
-        # A level request among them still owes the EOI, and a source with auto-EOI still has a handler that sends none.
+        # A level request among them still owes the EOI; a source with auto-EOI still has a handler that sends none.
         level = level or has_vector(lapic.tmr, vector)
         auto_eoi = auto_eoi or has_vector(lapic.auto_eoi, vector)
     put_vector(lapic.irr, vector, True)
