@@ -106,7 +106,7 @@ cdef inline void record_error(irq_t *irq, u32 error) noexcept nogil:
 
 
 cdef inline void accept_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
-    """Accept a fixed interrupt into IRR. It is lost, and counted so, when the APIC is disabled or the vector illegal."""
+    """Into IRR with a fixed interrupt. In a disabled APIC, or with an illegal vector, it is lost and counted so."""
     if not is_enabled(&irq.lapic):
         irq.counters.interrupts_lost += 1
     elif vector < LOWEST_VECTOR:
