@@ -355,3 +355,13 @@ def test_local_pins_by_the_parent(guest: Guest) -> None:
     apic.write(0x350, 7 << 8)
     vp.assert_local(0)
     assert apic.external_pending
+
+
+def test_apic_base_from_python(guest: Guest) -> None:
+    """Under the rules of the MSR, through the register that also drops translations."""
+    guest.vp.apic_base = PAGE | 0xD00
+    assert guest.vp.interrupts.apic.read_msr(0x80F) == 0x1FF
+    with pytest.raises(ValueError, match="apic_base"):
+        guest.vp.apic_base = PAGE | 0x900
+    with pytest.raises(ValueError, match="apic_base"):
+        guest.vp.interrupts.apic.write_msr(APIC_BASE, PAGE | 0x900)
