@@ -24,7 +24,6 @@ from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.listen cimport note_access, read_noted, write_noted
 from hvcore._native.cpu.reset cimport take_init, vp_reset
 from hvcore._native.cpu.placement cimport bill, classify_noticed, end_quantum_by, leave_processor, set_start_time
-from hvcore._native.cpu.reports cimport WINDOW_NMI
 from hvcore._native.cpu.schedule cimport schedule
 from hvcore._native.cpu.scheduler cimport NO_PROCESSOR, PROCESSORS_MAXIMUM, scheduler_t
 from hvcore._native.cpu.segments cimport set_privilege
@@ -33,6 +32,7 @@ from hvcore._native.cpu.state cimport *
 from hvcore._native.cpu.tap cimport TAP_CAPACITY, tap_t
 from hvcore._native.cpu.translation cimport vp_is_canonical, vp_translate, vp_walk
 from hvcore._native.cpu.tsc cimport adjust_tsc, read_tsc, set_tsc_offset
+from hvcore._native.cpu.windows cimport WINDOW_NMI
 from hvcore._native.decoder cimport isa
 from hvcore._native.engine_control cimport fill_handlers as fill_control
 from hvcore._native.engine_integer cimport fill_handlers as fill_integer

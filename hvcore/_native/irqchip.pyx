@@ -323,7 +323,7 @@ cdef class InterruptController:
         -------
         bool or None
             True if it was written; after SIMP and SIEFP the caller moves the overlay. False if the write is a #GP, and
-            nothing changed. None if the rest is the caller's: another register, or an ICR that addresses other VPs.
+            nothing changed. None if it is another register.
         """
         cdef int result = irq_write_msr(&self.irq, <u32>checked(index, 0, 0xFFFFFFFF, "index"),
                                         checked(value, 0, ~<u64>0, "value"), checked(now, 0, ~<u64>0, "now"))

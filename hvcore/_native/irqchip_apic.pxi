@@ -131,10 +131,18 @@ cdef class LocalApic:
         return value if read_x2apic(self.irq, msr - MSR_FIRST, self.time(), &value) else None
 
     def write_msr(self, index, value):
-        """The same for WRMSR: False is a #GP, and nothing changed."""
+        """The same for WRMSR: False is a #GP, and nothing changed.
+
+        Raises
+        ------
+        ValueError
+            The MSR is none of these, or IA32_APIC_BASE of a virtual processor, which is its register apic_base.
+        """
         cdef u32 msr = self.known_msr(index)
         cdef u64 new = checked(value, 0, ~<u64>0, "value")
         if msr == MSR_BASE:
+            if self.controller.owner is not None and not isinstance(self.controller.owner, InterruptFabric):
+                raise ValueError("index 0x1b: set apic_base of the virtual processor, whose translations depend on it")
             return write_apic_base(self.irq, new, PHYSICAL_BITS) != 0
         if msr == MSR_DEADLINE:
             write_tsc_deadline(self.irq, new, self.time())

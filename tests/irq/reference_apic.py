@@ -389,7 +389,7 @@ class Machine:
 
     def message(self, address: int, data: int) -> None:
         """An MSI."""
-        if address >> 20 != 0xFEE or data >> 15 & 1 and not data >> 14 & 1:
+        if address >> 20 != 0xFEE or (data >> 15 & 1 and not data >> 14 & 1):
             return
         destination, logical = address >> 12 & 0xFF, bool(address >> 2 & 1)
         destination = EVERYBODY if destination == 0xFF else destination

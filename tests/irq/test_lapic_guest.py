@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from apic_guest import (
-    APIC_BASE, CURRENT, DIVIDE, EOI, ICR, ICR_HIGH, INITIAL, LVT_TIMER, MARK, PAGE, SELF, SVR, apic_guest, base,
-    handler, load, rdmsr, store, wrmsr,
+    APIC_BASE,
+    CURRENT,
+    DIVIDE,
+    EOI,
+    ICR,
+    ICR_HIGH,
+    INITIAL,
+    LVT_TIMER,
+    MARK,
+    PAGE,
+    SELF,
+    SVR,
+    apic_guest,
+    base,
+    handler,
+    load,
+    rdmsr,
+    store,
+    wrmsr,
 )
 from support import CODE, HLT, JMP_SELF, STUBS, Guest, code, mov
 
@@ -68,7 +87,7 @@ def test_the_page_lies_over_ram_and_moves(guest: Guest) -> None:
 
 
 def test_accesses_of_other_sizes(guest: Guest) -> None:
-    """SDM 3A 11.4.1: only aligned accesses to four bytes are defined; here others read 0 beyond them and write nothing."""
+    """SDM 3A 11.4.1 defines aligned accesses to four bytes; here others read 0 beyond them and write nothing."""
     byte, wide, middle = "8a83f0000000", "488b83f0000000", "8b83f4000000"
     guest.load(base(), store(SVR, 0x1FF), "31c0", byte, "4989c4", wide, "4989c5", middle, "4989c6",
                "c683f000000000 48c783f000000000000000 c783f400000000000000", load(SVR), HLT)  # fmt: skip
@@ -135,7 +154,7 @@ def test_periodic_timer_interrupts_a_loop(guest: Guest) -> None:
     guest.load(base(), "4d31c0", store(DIVIDE, 11), store(LVT_TIMER, 0x20050), store(INITIAL, 200), "fb", JMP_SELF)
     assert isinstance(guest.vp.run(max_instructions=100_000), Budget)
     stamps = guest.words(MARK + 8, 90)
-    assert {late - early for early, late in zip(stamps, stamps[1:], strict=False)} == {1000}
+    assert {late - early for early, late in pairwise(stamps)} == {1000}
 
 
 def test_current_count_and_expiry_while_masked(guest: Guest) -> None:
@@ -302,3 +321,47 @@ def test_window_of_a_priority(guest: Guest) -> None:
     exit_ = guest.vp.run(max_instructions=100)
     assert isinstance(exit_, InterruptWindow)
     assert exit_.rip == CODE + 9
+
+
+def test_registers_by_name(guest: Guest) -> None:
+    """00084000 + MSR number (hyperv-abi 7.1); setting has no side effects (TLFS 7.9.2)."""
+    vp = guest.vp
+    assert [vp.read_register(0x84000 + msr) for msr in (0x802, 0x803, 0x80F, 0x80B)] == [0, 0x01060014, 0x1FF, 0]
+    assert (vp.write_register(0x84808, 0x30), vp.cr8) == (0, 3)
+    assert (vp.write_register(0x84830, SELF | 0x40), vp.interrupts.requested) == (0, 0)
+    assert vp.read_register(0x84830) == SELF | 0x40
+    assert (vp.write_register(0x84802, 5 << 24), vp.initial_apic_id) == (0, 5)
+    for name in (0x84803, 0x8480A, 0x8480B, 0x84810, 0x84827, 0x84839, 0x8483F):
+        assert vp.write_register(name, 0) == 5
+    assert vp.write_register(0x84808, 0x100) == 0x50
+    assert (vp.read_register(0x84804), vp.write_register(0x84804, 0)) == (None, 0x87)
+    vp.tsc_deadline = 99            # ignored: the timer is in another mode
+    assert vp.tsc_deadline == 0
+    for value in (0x40, 1 << 63, -1):
+        assert vp.write_register(0x10006, value) == 5
+
+
+def test_local_pins_by_the_parent(guest: Guest) -> None:
+    """hyperv-abi 10.2: LINT0 and LINT1 do what the local vector table says."""
+    vp, apic = guest.vp, guest.vp.interrupts.apic
+    vp.assert_local(1)
+    assert not vp.interrupts.nmi_pending
+    apic.write(0x360, 4 << 8)
+    vp.assert_local(1)
+    assert vp.interrupts.nmi_pending
+    apic.write(0x350, 0x66)
+    vp.assert_local(0)
+    assert vp.interrupts.requested == 1 << 0x66
+    apic.write(0x350, 7 << 8)
+    vp.assert_local(0)
+    assert apic.external_pending
+
+
+def test_apic_base_from_python(guest: Guest) -> None:
+    """Under the rules of the MSR, through the register that also drops translations."""
+    guest.vp.apic_base = PAGE | 0xD00
+    assert guest.vp.interrupts.apic.read_msr(0x80F) == 0x1FF
+    with pytest.raises(ValueError, match="apic_base"):
+        guest.vp.apic_base = PAGE | 0x900
+    with pytest.raises(ValueError, match="apic_base"):
+        guest.vp.interrupts.apic.write_msr(APIC_BASE, PAGE | 0x900)

@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import pytest
 from test_lapic_registers import (
-    ALL, BASE, CURRENT, DIVIDE, ERROR, ESR, ICR, ICR_HIGH, INITIAL, LDR, DFR, LINT0, LINT1, OTHERS, SELF, SVR, TIMER,
-    TPR, EOI, Machine,
+    ALL,
+    BASE,
+    CURRENT,
+    DFR,
+    DIVIDE,
+    EOI,
+    ERROR,
+    ESR,
+    ICR,
+    ICR_HIGH,
+    INITIAL,
+    LDR,
+    LINT0,
+    LINT1,
+    OTHERS,
+    SELF,
+    SVR,
+    TIMER,
+    TPR,
+    Machine,
 )
 
 LOGICAL, ASSERT, LEVEL = 1 << 11, 1 << 14, 1 << 15
@@ -160,14 +178,13 @@ def test_trigger_mode_of_an_msi() -> None:
 
 def test_pins_by_their_entries() -> None:
     """11.5.1: masked, fixed, NMI; ExtINT is a level."""
-    apic = Machine()[0].apic
-    controller = apic_owner = Machine()[0]
+    controller = Machine()[0]
     apic = controller.apic
     assert apic.set_pin(1, True) is False
     apic.set_pin(1, False)
     apic.write(LINT1, 4 << 8)
     assert apic.set_pin(1, True) is True
-    assert apic_owner.nmi_pending
+    assert controller.nmi_pending
     apic.write(LINT0, 7 << 8)
     assert apic.set_pin(0, True) is False
     assert apic.external_pending

@@ -14,15 +14,16 @@ from hvcore._native.cpu.blocks cimport build_head, find
 from hvcore._native.cpu.cache cimport block_cache_t, drop_stale
 from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
-from hvcore._native.cpu.reports cimport has_deliverable_sints, report_eoi, report_sints, report_window
 from hvcore._native.cpu.reset cimport take_init
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.cpu.wake cimport interrupt_waits, is_asleep, waits_for_flush
+from hvcore._native.cpu.windows cimport (
+    acknowledge_external, has_deliverable_sints, report_eoi, report_sints, report_window,
+)
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
 from hvcore._native.irq.lvt cimport takes_external
-from hvcore._native.irq.platform cimport platform_acknowledge
 from libc.string cimport memset
 
 cdef enum:
@@ -43,17 +44,6 @@ cdef inline void tell_time(const vp_t* vp) noexcept nogil:
 cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
     """Ticks at which this VP's interrupt controller has something to do; all ones: nothing is armed."""
     return irq_next_event(vp.irq)
-
-
-cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
-    """The vector of an ExtINT: the one that a parent has asserted (hyperv-abi 10.2), else what the 8259 pair gives."""
-    if vp.external_pending:
-        vp.external_pending = False
-        vp.external_acknowledged = True
-        return vp.external_vector
-    vp.irq.lapic.external_pending = False
-    vp.irq.counters.externals_delivered += 1
-    return platform_acknowledge(vp.irq.fabric)
 
 
 cdef inline void withhold_beyond(vp_t* vp, i64 ticks) noexcept nogil:
@@ -172,7 +162,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
     cdef u32 reason
     cdef int stop
     cdef bint shadow, stepping, software
-    cdef u64 now, events
+    cdef u64 now, events, deadline
     while True:
         release(vp)
         if cache.machine.ram.stale_count or cache.machine.ram.stale_overflow or cache.full:
@@ -211,8 +201,9 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         stepping = vp.rflags_system & FLAG_TF != 0
         if shadow or stepping:
             withhold_beyond(vp, 1)
-        if deadline_of(vp) < vp.slice_end:
-            withhold_beyond(vp, <i64>(deadline_of(vp) - now))
+        deadline = deadline_of(vp)
+        if deadline < vp.slice_end:
+            withhold_beyond(vp, <i64>(deadline - now))
         vp.exit.reason = REASON_NONE
         select_tlb(vp)              # EFLAGS.AC may have changed
         stop = run_block(vp, cache)

@@ -157,7 +157,6 @@ cdef struct vp_t:
     u64 data_lookups        # TLB look-ups for data
     int stop                # why an access or a block could not be had: a Stop
     block_t* block          # the running one
-    const op_t* accessing   # the last operation that needed the slow way to memory
     tlb_t* tlb              # for explicit accesses now; an empty one while a tap is there
     direct_t* direct        # of the machine
     machine_t* machine
@@ -173,6 +172,7 @@ cdef struct vp_t:
     u64 slice_end           # ... and when `remaining` falls to zero
     i64 withheld            # ticks of the slice that are kept back until an event nearer than its end
     u64 idle                # ticks spent halted: time that is not instructions
+    const op_t* accessing   # the last operation that needed the slow way to memory
     u64[8] bounce           # an access that no host pointer can serve: split, watched, or device memory
     u64 bounce_gva
     u64[2] bounce_spa       # where its (one or two) parts belong; all ones: nowhere, it is an exit

@@ -1,8 +1,8 @@
 """Whether a virtual processor can go on, and when: what suspends it, what it sleeps for."""
 from hvcore._native.base.types cimport u32, u64
-from hvcore._native.cpu.reports cimport has_deliverable_sints, window_is_open
 from hvcore._native.cpu.spec cimport FLAG_IF
 from hvcore._native.cpu.state cimport vp_t
+from hvcore._native.cpu.windows cimport has_deliverable_sints, window_is_open
 from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.events cimport irq_wake_time
 from hvcore._native.irq.lapic cimport irq_nmi_pending, irq_pending_vector

@@ -10,7 +10,6 @@ from hvcore._native.irq.destination cimport arbitration_priority, is_x2apic, x2a
 from hvcore._native.irq.icr cimport send_ipi, write_icr
 from hvcore._native.irq.lapic cimport irq_priority, record_error
 from hvcore._native.irq.lvt cimport lvt_defined, lvt_index, write_lvt
-from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.state cimport irq_t, lapic_t
 from hvcore._native.irq.synic cimport irq_eoi
 

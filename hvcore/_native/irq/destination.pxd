@@ -1,5 +1,5 @@
 """Whom a destination means, and who gets an interrupt of lowest priority (SDM 3A 11.6.2, 11.12.10)."""
-from hvcore._native.base.types cimport u32, u64
+from hvcore._native.base.types cimport u32
 from hvcore._native.irq.apic_spec cimport BASE_ENABLE, BASE_X2APIC, BROADCAST, BROADCAST_8, SVR_NO_FOCUS
 from hvcore._native.irq.lapic cimport has_vector, highest_vector, is_enabled
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t, lapic_t

@@ -62,7 +62,7 @@ cdef inline void put_request(irq_t *irq, u32 vector, bint level, bint auto_eoi) 
         withdraw_promise(irq)       # its EOI would have to let this one in
     if has_vector(lapic.irr, vector):
         irq.counters.interrupts_merged += 1
-        # A level request among them still owes the EOI, and a source with auto-EOI still has a handler that sends none.
+        # A level request among them still owes the EOI; a source with auto-EOI still has a handler that sends none.
         level = level or has_vector(lapic.tmr, vector)
         auto_eoi = auto_eoi or has_vector(lapic.auto_eoi, vector)
     put_vector(lapic.irr, vector, True)
@@ -93,7 +93,7 @@ cdef inline void record_error(irq_t *irq, u32 error) noexcept nogil:
 
 
 cdef inline void accept_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
-    """Accept a fixed interrupt into IRR. It is lost, and counted so, when the APIC is disabled or the vector illegal."""
+    """Into IRR with a fixed interrupt. In a disabled APIC, or with an illegal vector, it is lost and counted so."""
     notice(irq)
     if not is_enabled(&irq.lapic):
         lose_interrupt(irq, vector)

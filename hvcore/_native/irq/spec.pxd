@@ -27,7 +27,7 @@ cdef enum SyntheticMsr:                 # digest 2; one instance per virtual pro
 cdef enum MsrResult:                    # what irq_read_msr and irq_write_msr answer
     DONE = 0
     GENERAL_PROTECTION = 1
-    NOT_MINE = 2                        # another register, or an ICR whose send is the caller's
+    NOT_MINE = 2                        # another register
     PAGES_CHANGED = 3                   # done, and the caller must move the overlay of SIM, SIEF or event ring
 
 

@@ -59,7 +59,7 @@ cdef inline MsrOutcome synthetic_write(vp_t* vp, u32 index, u64 value, u64 now) 
     vp.irq.time = vp.irq.fabric.clock.now = now
     result = irq_write_msr(vp.irq, index, value, reference_time(&vp.partition.fabric.timebase, now))
     if result == NOT_MINE:
-        # VP_INDEX, TIME_REF_COUNT and their like can only be read; an ICR that names others is the Python layer's.
+        # VP_INDEX, TIME_REF_COUNT and their like can only be read; what moves overlay pages is the Python layer's.
         return MSR_DEFERRED if MSR_EOI <= index <= MSR_SINT15 else MSR_FAULT
     return (MSR_FAULT if result == GENERAL_PROTECTION else MSR_DONE)
 

@@ -1,9 +1,13 @@
-"""What a virtual processor tells its parent between blocks: an EOI, a window for an event, slots that are free."""
+"""What a parent is told of at instruction boundaries: ends of interrupts, and that an event could be delivered now.
+
+And the other way round: the vector of an ExtINT, which a parent or the 8259 pair gives.
+"""
 from hvcore._native.base.status cimport REASON_APIC_EOI, REASON_WINDOW
-from hvcore._native.base.types cimport u32, u64
+from hvcore._native.base.types cimport u32, u64, u8
 from hvcore._native.cpu.spec cimport FLAG_IF
 from hvcore._native.cpu.state cimport SLOT_RIP, vp_t
 from hvcore._native.irq.lapic cimport irq_priority, irq_take_level_eoi
+from hvcore._native.irq.platform cimport platform_acknowledge
 
 cdef enum:
     # DeliverabilityNotifications, and the kind of event in message 80010008
@@ -49,6 +53,17 @@ cdef inline bint report_eoi(vp_t* vp) noexcept nogil:
     vp.exit.length = 0
     vp.exit.gva_valid = False
     return True
+
+
+cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
+    """The vector of an ExtINT: the one that a parent has asserted (hyperv-abi 10.2), else what the 8259 pair gives."""
+    if vp.external_pending:
+        vp.external_pending = False
+        vp.external_acknowledged = True
+        return vp.external_vector
+    vp.irq.lapic.external_pending = False
+    vp.irq.counters.externals_delivered += 1
+    return platform_acknowledge(vp.irq.fabric)
 
 
 cdef inline bint has_deliverable_sints(const vp_t* vp) noexcept nogil:
