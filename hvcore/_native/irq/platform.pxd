@@ -285,8 +285,12 @@ cdef inline void platform_write_port(fabric_t *fabric, u16 port, u32 size_bytes,
     platform_arm(fabric)
 
 
+cdef inline void platform_end_level(fabric_t *fabric, u32 vector) noexcept nogil:
+    platform_sync(fabric)
+    ioapic_eoi(fabric, &fabric.platform.ioapic, vector)
+
+
 cdef inline void platform_eoi(fabric_t *fabric, u32 vector) noexcept nogil:
     """An EOI of a level-triggered vector was broadcast."""
     if fabric.platform != NULL:
-        platform_sync(fabric)
-        ioapic_eoi(fabric, &fabric.platform.ioapic, vector)
+        fabric.platform.end_level(fabric, vector)
