@@ -6,7 +6,7 @@ they drive, and `deadline` tells the scheduler when OUT of counter 0 changes nex
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.irq.apic_spec cimport LVT_LINT0, LVT_MASKED
 from hvcore._native.irq.clock cimport call_attention, never_ticks
-from hvcore._native.irq.inbox cimport notice
+from hvcore._native.irq.inbox cimport lags_behind, notice, open_inbox
 from hvcore._native.irq.ioapic cimport (
     RTE_MASKED, ioapic_eoi, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write,
 )
@@ -43,8 +43,13 @@ cdef inline void drive_intr(fabric_t *fabric, bint dropped) noexcept nogil:
         before = False
     if platform.pics[0].output and not before:
         set_external_line(fabric, True)
+        platform.intr_since = fabric.clock.now if fabric.clock.running else 0
         for index in range(fabric.count):
-            notice(fabric.controllers[index])       # one that takes ExtINT has nothing in its inbox to wake it
+            # Nothing but the wire tells of an ExtINT: a processor that lags behind must look when it has come as far.
+            if lags_behind(fabric.controllers[index]):
+                open_inbox(fabric.controllers[index])
+            else:
+                notice(fabric.controllers[index])
         ioapic_set_pin(fabric, &platform.ioapic, PIN_PIC, True)
 
 
@@ -165,9 +170,11 @@ cdef inline bint platform_owns_memory(const fabric_t *fabric, u64 gpa) noexcept 
 
 cdef inline u64 platform_read_memory(fabric_t *fabric, u64 gpa, u32 size_bytes) noexcept nogil:
     """Registers are dwords; of a wider access the rest is zero."""
+    cdef u64 value
     cdef u32 offset = <u32>gpa & (IOAPIC_SIZE_BYTES - 1)
     platform_sync(fabric)
-    return <u64>ioapic_read(&fabric.platform.ioapic, offset & ~<u32>3) >> 8 * (offset & 3)
+    value = <u64>ioapic_read(&fabric.platform.ioapic, offset & ~<u32>3) >> 8 * (offset & 3)
+    return value if size_bytes >= 4 else value & ((<u64>1 << 8 * size_bytes) - 1)
 
 
 cdef inline void platform_write_memory(fabric_t *fabric, u64 gpa, u32 size_bytes, u64 value) noexcept nogil:
