@@ -7,9 +7,7 @@ from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.irq.apic_spec cimport LVT_LINT0, LVT_MASKED
 from hvcore._native.irq.clock cimport call_attention, never_ticks
 from hvcore._native.irq.inbox cimport lags_behind, notice, open_inbox
-from hvcore._native.irq.ioapic cimport (
-    RTE_MASKED, ioapic_eoi, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write,
-)
+from hvcore._native.irq.ioapic cimport RTE_MASKED, ioapic_eoi, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write
 from hvcore._native.irq.lvt cimport set_external_line
 from hvcore._native.irq.pic cimport (
     NOBODY, pic_power_up, pics_acknowledge, pics_read, pics_set_line, pics_write, pics_write_elcr,
@@ -27,8 +25,7 @@ cdef enum:
     PORT_SPEAKER = 0x61             # NMI status and control: gate and OUT of counter 2, the refresh toggle
     ISA_INTERRUPTS = 16
     TIMER_INPUT = 0                 # of the 8259 pair
-    # How firmware leaves counter 1, the memory refresh: low byte only, mode 2, every 18 CLK pulses.
-    REFRESH_CONTROL = 0x54
+    REFRESH_CONTROL = 0x54          # firmware leaves counter 1, the memory refresh, in mode 2, every 18 CLK pulses
     REFRESH_COUNT = 18
 
 
