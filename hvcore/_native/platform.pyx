@@ -12,9 +12,9 @@ from hvcore._native.irq.ioapic cimport ioapic_entry, ioapic_read_register, ioapi
 from hvcore._native.irq.lvt cimport set_external_line
 from hvcore._native.irq.pic cimport pic_requests
 from hvcore._native.irq.platform cimport (
-    platform_acknowledge, platform_act, platform_arm, platform_eoi, platform_owns_memory, platform_owns_port,
-    platform_read_memory, platform_read_port, platform_reset, platform_set_pin, platform_sync, platform_write_memory,
-    platform_write_port,
+    platform_acknowledge, platform_act, platform_arm, platform_end_level, platform_eoi, platform_owns_memory,
+    platform_owns_port, platform_read_memory, platform_read_port, platform_reset, platform_set_pin, platform_sync,
+    platform_write_memory, platform_write_port,
 )
 from hvcore._native.irq.platform_state cimport (
     IOAPIC_ADDRESS, IOAPIC_GSI_BASE, IOAPIC_PINS, PIN_PIC, PIN_TIMER, pic_t,
@@ -26,6 +26,10 @@ GSI_BASE = IOAPIC_GSI_BASE
 PINS = IOAPIC_PINS
 ADDRESS = IOAPIC_ADDRESS
 TIMER_PIN = PIN_TIMER
+
+
+cdef void end_level(void* fabric, u32 vector) noexcept nogil:
+    platform_end_level(<fabric_t*>fabric, vector)
 
 
 cdef void act(machine_event_t* event, u64 now) noexcept nogil:
@@ -70,6 +74,7 @@ cdef class InterruptPlatform:
         self.own_fabric.clock = &self.own_clock
         self.own_fabric.platform = &self.platform
         self.event.run = act
+        self.platform.end_level = end_level
         self.leave()
         platform_reset(self.fabric)
 

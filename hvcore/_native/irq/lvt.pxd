@@ -115,7 +115,7 @@ cdef inline bint takes_external(const irq_t *irq) noexcept nogil:
     cdef u32 entry = irq.lapic.lvt[LVT_LINT0]
     if irq.lapic.external_pending:
         return True
-    if not irq.lapic.pins & 1:
+    if not irq.lapic.pins & 1 or (irq.fabric.platform != NULL and irq.fabric.platform.intr_since > irq.time):
         return False
     return not irq.lapic.base & BASE_ENABLE or (
         not entry & LVT_MASKED and entry >> LVT_DELIVERY_SHIFT & 7 == DELIVERY_EXTERNAL)

@@ -6,10 +6,8 @@ they drive, and `deadline` tells the scheduler when OUT of counter 0 changes nex
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.irq.apic_spec cimport LVT_LINT0, LVT_MASKED
 from hvcore._native.irq.clock cimport call_attention, never_ticks
-from hvcore._native.irq.inbox cimport notice
-from hvcore._native.irq.ioapic cimport (
-    RTE_MASKED, ioapic_eoi, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write,
-)
+from hvcore._native.irq.inbox cimport lags_behind, notice, open_inbox
+from hvcore._native.irq.ioapic cimport RTE_MASKED, ioapic_eoi, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write
 from hvcore._native.irq.lvt cimport set_external_line
 from hvcore._native.irq.pic cimport (
     NOBODY, pic_power_up, pics_acknowledge, pics_read, pics_set_line, pics_write, pics_write_elcr,
@@ -27,8 +25,7 @@ cdef enum:
     PORT_SPEAKER = 0x61             # NMI status and control: gate and OUT of counter 2, the refresh toggle
     ISA_INTERRUPTS = 16
     TIMER_INPUT = 0                 # of the 8259 pair
-    # How firmware leaves counter 1, the memory refresh: low byte only, mode 2, every 18 CLK pulses.
-    REFRESH_CONTROL = 0x54
+    REFRESH_CONTROL = 0x54          # firmware leaves counter 1, the memory refresh, in mode 2, every 18 CLK pulses
     REFRESH_COUNT = 18
 
 
@@ -43,8 +40,13 @@ cdef inline void drive_intr(fabric_t *fabric, bint dropped) noexcept nogil:
         before = False
     if platform.pics[0].output and not before:
         set_external_line(fabric, True)
+        platform.intr_since = fabric.clock.now if fabric.clock.running else 0
         for index in range(fabric.count):
-            notice(fabric.controllers[index])       # one that takes ExtINT has nothing in its inbox to wake it
+            # Nothing but the wire tells of an ExtINT: a processor that lags behind must look when it has come as far.
+            if lags_behind(fabric.controllers[index]):
+                open_inbox(fabric.controllers[index])
+            else:
+                notice(fabric.controllers[index])
         ioapic_set_pin(fabric, &platform.ioapic, PIN_PIC, True)
 
 
@@ -165,9 +167,11 @@ cdef inline bint platform_owns_memory(const fabric_t *fabric, u64 gpa) noexcept 
 
 cdef inline u64 platform_read_memory(fabric_t *fabric, u64 gpa, u32 size_bytes) noexcept nogil:
     """Registers are dwords; of a wider access the rest is zero."""
+    cdef u64 value
     cdef u32 offset = <u32>gpa & (IOAPIC_SIZE_BYTES - 1)
     platform_sync(fabric)
-    return <u64>ioapic_read(&fabric.platform.ioapic, offset & ~<u32>3) >> 8 * (offset & 3)
+    value = <u64>ioapic_read(&fabric.platform.ioapic, offset & ~<u32>3) >> 8 * (offset & 3)
+    return value if size_bytes >= 4 else value & ((<u64>1 << 8 * size_bytes) - 1)
 
 
 cdef inline void platform_write_memory(fabric_t *fabric, u64 gpa, u32 size_bytes, u64 value) noexcept nogil:
@@ -285,8 +289,12 @@ cdef inline void platform_write_port(fabric_t *fabric, u16 port, u32 size_bytes,
     platform_arm(fabric)
 
 
+cdef inline void platform_end_level(fabric_t *fabric, u32 vector) noexcept nogil:
+    platform_sync(fabric)
+    ioapic_eoi(fabric, &fabric.platform.ioapic, vector)
+
+
 cdef inline void platform_eoi(fabric_t *fabric, u32 vector) noexcept nogil:
     """An EOI of a level-triggered vector was broadcast."""
     if fabric.platform != NULL:
-        platform_sync(fabric)
-        ioapic_eoi(fabric, &fabric.platform.ioapic, vector)
+        fabric.platform.end_level(fabric, vector)

@@ -109,6 +109,9 @@ cdef struct platform_t:
     ioapic_t ioapic
     pic_t[2] pics
     pit_t pit
+    # What an EOI of a level-triggered vector does. By a pointer, as handlers of instructions have it in line.
+    void (*end_level)(void *fabric, u32 vector) noexcept nogil
+    u64 intr_since                  # ticks: processors that have not come as far do not see INT yet
     u64 *deadline                   # where the scheduler reads when OUT of counter 0 changes next (ticks)
     u64 timer_interrupts            # rising edges of OUT of counter 0
     u64 accesses_ignored            # writes to its page where there is no register
