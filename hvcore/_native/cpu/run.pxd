@@ -5,8 +5,7 @@ flag) withholds the rest of the slice, so that `remaining` falls to zero right t
 """
 from hvcore._native.base.status cimport (
     REASON_APIC_EOI, REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_SINT_DELIVERABLE,
-    REASON_TRIPLE_FAULT, REASON_WINDOW,
-    STOP_BUDGET, STOP_EXIT, STOP_FAULT,
+    REASON_TRIPLE_FAULT, REASON_WINDOW, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
 )
 from hvcore._native.base.types cimport i32, i64, u32, u64, u8
 from hvcore._native.cpu.contexts cimport flush_translations, select_tlb
@@ -29,7 +28,6 @@ from libc.string cimport memset
 cdef enum:
     DR6_SINGLE_STEP = 0x4000
     PENDING_SINGLE_STEP = 1 | 3 << 1 | 1 << 16
-
 
 
 cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
