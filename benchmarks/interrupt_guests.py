@@ -80,7 +80,7 @@ def interrupting_itself(loop: bytes, handler: bytes, *, page: bool = False) -> I
 @contextmanager
 def calling(control: int, *registers: int) -> Iterator[Any]:
     """A processor that makes one hypercall over and over: `vmcall; dec rbx; jnz`."""
-    with child_running(bytes.fromhex("0f01c1 48ffcb 75f8"), privileges=FEATURES) as (vp, ram):
+    with child_running(bytes.fromhex("0f01c1 48ffcb 75f8"), privileges=FEATURES) as (vp, _):
         vp.partition.core.guest_os_id = vp.partition.core.hypercall_msr = 1
         vp.rcx, vp.rbx = control, 1 << 62
         vp.rdx, vp.r8 = (*registers, 0, 0)[:2]

@@ -11,8 +11,9 @@ from hvcore._native.irq.eoi cimport end_interrupt
 from hvcore._native.irq.lapic cimport request_interrupt
 from hvcore._native.irq.spec cimport (
     DISCARD_PORT, DISCARD_RESET, MESSAGE_FLAGS_OFFSET, MESSAGE_NONE, MESSAGE_PENDING, MESSAGE_SINT_INTERCEPT,
-    PORT_BUFFER_COUNT, RETRY_TICKS, SINT_AS_INTERCEPT, SINT_AUTO_EOI, SINT_COUNT, SINT_MASKED, SINT_POLLING,
-    SINT_VECTOR, SLOT_SIZE_BYTES, SYNIC_ENABLE, SYNIC_PAGE_SIZE_BYTES, Discard, message_t, timer_payload_t,
+    PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT, RETRY_TICKS, SINT_AS_INTERCEPT, SINT_AUTO_EOI, SINT_COUNT, SINT_MASKED,
+    SINT_POLLING, SINT_VECTOR, SLOT_SIZE_BYTES, SYNIC_ENABLE, SYNIC_PAGE_SIZE_BYTES, Discard, message_t,
+    timer_payload_t,
 )
 from hvcore._native.irq.state cimport irq_t, message_buffer_t, message_port_t, message_queue_t
 
@@ -81,11 +82,13 @@ cdef inline void unlink_buffer(message_buffer_t *buffer) noexcept nogil:
 cdef inline void write_message(message_t *message, u32 message_type, u64 sender,
                                const u8 *payload, u32 size_bytes) noexcept nogil:
     """Fill in a message. Bytes after the payload are zero, so that no slot shows another message's."""
-    memset(message, 0, sizeof(message_t))
     message.message_type = message_type
     message.payload_size = <u8>size_bytes
+    message.flags = 0
+    message.reserved = 0
     message.sender = sender
     memcpy(message.payload, payload, size_bytes)
+    memset(message.payload + size_bytes, 0, PAYLOAD_SIZE_BYTES - size_bytes)
 
 
 cdef inline bint intercept_sint(irq_t *irq, u32 sint) noexcept nogil:
