@@ -1,6 +1,7 @@
 """The interrupt controller of one virtual processor: local APIC, SynIC, synthetic timers. See irqchip.pyx."""
-from typing import final
+from typing import Any, final
 
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 @final
@@ -28,7 +29,7 @@ class InterruptController:
     def post_message(
         self, port: MessagePort, *, sint: int, message_type: int, sender: int, payload: Buffer
     ) -> bool: ...
-    def take_messages(self, sint: int, buffer: Buffer) -> int: ...
+    def take_messages(self, sint: int, buffer: Buffer | NDArray[Any]) -> int: ...
     def post_intercept(
         self, source: InterruptController, *, message_type: int, sender: int, payload: Buffer
     ) -> None: ...
