@@ -1,12 +1,12 @@
-"""PostMessage and SignalEvent through the native door: the statuses of 4.8 in the order of 13 #42, from both callers."""
+"""PostMessage and SignalEvent through the native door: the statuses of 4.8 in the order of 13 #42, by both callers."""
 
 import random
 from struct import pack
 
+from test_batch import CONNECTION, SCONTROL, SIEFP, SINT, SINT0, wire
+
 import hvcore
 from hvcore.enums import Hypercall, PortType
-
-from test_batch import CONNECTION, SCONTROL, SIEFP, SINT, SINT0, wire
 
 SEED = 808
 CODE, INPUT = 0x1000, 0x8000
