@@ -1,7 +1,8 @@
 """The interrupt controller of one virtual processor: local APIC, SynIC, synthetic timers. See irqchip.pyx."""
 from collections.abc import Iterable, Sequence
-from typing import final
+from typing import Any, final
 
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 @final
@@ -39,7 +40,7 @@ class InterruptController:
         self, port: MessagePort, *, sint: int, message_type: int, sender: int, payload: Buffer
     ) -> bool: ...
     def tallies(self) -> tuple[bytes, bytes, bytes, bytes, bytes, bytes]: ...
-    def take_messages(self, sint: int, buffer: Buffer) -> int: ...
+    def take_messages(self, sint: int, buffer: Buffer | NDArray[Any]) -> int: ...
     def post_intercept(
         self, source: InterruptController, *, message_type: int, sender: int, payload: Buffer
     ) -> None: ...

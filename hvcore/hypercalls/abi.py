@@ -150,8 +150,9 @@ def require_vtl0(vtl: int) -> None:
 
 
 def parse_vp_set(kind: int, valid_banks: int, banks: bytes) -> frozenset[int] | None:
-    """The VP indices of an HV_VP_SET, None for all (section 4.9). Bank k of a sparse set has VPs 64 k to 64 k + 63; only
-    those in `valid_banks` are there, one qword each.
+    """The VP indices of an HV_VP_SET, None for all (section 4.9).
+
+    Bank k of a sparse set has VPs 64 k to 64 k + 63; only those in `valid_banks` are there, one qword each.
 
     Refuses with INVALID_PARAMETER for an unknown format, INVALID_HYPERCALL_INPUT if the banks are not as many.
     """

@@ -51,7 +51,7 @@ def machine_offset() -> int:
     fields = text.split("cdef struct vp_t:\n")[1].splitlines()
     offset = 0
     for line in fields:
-        kind, name = line.split("#")[0].split()
+        kind, name = line.split("#")[0].replace("const ", "").split()
         kind, _, count = kind.partition("[")
         size = 8 if kind.endswith("*") else SIZES[kind]
         offset = -(-offset // size) * size

@@ -43,7 +43,8 @@ def members(banks_valid, banks):
     numbers = [bank for bank in range(64) if banks_valid >> bank & 1]
     if len(numbers) != len(banks):
         return None
-    return {64 * number + bit for number, bank in zip(numbers, banks) for bit in range(64) if bank >> bit & 1}
+    pairs = zip(numbers, banks, strict=True)
+    return {64 * number + bit for number, bank in pairs for bit in range(64) if bank >> bit & 1}
 
 
 def vp_set(data, offset, variable):

@@ -1,4 +1,4 @@
-"""Calls that native code executes: the same statuses as guest code, as Python caller and in the plain model (4.9, 3.3)."""
+"""Calls that native code executes: one status as guest code, as Python caller and in the plain model (4.9, 3.3)."""
 
 import random
 from struct import pack, unpack_from
@@ -8,7 +8,8 @@ from hypercall_machine import ALL_PRIVILEGES
 from plain_calls import HEADERS, LISTS, cluster_ipi, entry_status, outcome
 
 import hvcore
-from hvcore.enums import Hypercall, Status
+from hvcore._native.space import READ, WRITE
+from hvcore.enums import Hypercall, OverlayKind, Status
 from hvcore.hypercalls.dispatch import execute
 
 SEED = 5006
@@ -95,7 +96,7 @@ def test_both_doors_and_the_plain_model_agree(guest, round_):
     """The same random call as guest code, by the Python dispatch, and in plain Python: one status, one rep count."""
     print(f"seed {SEED + round_}")
     randomness = random.Random(SEED + round_)
-    child, ram = guest
+    child, _ = guest
     vp = child.vps[0]
     statuses = set()
     for _ in range(1500):
@@ -184,3 +185,28 @@ def test_python_makes_calls_with_a_variable_header(guest):
     assert result.status is Status.INVALID_HYPERCALL_INPUT
     with pytest.raises(ValueError, match="variable must be 0 to 1023"):
         child.hypercall(0x15, bytes(24), variable=1024)
+
+
+def test_an_input_page_that_is_not_there_is_left_to_python(guest):
+    """One in Python as parent: INVALID_PARAMETER (3.3); the call is counted once."""
+    child, _ = guest
+    vp = child.vps[0]
+    assert call(guest, 0x0B, b"", gpa=0x500000) == Status.INVALID_PARAMETER
+    assert vp.hypercalls_by_name == {"SEND_SYNTHETIC_CLUSTER_IPI": 1}
+    assert vp.counters()["hypercalls.SEND_SYNTHETIC_CLUSTER_IPI"] == 1
+
+
+def test_the_input_page_may_move(guest):
+    """What the door remembers of the page holds only as long as the second level is the same: an overlay covers it."""
+    child, ram = guest
+    assert call(guest, 0x0B, pack("<IIQ", 0x30, 0, 0)) == 0
+    frame = child.frames[0].message_page
+    child.hypervisor.memory.write(frame << 12, pack("<IIQ", 0x3, 0, 0))
+    child.space.set_overlay(OverlayKind.SIM, 0, INPUT >> 12, frame, READ | WRITE)
+    vp = child.vps[0]
+    vp.rip, vp.rcx, vp.rdx = CODE, 0x0B, INPUT
+    assert isinstance(vp.run(max_instructions=1000), hvcore.exits.Halt)
+    assert vp.rax == Status.INVALID_PARAMETER
+    child.space.clear_overlay(OverlayKind.SIM, 0)
+    assert bytes(ram[INPUT : INPUT + 4]) == pack("<I", 0x30)
+    assert call(guest, 0x0B, pack("<IIQ", 0x31, 0, 0)) == 0

@@ -254,6 +254,9 @@ cdef struct vp_t:
     u64 runtime             # ticks
     bint tlb_flush_inhibit  # InterceptSuspend.b1: others that want to flush this TLB wait
     u64 flush_waits         # the partition's flush_generation when a flush of this one had to wait; 0: it does not
+    u64 call_page           # GPA page that the last native hypercall took its input from, plus one; where it lies; ...
+    u64 call_spa
+    u64 call_generation     # ... as long as the second level is what it was then
     u64[NATIVE_CALLS] native_calls      # finished hypercalls by code, of those that native code executes
     u64 billed              # ticks of `runtime` that `share` has in it
     u64 share               # runtime by weight: who has the least goes first

@@ -9,7 +9,8 @@ from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.state cimport fabric_t
 
 
-cdef inline int send_cluster_ipi(fabric_t* fabric, const u64* header, u32 variable_qwords, bint extended) noexcept nogil:
+cdef inline int send_cluster_ipi(fabric_t* fabric, const u64* header, u32 variable_qwords,
+                                 bint extended) noexcept nogil:
     """u32 vector, u8 VTL, three bytes zero; then a mask or a VP set. Indices that do not exist are ignored."""
     cdef u32 vector = <u32>header[0], i
     cdef vp_set_t targets

@@ -1,6 +1,6 @@
 """The control word of a hypercall, and what it may be for the calls that are executed natively (hyperv-abi 3.1, 4.1).
 
-`row_of` says the same of these calls as hypercalls/table.py; both doors are compared in tests/hypercalls/test_native.py.
+`row_of` says the same of these calls as hypercalls/table.py; tests/hypercalls/test_native.py compares both doors.
 """
 from hvcore._native.base.types cimport u32, u64, u8
 from hvcore._native.hv.spec cimport PRIVILEGE_POST_MESSAGES, PRIVILEGE_SIGNAL_EVENTS

@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.spec cimport (
-    DISCARD_PORT, DISCARD_RESET, DISCARD_RESTORE, PORT_BUFFER_COUNT, SINT_COUNT, Discard, message_t,
+    DISCARD_PORT, DISCARD_RESET, DISCARD_RESTORE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT, SINT_COUNT, Discard, message_t,
 )
 from hvcore._native.irq.state cimport irq_t, message_buffer_t, message_port_t, message_queue_t
 
@@ -46,11 +46,13 @@ cdef inline void unlink_buffer(message_buffer_t *buffer) noexcept nogil:
 cdef inline void write_message(message_t *message, u32 message_type, u64 sender,
                                const u8 *payload, u32 size_bytes) noexcept nogil:
     """Fill in a message. Bytes after the payload are zero, so that no slot shows another message's."""
-    memset(message, 0, sizeof(message_t))
     message.message_type = message_type
     message.payload_size = <u8>size_bytes
+    message.flags = 0
+    message.reserved = 0
     message.sender = sender
     memcpy(message.payload, payload, size_bytes)
+    memset(message.payload + size_bytes, 0, PAYLOAD_SIZE_BYTES - size_bytes)
 
 
 cdef inline bint discard_buffer(message_buffer_t *buffer, Discard reason) noexcept nogil:

@@ -1,4 +1,4 @@
-"""The native door for hypercalls that are made often: checked and executed without leaving the run (hyperv-abi 3.3, 3.4).
+"""The native door for hypercalls that are made often: checked and executed within the run (hyperv-abi 3.3, 3.4).
 
 What a guest says here is judged exactly as in hypercalls/guest.py and dispatch.py, which also executes these calls by
 `execute_call`. Whatever is unusual (an input page that is not there, a mode that is not 64-bit) is left to Python.
@@ -198,12 +198,23 @@ cdef inline int enter_call(vp_t* vp, const call_row_t* row, const control_t* con
     return CALL_DONE_LOOK if is_ipi(call.code) or vp.irq.fabric.clock.attention else CALL_DONE
 
 
+cdef inline bint finds_page(vp_t* vp, u64 gpa) noexcept nogil:
+    """Where a readable page lies, into vp.call_spa. Guests use the same one over and over."""
+    cdef second_level_t where
+    if vp.call_page == gpa + 1 and vp.call_generation == vp.space.generation:
+        return True
+    where = space_translate(vp.space, gpa, RIGHT_READ, False)
+    if where.status != SECOND_OK:
+        return False
+    vp.call_page, vp.call_spa, vp.call_generation = gpa + 1, where.spa, vp.space.generation
+    return True
+
+
 cdef inline int guest_call(vp_t* vp) noexcept nogil:
     """The hypercall of a VMCALL in CPL 0 with the interface enabled."""
     cdef control_t control = parse_control(vp.registers[RCX])
     cdef call_row_t row = row_of(control.code)
     cdef u64[14] registers
-    cdef second_level_t where
     cdef u64 gpa = vp.registers[RDX]
     cdef u32 reads
     cdef int status
@@ -223,7 +234,7 @@ cdef inline int guest_call(vp_t* vp) noexcept nogil:
         if reads > 16:
             memcpy(&registers[2], vp.xmm, FAST_BYTES - 16)
         return enter_call(vp, &row, &control, registers)
-    where = space_translate(vp.space, gpa, RIGHT_READ, False)
-    if where.status != SECOND_OK:
+    if not finds_page(vp, gpa & ~<u64>PAGE_OFFSET_MASK):
         return CALL_DEFERRED
-    return enter_call(vp, &row, &control, <const u64*>ram_at(vp.space.ram, where.spa))
+    return enter_call(vp, &row, &control,
+                      <const u64*>ram_at(vp.space.ram, vp.call_spa + (gpa & PAGE_OFFSET_MASK)))
