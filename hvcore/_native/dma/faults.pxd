@@ -5,6 +5,8 @@ from hvcore._native.dma.spec cimport (
     REG_FSTS, REG_ICS, REG_IECTL,
 )
 from hvcore._native.dma.state cimport MESSAGE_COUNT, unit_t
+from hvcore._native.irq.fabric cimport decode_msi, fabric_send
+from hvcore._native.irq.state cimport interrupt_message_t
 from hvcore._native.mem.format cimport RIGHT_WRITE
 
 cdef enum:
@@ -19,8 +21,14 @@ cdef inline void send_message(unit_t* unit, u64 address, u32 data) noexcept nogi
     """An MSI of the unit's own, which is never remapped."""
     cdef u64 slot = unit.message_count % MESSAGE_COUNT
     unit.counters.messages_lost += unit.message_count >= MESSAGE_COUNT
+    cdef interrupt_message_t message
     unit.messages[slot].address, unit.messages[slot].data = address, data
     unit.message_count += 1
+    if unit.fabric != NULL:
+        decode_msi(address, data, 0, &message)
+        # The upper address register holds the rest of an x2APIC id.
+        message.destination |= <u32>(address >> 32) & <u32>0xFFFFFF00
+        fabric_send(unit.fabric, NULL, &message)
 
 
 cdef inline void raise_event(unit_t* unit, u32 control) noexcept nogil:

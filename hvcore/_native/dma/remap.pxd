@@ -10,6 +10,7 @@ from hvcore._native.dma.spec cimport (
     REASON_IR_RESERVED, REASON_IR_SOURCE, REASON_IR_UNREADABLE, REASON_OK, REG_GSTS,
 )
 from hvcore._native.dma.state cimport unit_t
+from hvcore._native.irq.destination cimport widen_destination
 from hvcore._native.irq.state cimport interrupt_message_t
 from hvcore._native.mem.format cimport ENTRY_ADDRESS, RIGHT_READ, RIGHT_WRITE
 from hvcore._native.mem.ram cimport ram_written
@@ -33,19 +34,6 @@ cdef enum RemapOutcome:
     REMAP_BLOCKED
     REMAP_SEND
     REMAP_POSTED                                # into a descriptor, and nobody has to be told
-
-
-cdef inline void compatible_message(u64 address, u32 data, interrupt_message_t* message) noexcept nogil:
-    """An MSI as the SDM has it (3A 11.11)."""
-    memset(message, 0, sizeof(interrupt_message_t))
-    # The upper half of an MSI address holds destination bits 31:8 of a unit's own events in x2APIC mode.
-    message.destination = (<u32>address >> 12 & 0xFF) | (<u32>(address >> 32) & <u32>0xFFFFFF00)
-    message.logical = address >> 2 & 1
-    message.redirection_hint = address >> 3 & 1
-    message.vector = <u8>data
-    message.delivery_mode = <u8>(data >> 8 & 7)
-    message.level = data >> 15 & 1
-    message.asserted = data >> 14 & 1 or not message.level
 
 
 cdef inline u8 entry_problem(const unit_t* unit, u64 low, u64 high) noexcept nogil:
@@ -117,7 +105,7 @@ cdef inline u8 post_interrupt(unit_t* unit, u64 low, u64 high, RemapOutcome* out
             message.vector = <u8>(control >> 16)
             message.destination = <u32>(control >> 32)
             if not unit.interrupt_table & IRTA_EIME:
-                message.destination = message.destination >> 8 & 0xFF
+                message.destination = widen_destination(message.destination >> 8 & 0xFF)
             message.asserted = True
             unit.counters.notifications += 1
             outcome[0] = REMAP_SEND
@@ -155,7 +143,7 @@ cdef inline u8 remap_entry(unit_t* unit, u32 source, u32 index, bint* silent, Re
     message.vector = <u8>(low >> 16)
     message.destination = <u32>(low >> 32)
     if not unit.interrupt_table & IRTA_EIME:
-        message.destination = message.destination >> 8 & 0xFF
+        message.destination = widen_destination(message.destination >> 8 & 0xFF)
     unit.counters.interrupts_remapped += 1
     outcome[0] = REMAP_SEND
     return REASON_OK
@@ -163,7 +151,8 @@ cdef inline u8 remap_entry(unit_t* unit, u32 source, u32 index, bint* silent, Re
 
 cdef inline RemapOutcome remap_request(unit_t* unit, u32 source, u64 address, u32 data, u8* reason,
                                        interrupt_message_t* message) noexcept nogil:
-    """An interrupt request in MSI form. `message` is what to send, for REMAP_SEND; `reason` why not, for BLOCKED."""
+    """An interrupt request in MSI form. `message` comes as what it says without remapping, and is what to send for
+    REMAP_SEND; `reason` why not, for BLOCKED."""
     cdef u32 status = register_at(unit, REG_GSTS)[0], index
     cdef RemapOutcome outcome = REMAP_BLOCKED
     cdef bint silent = False
@@ -171,7 +160,6 @@ cdef inline RemapOutcome remap_request(unit_t* unit, u32 source, u64 address, u3
     view_refresh(unit, 1)
     if not status & GLOBAL_IRE or (not address & ADDRESS_REMAPPABLE and status & GLOBAL_CFI
                                    and not unit.interrupt_table & IRTA_EIME):
-        compatible_message(address, data, message)
         unit.counters.interrupts_passed += 1
         return REMAP_SEND
     index = (<u32>address >> 5 & 0x7FFF) | (<u32>address >> 2 & 1) << 15
