@@ -41,9 +41,8 @@ from hvcore._native.irq.apic_base cimport write_apic_base
 from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
 from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, irq_of
-from hvcore._native.mem.descend cimport (
-    WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
-)
+from hvcore._native.mem.descend cimport space_translate
+from hvcore._native.mem.descent cimport WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS
 from hvcore._native.mem.format cimport PAGING_NONE, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
 from hvcore._native.mem.request cimport ACCESS_ALIGNMENT, walk_request_t

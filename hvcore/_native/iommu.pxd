@@ -14,10 +14,6 @@ cdef class RemappingUnit:
     cdef list blocks                # host memory of the unit, to be freed
     cdef ModelCore structures       # of the caches that are not direct-mapped
     cdef void* take(self, u64 size_bytes, int fill) except NULL
-    cdef int read_capabilities(self) except -1
-    cdef void place(self, u32 offset, u32 value, u32 writable, u32 clearing) noexcept
-    cdef int place_registers(self) except -1
-    cdef void place_event(self, u32 control) noexcept
 
 
 cdef unit_t* unit_of(RemappingUnit unit) noexcept

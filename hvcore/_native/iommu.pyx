@@ -45,14 +45,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 include "iommu_caches.pxi"
-
-cdef enum:
-    PAGE_POINTER = 0xFFFFF000
-    ALL_BITS = 0xFFFFFFFF
-    COMMAND_BIT = 0x80000000
-    PROTECTED_ALIGNMENT = 0xFFE00000        # protected regions begin and end at 2 MiB
-    REGION_BYTES_MOST = 1 << 16
-    SMALLEST_IRO = 0xF0
+include "iommu_registers.pxi"
 
 _BASE = (6 | 3 << 34 | 1 << 39 | 18 << 48 | 3 << 54 | 0x22 << 24)
 _SCALABLE_CAP = 1 << 56 | 1 << 60
@@ -116,8 +109,11 @@ cdef class RemappingUnit:
             self.unit.cap |= CAP_CM
         self.unit.view.entries = <nested_entry_t*>self.take(VIEW_ENTRIES * sizeof(nested_entry_t), 0)
         self.unit.tags = <tag_t*>self.take(TAG_COUNT * sizeof(tag_t), 0)
-        self.read_capabilities()
-        self.place_registers()
+        read_capabilities(&self.unit)
+        self.unit.registers = <u32*>self.take(self.unit.region_bytes, 0)
+        self.unit.writable = <u32*>self.take(self.unit.region_bytes, 0)
+        self.unit.clearing = <u32*>self.take(self.unit.region_bytes, 0)
+        place_registers(&self.unit)
         place_caches(self, None if caches is None else dict(DEFAULT_CACHES, **dict(caches)))
 
     def __dealloc__(self):
@@ -134,83 +130,6 @@ cdef class RemappingUnit:
         if fill:
             memset(block, fill, size_bytes)
         return block
-
-    cdef int read_capabilities(self) except -1:
-        """What CAP and ECAP mean for walks, and where they put registers."""
-        cdef unit_t* unit = &self.unit
-        cdef u64 above = ENTRY_ADDRESS & ~((<u64>1 << unit.host_bits) - 1)
-        unit.iro = <u32>(unit.ecap >> ECAP_IRO_SHIFT & 0x3FF) * 16
-        unit.fro = <u32>(unit.cap >> CAP_FRO_SHIFT & 0x3FF) * 16
-        unit.fault_records = <u32>(unit.cap >> CAP_NFR_SHIFT & 0xFF) + 1
-        unit.region_bytes = (max(unit.iro + 16, unit.fro + 16 * unit.fault_records, <u32>REG_LAST) + 4095) & ~<u32>4095
-        unit.address_limit = <u64>1 << ((unit.cap >> CAP_MGAW_SHIFT & 63) + 1) if unit.cap >> CAP_MGAW_SHIFT & 63 < 63 else ~<u64>0
-        unit.second_large = (<u64>1 << 21 if unit.cap >> CAP_SLLPS_SHIFT & 1 else 0) | (
-            <u64>1 << 30 if unit.cap >> CAP_SLLPS_SHIFT & 2 else 0)
-        unit.first_large = <u64>1 << 21 | (<u64>1 << 30 if unit.cap >> CAP_FL1GP_SHIFT & 1 else 0)
-        unit.first_reserved = above
-        unit.second_reserved = (above | (0 if unit.ecap & ECAP_SC else <u64>REMAPPING_SNOOP)
-                                | (0 if unit.ecap & ECAP_DT else <u64>REMAPPING_TRANSIENT))
-        for first, size in ((unit.iro, 16), (unit.fro, 16 * unit.fault_records)):
-            if first < SMALLEST_IRO:
-                raise ValueError(f"cap and ecap put registers at {first:#x}, where others are")
-        if unit.iro < unit.fro + 16 * unit.fault_records and unit.fro < unit.iro + 16:
-            raise ValueError("cap and ecap put the IOTLB register among the fault records")
-        return 0
-
-    cdef void place(self, u32 offset, u32 value, u32 writable, u32 clearing) noexcept:
-        """One doubleword: its reset value, the bits that software sets, and those that a written 1 clears."""
-        cdef u32 i = offset >> 2
-        self.unit.registers[i], self.unit.writable[i], self.unit.clearing[i] = value, writable, clearing
-
-    cdef int place_registers(self) except -1:
-        """Reset values and what software may write."""
-        cdef unit_t* unit = &self.unit
-        cdef u32 i, address_high = <u32>((<u64>1 << unit.host_bits) - 1 >> 32)
-        unit.registers = <u32*>self.take(unit.region_bytes, 0)
-        unit.writable = <u32*>self.take(unit.region_bytes, 0)
-        unit.clearing = <u32*>self.take(unit.region_bytes, 0)
-        self.place(REG_VER, VERSION, 0, 0)
-        self.place(REG_CAP, <u32>unit.cap, 0, 0)
-        self.place(REG_CAP + 4, <u32>(unit.cap >> 32), 0, 0)
-        self.place(REG_ECAP, <u32>unit.ecap, 0, 0)
-        self.place(REG_ECAP + 4, <u32>(unit.ecap >> 32), 0, 0)
-        self.place(REG_RTADDR, 0, PAGE_POINTER | 0xC00, 0)
-        self.place(REG_RTADDR + 4, 0, address_high, 0)
-        self.place(REG_CCMD, 0, ALL_BITS, 0)
-        self.place(REG_CCMD + 4, 0, COMMAND_BIT | 0x60000003, 0)
-        self.place(REG_FSTS, 0, 0, 0xF5)
-        if unit.cap & (CAP_PLMR | CAP_PHMR):
-            self.place(REG_PMEN, 0, COMMAND_BIT, 0)
-        if unit.cap & CAP_PLMR:
-            self.place(REG_PLMBASE, 0, PROTECTED_ALIGNMENT, 0)
-            self.place(REG_PLMLIMIT, 0, PROTECTED_ALIGNMENT, 0)
-        if unit.cap & CAP_PHMR:
-            for i in (<u32>REG_PHMBASE, <u32>REG_PHMLIMIT):
-                self.place(i, 0, PROTECTED_ALIGNMENT, 0)
-                self.place(i + 4, 0, address_high, 0)
-        self.place_event(REG_FECTL)
-        if unit.ecap & 2:
-            self.place(REG_IQT, 0, 0x7FFF0, 0)
-            self.place(REG_IQA, 0, PAGE_POINTER | 0x807, 0)
-            self.place(REG_IQA + 4, 0, address_high, 0)
-            self.place(REG_ICS, 0, 0, 1)
-            self.place_event(REG_IECTL)
-        if unit.ecap & ECAP_IR:
-            self.place(REG_IRTA, 0, PAGE_POINTER | 0xF | (0x800 if unit.ecap & ECAP_EIM else 0), 0)
-            self.place(REG_IRTA + 4, 0, address_high, 0)
-        self.place(unit.iro, 0, PAGE_POINTER | 0x7F, 0)
-        self.place(unit.iro + 4, 0, ALL_BITS, 0)
-        self.place(unit.iro + 12, 0, COMMAND_BIT | 0x3003FFFF, 0)
-        for i in range(unit.fault_records):
-            self.place(unit.fro + 16 * i + 12, 0, 0, <u32>FRCD_F)
-        return 0
-
-    cdef void place_event(self, u32 control) noexcept:
-        """Control, masked after reset, data, address and upper address of an event's message."""
-        self.place(control, <u32>EVENT_IM, <u32>EVENT_IM, 0)
-        self.place(control + 4, 0, 0xFFFF, 0)
-        self.place(control + 8, 0, 0xFFFFFFFC, 0)
-        self.place(control + 12, 0, ALL_BITS, 0)
 
     @property
     def cap(self):
@@ -246,7 +165,7 @@ cdef class RemappingUnit:
             unit.registers[i] = 0
         unit.root = unit.interrupt_table = unit.next_fault = 0
         self.unit.message_count = 0
-        self.place_registers()
+        place_registers(unit)
 
     def connect(self, PartitionCore core not None):
         """Be the remapping unit of a partition's interrupt controllers: MSIs and I/O APIC entries go through this unit,
@@ -425,40 +344,4 @@ cdef int make_requester(requester_t* who, u32 source, pasid, u64 access, u32 at)
     return 0
 
 
-cdef unit_t* unit_of(RemappingUnit unit) noexcept:
-    return &unit.unit
-
-
-cdef bint remap_for_fabric(void* unit, u32 requester, u64 address, u32 data, interrupt_message_t* message) noexcept nogil:
-    """What a fabric asks for every interrupt request; False: nothing is to be sent."""
-    cdef u8 reason = 0
-    return remap_request(<unit_t*>unit, requester & 0xFFFF, address, data, &reason, message) == REMAP_SEND
-
-
-cdef int dma_interrupt(unit_t* unit, u32 source, u64 address, u32 data) noexcept nogil:
-    cdef interrupt_message_t message
-    cdef u8 reason = 0
-    decode_msi(address, data, 0, &message)
-    if remap_request(unit, source, address, data, &reason, &message) != REMAP_SEND:
-        return -1
-    return fabric_send(unit.fabric, NULL, &message) if unit.fabric != NULL and message.asserted else 0
-
-
-cdef void dma_translate(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, dma_t* done) noexcept nogil:
-    view_refresh(unit, 1)
-    dma_request(unit, source, pasid, iova, access, 0, done)
-
-
-cdef u64 dma_copy(unit_t* unit, u32 source, u32 pasid, u64 iova, u8* data, u64 size_bytes, u64 access) noexcept nogil:
-    cdef requester_t who
-    memset(&who, 0, sizeof(requester_t))
-    who.source, who.pasid, who.access = source, pasid, access
-    return copy_all(unit, &who, &iova, 1, data, size_bytes)
-
-
-cdef u64 dma_read(unit_t* unit, u32 source, u32 pasid, u64 iova, void* data, u64 size_bytes) noexcept nogil:
-    return dma_copy(unit, source, pasid, iova, <u8*>data, size_bytes, RIGHT_READ)
-
-
-cdef u64 dma_write(unit_t* unit, u32 source, u32 pasid, u64 iova, const void* data, u64 size_bytes) noexcept nogil:
-    return dma_copy(unit, source, pasid, iova, <u8*>data, size_bytes, RIGHT_WRITE)
+include "iommu_devices.pxi"

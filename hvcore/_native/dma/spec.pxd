@@ -196,6 +196,7 @@ cdef enum Reason:                       # FRCD.FR
     REASON_SM_NO_WRITE = 0x85
     REASON_SM_NO_READ = 0x86
     REASON_SM_INTERRUPT = 0x87
+    REASON_FIRST_UPDATE = 0x91          # accessed and dirty bits could not be written
     REASON_COUNT = 0x92
 
 cdef enum RemapStatus:                  # how a DMA request ended; Python names them in hvcore.iommu

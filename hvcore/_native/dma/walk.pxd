@@ -8,15 +8,15 @@ from hvcore._native.dma.cache cimport cache_fill, cache_find, cache_key
 from hvcore._native.dma.spec cimport (
     ACCESS_PRIVILEGED, ACCESS_ZERO_LENGTH, CAP_ZLR, REASON_BEYOND, REASON_ENTRY_RESERVED, REASON_ENTRY_UNREADABLE,
     REASON_FIRST_ABSENT, REASON_FIRST_BEYOND, REASON_FIRST_NO_READ, REASON_FIRST_NO_WRITE, REASON_FIRST_POINTER,
-    REASON_FIRST_RESERVED, REASON_FIRST_TOP_NO_READ, REASON_FIRST_UNREADABLE, REASON_NO_READ, REASON_NO_WRITE,
+    REASON_FIRST_RESERVED, REASON_FIRST_TOP_NO_READ, REASON_FIRST_UNREADABLE, REASON_FIRST_UPDATE, REASON_NO_READ, REASON_NO_WRITE,
     REASON_OK, REASON_SECOND_ABSENT, REASON_SECOND_RESERVED, REASON_SECOND_UNREADABLE, REASON_SM_BEYOND,
     REASON_SM_NO_READ, REASON_SM_NO_SRE, REASON_SM_NO_WRITE, REASON_SM_NOT_CANONICAL, REASON_SM_USER,
 )
 from hvcore._native.dma.state cimport CONTEXT_EAFE, CONTEXT_MARKS, CONTEXT_SRE, CONTEXT_WPE, context_t, unit_t
-from hvcore._native.mem.descend cimport (
+from hvcore._native.mem.descend cimport cached_p, descend_marking, descend_one, remapped_p, remapped_translate
+from hvcore._native.mem.descent cimport (
     MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_DEEPER, WALK_NOT_PRESENT, WALK_OK,
-    WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, cached_p, descend_marking, descend_one, descent_t,
-    lacks_marks, remapped_p, remapped_translate,
+    WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descent_t, lacks_marks,
 )
 from hvcore._native.mem.entry cimport page_address
 from hvcore._native.mem.format cimport (
@@ -24,7 +24,7 @@ from hvcore._native.mem.format cimport (
 )
 from hvcore._native.mem.ram cimport PAGE_SHIFT
 from hvcore._native.mem.request cimport is_canonical_in
-from hvcore._native.mem.second_level cimport SECOND_OK, remapped_space_t, second_level_t
+from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_RIGHTS, remapped_space_t, second_level_t
 from cython cimport likely, unlikely
 
 cdef enum:
@@ -159,6 +159,8 @@ cdef inline u8 first_level_reason(const context_t* context, WalkStatus status, c
         return REASON_FIRST_ABSENT
     if status == WALK_RESERVED:
         return REASON_FIRST_RESERVED
+    if marking and (second == NULL or second.cause == WALK_OK):
+        return REASON_FIRST_UPDATE
     if second == NULL:
         return REASON_FIRST_UNREADABLE if references else REASON_FIRST_POINTER
     if second.beyond:
@@ -203,7 +205,8 @@ cdef inline void walk_first(beneath_t tables, unit_t* unit, const context_t* con
     while True:
         status = go_down(tables, form, unit, context.tag, context.first, unit.first_reserved, iova, remembers,
                          &found.first_references, &at)
-        found.second_references = at.nested_references
+        if beneath_t is remapped_p:
+            found.second_references = at.nested_references
         if unlikely(status != WALK_OK):
             found.reason = first_level_reason(context, status, second, at.references, False)
             return
@@ -254,6 +257,9 @@ cdef inline void finish_nested(unit_t* unit, const context_t* context, remapped_
         needed &= ~RIGHT_READ
     where = remapped_translate(second, found.output, needed, True)
     found.second_references += where.references
+    if second.cause == WALK_OK and not second.beyond and refused(unit, context, access, where.rights) != REASON_OK:
+        second.cause = WALK_RIGHTS              # a read of no bytes, where there is no right at all
+        where.status = SECOND_RIGHTS
     found.second_shift = where.page_shift
     if where.status != SECOND_OK and second.cause != WALK_OK or second.beyond:
         found.reason = REASON_SM_BEYOND if second.beyond else (

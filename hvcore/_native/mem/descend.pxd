@@ -5,6 +5,10 @@ address of each entry is translated by a descent of its own. Tables may hold any
 never read, and no descent is longer than its format has levels.
 """
 from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.mem.descent cimport (
+    MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_DEEPER, WALK_NOT_PRESENT, WALK_OK,
+    WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descent_t, lacks_marks,
+)
 from hvcore._native.mem.entry cimport forbidden_bits, is_usable, load_entry, maps_page, mark_entry, page_address
 from hvcore._native.mem.format cimport (
     ENTRY_ADDRESS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, remapping_format,
@@ -38,39 +42,6 @@ ctypedef fused tables_t:
     space_p
     cached_p
     remapped_p
-
-cdef enum WalkStatus:
-    WALK_OK
-    WALK_NOT_PRESENT        # an entry of this dimension is not present
-    WALK_RIGHTS             # present, but the rights do not allow the access
-    WALK_RESERVED           # a reserved bit is set in a present entry
-    WALK_NOT_CANONICAL
-    WALK_TABLE              # an entry could not be reached: see `nested_status`, `address` is its GPA
-    WALK_NESTED             # translated, but the second level refuses: `address` is the GPA
-    WALK_BEYOND             # without a second level: a table or the result lies outside system memory
-    WALK_DEEPER             # never a result: the entry names the table of the next level
-    WALK_CHANGED            # never a result: an entry changed while it was marked, the walk starts again
-
-cdef enum Mark:
-    MARK_NONE
-    MARK_ACCESSED           # every entry of the path
-    MARK_DIRTY              # and the one that maps the page
-
-
-cdef struct descent_t:
-    u64 slot                # where the last entry lies, in the dimension of the tables
-    u64 entry               # that entry
-    u64 path                # the AND of all entries, `inverted` bits turned over
-    u8 shift                # log2 of what that entry maps
-    u8 references           # entries that were read
-    u32 nested_references   # second-level entries that were read for them
-    second_level_t where    # of the last entry
-
-
-cdef inline bint lacks_marks(page_format_t form, const descent_t* at, u64 access) noexcept nogil:
-    """Whether an access that was granted still has marks to set."""
-    return form.accessed and not (at.path & form.accessed and (not access & RIGHT_WRITE or at.entry & form.dirty))
-
 
 cdef inline space_t* space_of(tables_t tables) noexcept nogil:
     """The GPA space of tables that lie in one."""
@@ -272,6 +243,7 @@ cdef inline second_level_t remapped_translate(remapped_space_t* domain, u64 gpa,
     cdef descent_t at
     cdef WalkStatus status = WALK_NOT_PRESENT
     cdef Mark mark = MARK_NONE
+    cdef u8 counted = 0
     found = second_level_t(status=SECOND_UNMAPPED, rights=0, page_shift=PAGE_SHIFT, references=0, overlay=False, spa=0)
     domain.beyond = gpa >= domain.limit
     domain.output = 0
@@ -280,6 +252,7 @@ cdef inline second_level_t remapped_translate(remapped_space_t* domain, u64 gpa,
         if unlikely(status == WALK_CHANGED):
             mark = MARK_NONE
             continue
+        counted = at.references if mark == MARK_NONE else counted
         if unlikely(not second_level_grants(form, status, &at, access, &found)):
             status = WALK_RIGHTS if status == WALK_OK else status
             break
@@ -290,6 +263,7 @@ cdef inline second_level_t remapped_translate(remapped_space_t* domain, u64 gpa,
             break
         mark = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED
     domain.cause = status
+    found.references = counted
     return found
 
 
