@@ -61,6 +61,22 @@ PRESETS = {
 """CAP and ECAP of the units that there are names for."""
 
 
+# What is large and called from several places, compiled once.
+
+cdef void serve_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at, const context_t* known,
+                        dma_t* done) noexcept nogil:
+    dma_request(unit, source, pasid, iova, access, at, known, done)
+
+
+cdef RemapOutcome serve_interrupt(unit_t* unit, u32 source, u64 address, u32 data, u8* reason,
+                                  interrupt_message_t* message) noexcept nogil:
+    return remap_request(unit, source, address, data, reason, message)
+
+
+cdef int deliver(fabric_t* fabric, const interrupt_message_t* message) noexcept nogil:
+    return fabric_send(fabric, NULL, message)
+
+
 cdef class RemappingUnit:
     """One VT-d unit: registers, translation tables in the memory of the partition that owns it, caches, faults.
 
@@ -98,6 +114,7 @@ cdef class RemappingUnit:
         self.blocks = []
         self.unit.ram = &memory.ram
         self.unit.view.space = &space.space
+        self.unit.deliver = deliver
         self.unit.view.mask = VIEW_ENTRIES - 1
         self.unit.host_bits = bits
         self.unit.cap = PRESETS[preset][0] if cap is None else cap
@@ -221,7 +238,7 @@ cdef class RemappingUnit:
         cdef u8 reason = 0
         cdef RemapOutcome outcome
         decode_msi(address, data, 0, &message)
-        outcome = remap_request(&self.unit, source & 0xFFFF, address, data, &reason, &message)
+        outcome = serve_interrupt(&self.unit, source & 0xFFFF, address, data, &reason, &message)
         if outcome == REMAP_BLOCKED:
             return "blocked", reason
         return ("posted", None) if outcome == REMAP_POSTED else ("send", dict(message))
@@ -339,7 +356,7 @@ cdef int make_requester(requester_t* who, u32 source, pasid, u64 access, u32 at)
     if at > 2:
         raise ValueError(f"at must be 0, 1 or 2, not {at}")
     memset(who, 0, sizeof(requester_t))
-    who.source, who.access, who.at = source, access, at
+    who.request, who.source, who.access, who.at = serve_request, source, access, at
     who.pasid = <u32>NO_PASID if pasid is None else pasid
     return 0
 

@@ -7,27 +7,27 @@ cdef unit_t* unit_of(RemappingUnit unit) noexcept:
 cdef bint remap_for_fabric(void* unit, u32 requester, u64 address, u32 data, interrupt_message_t* message) noexcept nogil:
     """What a fabric asks for every interrupt request; False: nothing is to be sent."""
     cdef u8 reason = 0
-    return remap_request(<unit_t*>unit, requester & 0xFFFF, address, data, &reason, message) == REMAP_SEND
+    return serve_interrupt(<unit_t*>unit, requester & 0xFFFF, address, data, &reason, message) == REMAP_SEND
 
 
 cdef int dma_interrupt(unit_t* unit, u32 source, u64 address, u32 data) noexcept nogil:
     cdef interrupt_message_t message
     cdef u8 reason = 0
     decode_msi(address, data, 0, &message)
-    if remap_request(unit, source, address, data, &reason, &message) != REMAP_SEND:
+    if serve_interrupt(unit, source, address, data, &reason, &message) != REMAP_SEND:
         return -1
-    return fabric_send(unit.fabric, NULL, &message) if unit.fabric != NULL and message.asserted else 0
+    return unit.deliver(unit.fabric, &message) if unit.fabric != NULL and message.asserted else 0
 
 
 cdef void dma_translate(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, dma_t* done) noexcept nogil:
     view_refresh(unit, 1)
-    dma_request(unit, source, pasid, iova, access, 0, done)
+    serve_request(unit, source, pasid, iova, access, 0, NULL, done)
 
 
 cdef u64 dma_copy(unit_t* unit, u32 source, u32 pasid, u64 iova, u8* data, u64 size_bytes, u64 access) noexcept nogil:
     cdef requester_t who
     memset(&who, 0, sizeof(requester_t))
-    who.source, who.pasid, who.access = source, pasid, access
+    who.request, who.source, who.pasid, who.access = serve_request, source, pasid, access
     return copy_all(unit, &who, &iova, 1, data, size_bytes)
 
 

@@ -8,7 +8,7 @@ from hvcore._native.dma.spec cimport (
 )
 from hvcore._native.dma.state cimport CONTEXT_PRIVILEGED, context_t, unit_t
 from hvcore._native.dma.translate cimport (
-    FOUND_FIRST_SHIFT, FOUND_RIGHTS, FOUND_SECOND_SHIFT, FOUND_SHIFT_MASK, dma_request, dma_t, iotlb_find, is_interrupt,
+    FOUND_FIRST_SHIFT, FOUND_RIGHTS, FOUND_SECOND_SHIFT, FOUND_SHIFT_MASK, dma_t, iotlb_find, is_interrupt,
     shift_of_code,
 )
 from hvcore._native.mem.descend cimport cached_translate
@@ -32,8 +32,14 @@ cdef struct dma_columns_t:
     u8* nested_references
 
 
+# dma_request, out of line: the walks in it are large.
+ctypedef void (*request_t)(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at,
+                          const context_t* known, dma_t* done) noexcept nogil
+
+
 # Who asks, and what a batch may know of it beforehand.
 cdef struct requester_t:
+    request_t request
     u32 source
     u32 pasid
     u32 at
@@ -47,7 +53,7 @@ cdef inline void requester_learn(unit_t* unit, requester_t* who) noexcept nogil:
     """Take the context out of the caches, if it is there and of a kind that the IOTLB alone can serve."""
     cdef u64* found
     who.known = False
-    if not register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE or not unit.iotlb.exists or who.at:
+    if not register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE or who.at:
         return
     found = cache_peek(&unit.contexts, cache_key(who.source, 0, 0))
     if found == NULL:
@@ -107,9 +113,9 @@ cdef inline bint translate_quickly(unit_t* unit, const requester_t* who, u64 iov
 
 cdef inline void translate_for(unit_t* unit, requester_t* who, u64 iova, dma_t* done) noexcept nogil:
     """One element of a batch."""
-    if likely(who.known and translate_quickly(unit, who, iova, done)):
+    if likely(who.known and unit.iotlb.exists and translate_quickly(unit, who, iova, done)):
         return
-    dma_request(unit, who.source, who.pasid, iova, who.access, who.at, done)
+    who.request(unit, who.source, who.pasid, iova, who.access, who.at, &who.context if who.known else NULL, done)
     if not who.known:
         requester_learn(unit, who)
 
@@ -140,15 +146,69 @@ cdef inline void requester_start(unit_t* unit, requester_t* who, u64 requests) n
     requester_learn(unit, who)
 
 
+cdef inline u64 translate_hits(unit_t* unit, const requester_t* who, const u64* iovas, u64 first, u64 count,
+                               u64* spa) noexcept nogil:
+    """Go on from element `first` as long as the IOTLB, direct-mapped and of 4 KiB pages, has what is asked for, in the
+    part of memory where a GPA is its own SPA; the first element for which it is not so."""
+    cdef const u64* keys = unit.iotlb.keys
+    cdef const u64* words = unit.iotlb.words
+    cdef u64 mask = unit.iotlb.mask, tag = cache_key(0, who.context.tag, 0), access = who.access & FOUND_RIGHTS
+    cdef u64 same_from = unit.view.same_from, same_bytes = unit.view.same_bytes, i = first, page, entry, found
+    while i < count:
+        page = iovas[i] >> PAGE_SHIFT
+        entry = page & mask
+        found = words[entry]
+        if unlikely(keys[entry] != (cache_key(page, 0, 0) | tag) or found & access != access):
+            break
+        found = found & ENTRY_ADDRESS | iovas[i] & PAGE_OFFSET_MASK
+        if unlikely(found - same_from >= same_bytes):
+            break
+        spa[i] = found
+        i += 1
+    unit.iotlb.lookups += i - first
+    unit.contexts.lookups += i - first
+    unit.pasids.lookups += (i - first) * who.by_pasid
+    unit.counters.requests += i - first
+    unit.counters.translated += i - first
+    return i
+
+
+cdef inline bint is_lean(const dma_columns_t* out) noexcept nogil:
+    """Only columns that are zero for a hit, beside its SPA."""
+    return out.spa != NULL and out.gpa == NULL and out.page_shift == NULL and out.nested_page_shift == NULL
+
+
+cdef inline void clear_columns(const dma_columns_t* out, u64 count) noexcept nogil:
+    """Those that are zero for a hit."""
+    if out.status != NULL:
+        memset(out.status, 0, count)
+    if out.reason != NULL:
+        memset(out.reason, 0, count)
+    if out.table_references != NULL:
+        memset(out.table_references, 0, count)
+    if out.references != NULL:
+        memset(out.references, 0, count)
+    if out.nested_references != NULL:
+        memset(out.nested_references, 0, count)
+
+
 cdef inline void translate_all(unit_t* unit, requester_t* who, const u64* iovas, u64 count,
                                const dma_columns_t* out) noexcept nogil:
     cdef dma_columns_t columns = out[0]
     cdef dma_t done
-    cdef u64 i
+    cdef u64 i = 0
+    cdef bint lean = is_lean(out) and unit.iotlb.exists and unit.iotlb.structure == NULL
     requester_start(unit, who, count)
-    for i in range(count):
+    if lean:
+        clear_columns(out, count)
+    while i < count:
+        if lean and who.known and unit.iotlb_sizes == 1:
+            i = translate_hits(unit, who, iovas, i, count, columns.spa)
+            if i == count:
+                break
         translate_for(unit, who, iovas[i], &done)
         store_columns(&columns, i, &done)
+        i += 1
 
 
 cdef inline u64 copy_piece(unit_t* unit, requester_t* who, u64 iova, u8* data, u64 size_bytes) noexcept nogil:

@@ -5,7 +5,7 @@ from hvcore._native.dma.spec cimport (
     REG_FSTS, REG_ICS, REG_IECTL,
 )
 from hvcore._native.dma.state cimport MESSAGE_COUNT, unit_t
-from hvcore._native.irq.fabric cimport decode_msi, fabric_send
+from hvcore._native.irq.fabric cimport decode_msi
 from hvcore._native.irq.state cimport interrupt_message_t
 from hvcore._native.mem.format cimport RIGHT_WRITE
 
@@ -28,7 +28,7 @@ cdef inline void send_message(unit_t* unit, u64 address, u32 data) noexcept nogi
         decode_msi(address, data, 0, &message)
         # The upper address register holds the rest of an x2APIC id.
         message.destination |= <u32>(address >> 32) & <u32>0xFFFFFF00
-        fabric_send(unit.fabric, NULL, &message)
+        unit.deliver(unit.fabric, &message)
 
 
 cdef inline void raise_event(unit_t* unit, u32 control) noexcept nogil:

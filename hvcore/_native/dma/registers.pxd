@@ -24,8 +24,9 @@ cdef inline u64 read_wide(unit_t* unit, u32 offset) noexcept nogil:
     return register_at(unit, offset)[0] | <u64>register_at(unit, offset + 4)[0] << 32
 
 
-cdef inline void command_global(unit_t* unit, u32 command) noexcept nogil:
-    """GCMD: levels follow what is written, one-shots act again whenever they are written."""
+cdef inline bint command_global(unit_t* unit, u32 command) noexcept nogil:
+    """GCMD: levels follow what is written, one-shots act again whenever they are written. True: the queue was turned
+    on or off."""
     cdef u32* status = register_at(unit, REG_GSTS)
     cdef u32 levels = <u32>GLOBAL_TE, before = status[0]
     if unit.ecap & ECAP_QI:
@@ -43,9 +44,10 @@ cdef inline void command_global(unit_t* unit, u32 command) noexcept nogil:
         if unit.cap >> CAP_ESIRTPS_SHIFT & 1:
             cache_clear(&unit.interrupts)
     status[0] = (status[0] & ~levels) | (command & levels)
-    if (before ^ status[0]) & GLOBAL_QIE:
-        register_at(unit, REG_IQH)[0] = 0
-        process_queue(unit)
+    if not (before ^ status[0]) & GLOBAL_QIE:
+        return False
+    register_at(unit, REG_IQH)[0] = 0
+    return True
 
 
 cdef inline void command_context(unit_t* unit) noexcept nogil:
@@ -77,13 +79,13 @@ cdef inline void unmask_event(unit_t* unit, u32 control) noexcept nogil:
         raise_event(unit, control)
 
 
-cdef inline void write32(unit_t* unit, u32 offset, u32 value) noexcept nogil:
-    """`offset` is a multiple of 4 in the region."""
+cdef inline bint write32(unit_t* unit, u32 offset, u32 value) noexcept nogil:
+    """`offset` is a multiple of 4 in the region. True: there may be descriptors to be done."""
     cdef u32 i = offset >> 2
     cdef u32* register = unit.registers + i
     register[0] = (register[0] & ~unit.writable[i] | value & unit.writable[i]) & ~(value & unit.clearing[i])
     if offset == REG_GCMD:
-        command_global(unit, value)
+        return command_global(unit, value)
     elif offset == REG_CCMD + 4:
         if register[0] & <u32>HIGH_COMMAND:
             command_context(unit)
@@ -91,10 +93,10 @@ cdef inline void write32(unit_t* unit, u32 offset, u32 value) noexcept nogil:
         if register[0] & <u32>HIGH_COMMAND:
             command_iotlb(unit)
     elif offset == REG_IQT:
-        process_queue(unit)
+        return True
     elif offset == REG_FSTS:
         settle_fault_status(unit)
-        process_queue(unit)
+        return True
     elif unit.fro <= offset < unit.fro + 16 * unit.fault_records:
         settle_fault_status(unit)
     elif offset == REG_FECTL or offset == REG_IECTL:
@@ -104,6 +106,7 @@ cdef inline void write32(unit_t* unit, u32 offset, u32 value) noexcept nogil:
             register_at(unit, REG_IECTL)[0] &= ~<u32>EVENT_IP
     elif offset == REG_PMEN:
         register[0] = <u32>PMEN_EPM | 1 if register[0] & <u32>PMEN_EPM else 0
+    return False
 
 
 cdef inline bint is_register(const unit_t* unit, u64 offset, u32 size_bytes) noexcept nogil:
@@ -120,9 +123,12 @@ cdef inline u64 unit_read(unit_t* unit, u64 offset, u32 size_bytes) noexcept nog
 
 
 cdef inline void unit_write(unit_t* unit, u64 offset, u32 size_bytes, u64 value) noexcept nogil:
+    cdef bint kicked = False
+    cdef u32 part
     if not is_register(unit, offset, size_bytes):
         unit.counters.bad_accesses += 1
         return
-    write32(unit, <u32>offset, <u32>value)
-    if size_bytes == 8:
-        write32(unit, <u32>offset + 4, <u32>(value >> 32))
+    for part in range(0, size_bytes, 4):
+        kicked |= write32(unit, <u32>offset + part, <u32>(value >> 8 * part))
+    if kicked:
+        process_queue(unit)

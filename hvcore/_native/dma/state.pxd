@@ -5,7 +5,7 @@ unit; `view` looks at that partition's space.
 """
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.dma.spec cimport REASON_COUNT
-from hvcore._native.irq.state cimport fabric_t
+from hvcore._native.irq.state cimport fabric_t, interrupt_message_t
 from hvcore._native.mem.ram cimport ram_t
 from hvcore._native.mem.second_level cimport cached_space_t
 from hvcore._native.model.structure cimport structure_t
@@ -119,6 +119,7 @@ cdef struct unit_t:
     u64 scan_at                 # same_from ... of the view: how far the search for it has come
     u64 run_from
     fabric_t* fabric            # where interrupts go; NULL: to `messages` alone
+    int (*deliver)(fabric_t* fabric, const interrupt_message_t* message) noexcept nogil
     u64 cap
     u64 ecap
     u32 iro                     # byte offset of IVA

@@ -13,7 +13,9 @@ from hvcore._native.dma.state cimport CONTEXT_DTE, CONTEXT_FPD, CONTEXT_MARKS, c
 from hvcore._native.dma.tables cimport is_scalable, resolve
 from hvcore._native.dma.walk cimport dma_walk_t, finish_nested, second_of, walk_first, walk_second
 from hvcore._native.mem.descend cimport cached_p, cached_translate, remapped_p
-from hvcore._native.mem.format cimport ENTRY_ADDRESS, RIGHT_READ, RIGHT_WRITE, long_mode_format, page_format_t, remapping_format
+from hvcore._native.mem.format cimport (
+    ENTRY_ADDRESS, LARGE_SHIFTS, RIGHT_READ, RIGHT_WRITE, long_mode_format, page_format_t, remapping_format,
+)
 from hvcore._native.mem.ram cimport PAGE_SHIFT
 from hvcore._native.mem.second_level cimport SECOND_OK, remapped_space_t, second_level_t
 from cython cimport likely, unlikely
@@ -24,6 +26,7 @@ cdef enum:
     FOUND_FIRST_SHIFT = 2               # page sizes of both levels, as PAGE_SHIFT + 9 * (number - 1); 0: none
     FOUND_SECOND_SHIFT = 4
     FOUND_SHIFT_MASK = 3
+    PROTECTED_OFFSET = 0x1FFFFF         # protected regions are whole 2 MiB
     FOUND_REASON = 56                   # of an entry without rights, with caching mode
 
 
@@ -52,11 +55,10 @@ cdef inline bint is_protected(unit_t* unit, u64 gpa) noexcept nogil:
     if likely(not register_at(unit, REG_PMEN)[0]):
         return False
     if unit.cap & CAP_PLMR and register_at(unit, REG_PLMBASE)[0] <= gpa <= (
-            register_at(unit, REG_PLMLIMIT)[0] | ~unit.writable[REG_PLMLIMIT >> 2]):
+            register_at(unit, REG_PLMLIMIT)[0] | PROTECTED_OFFSET):
         return True
     return unit.cap & CAP_PHMR and wide_register(unit, REG_PHMBASE) <= gpa <= (
-        wide_register(unit, REG_PHMLIMIT) | ~(unit.writable[REG_PHMLIMIT >> 2]
-                                              | <u64>unit.writable[(REG_PHMLIMIT >> 2) + 1] << 32))
+        wide_register(unit, REG_PHMLIMIT) | PROTECTED_OFFSET)
 
 
 cdef inline u8 shift_code(u8 shift) noexcept nogil:
@@ -92,6 +94,9 @@ cdef inline void iotlb_fill(unit_t* unit, u32 tag, u64 iova, const dma_walk_t* f
         if found.second_shift and found.second_shift < shift:
             shift = found.second_shift
     code = (shift - PAGE_SHIFT) // 9
+    if found.reason == REASON_OK and <u64>INTERRUPT_FIRST >> shift <= found.output >> shift <= (
+            <u64>INTERRUPT_FIRST + INTERRUPT_BYTES - 1) >> shift or is_interrupt(iova):
+        return                      # each address there has to be looked at by itself
     unit.iotlb_sizes |= <u8>(1 << code)
     place = cache_fill(&unit.iotlb, cache_key(iova >> shift, tag, code))
     if found.reason != REASON_OK:
@@ -114,8 +119,8 @@ cdef inline void walk_context(unit_t* unit, const context_t* context, u64 iova, 
     cdef page_format_t form = long_mode_format(context.first_levels)
     form.large_shifts = unit.first_large
     if context.kind == TYPE_SECOND:
-        if context.second_levels == 4 and not context.flags & CONTEXT_MARKS:
-            walk_second(unit, context, remapping_format(4, False, unit.second_large), iova, access, remembers, found)
+        if likely(context.second_levels == 4 and not context.flags & CONTEXT_MARKS and unit.second_large == LARGE_SHIFTS):
+            walk_second(unit, context, remapping_format(4, False, LARGE_SHIFTS), iova, access, remembers, found)
         else:
             walk_second(unit, context, remapping_format(context.second_levels, context.flags & CONTEXT_MARKS != 0,
                                                         unit.second_large), iova, access, remembers, found)
@@ -124,8 +129,10 @@ cdef inline void walk_context(unit_t* unit, const context_t* context, u64 iova, 
                    remembers, found)
     else:
         second_of(unit, context, &second)
-        walk_first(<remapped_p>&second, unit, context, form, iova, access,
-                   remembers, found)
+        if likely(second.plain and context.first_levels == 4 and form.large_shifts == LARGE_SHIFTS):
+            walk_first(<remapped_p>&second, unit, context, long_mode_format(4), iova, access, remembers, found)
+        else:
+            walk_first(<remapped_p>&second, unit, context, form, iova, access, remembers, found)
         if found.reason == REASON_OK:
             finish_nested(unit, context, &second, access, found)
     unit.counters.first_level_references += found.first_references
@@ -158,15 +165,24 @@ cdef inline void translate_context(unit_t* unit, const context_t* context, u64 i
     iotlb_fill(unit, tag, iova, found)
 
 
-cdef inline void request_translated(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at, context_t* context,
-                                    dma_t* done) noexcept nogil:
-    """Translation is on. The reason of a refusal, or where the request goes."""
-    cdef dma_walk_t found
-    cdef u64 tables = (unit.counters.root_references + unit.counters.context_references
+cdef inline u64 resolve_counted(unit_t* unit, u32 source, u32 pasid, u64* access, context_t* context) noexcept nogil:
+    """`resolve`, and how many entries it read."""
+    cdef u64 before = (unit.counters.root_references + unit.counters.context_references
                        + unit.counters.directory_references + unit.counters.pasid_references)
-    resolve(unit, source, pasid, &access, context)
-    done.table_references = <u8>(unit.counters.root_references + unit.counters.context_references
-                                 + unit.counters.directory_references + unit.counters.pasid_references - tables)
+    resolve(unit, source, pasid, access, context)
+    return (unit.counters.root_references + unit.counters.context_references
+            + unit.counters.directory_references + unit.counters.pasid_references - before)
+
+
+cdef inline void request_translated(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at, const context_t* known,
+                                    context_t* context, dma_t* done) noexcept nogil:
+    """Translation is on. The reason of a refusal, or where the request goes."""
+    if likely(known != NULL):
+        unit.contexts.lookups += 1
+        unit.pasids.lookups += known.scalable
+        request_known(unit, known, iova, access, done)
+        return
+    done.table_references = <u8>resolve_counted(unit, source, pasid, &access, context)
     done.reason = context.reason
     if done.reason != REASON_OK:
         return
@@ -176,6 +192,12 @@ cdef inline void request_translated(unit_t* unit, u32 source, u32 pasid, u64 iov
     if at == AT_TRANSLATED:
         done.output = iova
         return
+    request_known(unit, context, iova, access, done)
+
+
+cdef inline void request_known(unit_t* unit, const context_t* context, u64 iova, u64 access, dma_t* done) noexcept nogil:
+    """An untranslated request whose context lets it be translated."""
+    cdef dma_walk_t found
     if is_interrupt(iova) and context.scalable:
         done.reason = REASON_SM_INTERRUPT
         return
@@ -198,8 +220,10 @@ cdef inline void request_translated(unit_t* unit, u32 source, u32 pasid, u64 iov
         done.reason = REASON_SM_INTERRUPT if context.scalable else REASON_OUTPUT_INTERRUPT
 
 
-cdef inline void dma_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at, dma_t* done) noexcept nogil:
-    """Translate one request and, if it is refused, record why. `view_refresh` comes before."""
+cdef inline void dma_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at,
+                             const context_t* known, dma_t* done) noexcept nogil:
+    """Translate one request and, if it is refused, record why. `view_refresh` comes before. `known`: not NULL if the
+    caches hold the context, and it is of a kind that walks or looks up without anything else to be asked."""
     cdef context_t context
     cdef second_level_t where
     cdef bint passed = True
@@ -218,8 +242,9 @@ cdef inline void dma_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 
         done.output = iova
         unit.counters.untranslated += 1
     else:
-        request_translated(unit, source, pasid, iova, access, at, &context, done)
-        passed = context.kind == TYPE_PASS or at == AT_TRANSLATED
+        context.flags = known.flags if known != NULL else 0
+        request_translated(unit, source, pasid, iova, access, at, known, &context, done)
+        passed = known == NULL and (context.kind == TYPE_PASS or at == AT_TRANSLATED)
         if done.reason != REASON_OK:
             done.status = DMA_FAULT
             unit.counters.faults += 1

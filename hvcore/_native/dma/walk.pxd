@@ -20,7 +20,7 @@ from hvcore._native.mem.descent cimport (
 )
 from hvcore._native.mem.entry cimport page_address
 from hvcore._native.mem.format cimport (
-    ENTRY_ADDRESS, RIGHT_READ, RIGHT_WRITE, long_mode_format, page_format_t, remapping_format,
+    ENTRY_ADDRESS, LARGE_SHIFTS, RIGHT_READ, RIGHT_WRITE, long_mode_format, page_format_t, remapping_format,
 )
 from hvcore._native.mem.ram cimport PAGE_SHIFT
 from hvcore._native.mem.request cimport is_canonical_in
@@ -243,6 +243,7 @@ cdef inline void second_of(unit_t* unit, const context_t* context, remapped_spac
     second.large_shifts = unit.second_large
     second.levels = context.second_levels
     second.marks = context.flags & CONTEXT_MARKS != 0
+    second.plain = second.levels == 4 and not second.marks and second.large_shifts == LARGE_SHIFTS
     second.cause = WALK_OK
     second.beyond = False
     second.output = 0

@@ -11,7 +11,7 @@ from hvcore._native.mem.descent cimport (
 )
 from hvcore._native.mem.entry cimport forbidden_bits, is_usable, load_entry, maps_page, mark_entry, page_address
 from hvcore._native.mem.format cimport (
-    ENTRY_ADDRESS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, remapping_format,
+    ENTRY_ADDRESS, LARGE_SHIFTS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, remapping_format,
     second_level_format,
 )
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, ram_t
@@ -238,7 +238,14 @@ cdef inline bint second_level_mark(space_t* space, page_format_t form, u64 gpa, 
 cdef inline second_level_t remapped_translate(remapped_space_t* domain, u64 gpa, u8 access,
                                               bint set_marks) noexcept nogil:
     """The same by the second level of an IOMMU, and by the GPA space that its tables and its results lie in."""
-    cdef page_format_t form = remapping_format(domain.levels, domain.marks, domain.large_shifts)
+    if likely(domain.plain):
+        return remapped_walk(domain, remapping_format(4, False, LARGE_SHIFTS), gpa, access, set_marks)
+    return remapped_walk(domain, remapping_format(domain.levels, domain.marks, domain.large_shifts), gpa, access,
+                         set_marks)
+
+
+cdef inline second_level_t remapped_walk(remapped_space_t* domain, page_format_t form, u64 gpa, u8 access,
+                                         bint set_marks) noexcept nogil:
     cdef second_level_t found, where
     cdef descent_t at
     cdef WalkStatus status = WALK_NOT_PRESENT

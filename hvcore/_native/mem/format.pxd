@@ -15,6 +15,7 @@ cdef enum:
     RIGHT_USER_EXECUTE = 16     # second level only: for user-mode addresses
     RIGHT_ALL = 31
     ENTRY_ADDRESS = 0x000FFFFFFFFFF000
+    LARGE_SHIFTS = 0x40200000   # 2 MiB and 1 GiB
     USABLE_WITH_READ = 0xBA     # 1, 3, 4, 5 and 7: never writable without being readable (SDM 3C 29.3.3.1)
     USABLE_ALONE = 0xEE         # R or W, whatever the other says
     REMAPPING_SNOOP = 1 << 11

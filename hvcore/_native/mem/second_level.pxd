@@ -63,6 +63,7 @@ cdef struct remapped_space_t:
     u64 large_shifts        # page sizes: page_format_t
     u8 levels
     bint marks              # accessed and dirty bits
+    bint plain              # four levels, no marks, pages of every size
     u8 cause                # WalkStatus of what was refused last ...
     bint beyond             # ... because the address does not exist
     u64 output              # of what was translated last: a GPA
