@@ -35,8 +35,9 @@ from hvcore._native.dma.translate cimport dma_request, dma_t
 from hvcore._native.engine cimport PartitionCore
 from hvcore._native.irq.fabric cimport decode_msi, fabric_send
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t
+from hvcore._native.mem.descend cimport space_translate
 from hvcore._native.mem.format cimport ENTRY_ADDRESS, REMAPPING_SNOOP, REMAPPING_TRANSIENT, RIGHT_READ, RIGHT_WRITE
-from hvcore._native.mem.second_level cimport nested_entry_t
+from hvcore._native.mem.second_level cimport nested_entry_t, second_level_t, space_t
 from hvcore._native.model.structure cimport EMPTY, KEY_ASID_SHIFT, KEY_PAGE_SHIFT, structure_t
 from hvcore._native.model.wide cimport held_by
 from hvcore._native.models cimport ModelCore
@@ -71,6 +72,10 @@ cdef void serve_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 acces
 cdef RemapOutcome serve_interrupt(unit_t* unit, u32 source, u64 address, u32 data, u8* reason,
                                   interrupt_message_t* message) noexcept nogil:
     return remap_request(unit, source, address, data, reason, message)
+
+
+cdef second_level_t reach(space_t* space, u64 gpa, u8 access, bint set_marks) noexcept nogil:
+    return space_translate(space, gpa, access, set_marks)
 
 
 cdef int deliver(fabric_t* fabric, const interrupt_message_t* message) noexcept nogil:
@@ -114,7 +119,7 @@ cdef class RemappingUnit:
         self.blocks = []
         self.unit.ram = &memory.ram
         self.unit.view.space = &space.space
-        self.unit.deliver = deliver
+        self.unit.deliver, self.unit.view.reach = deliver, reach
         self.unit.view.mask = VIEW_ENTRIES - 1
         self.unit.host_bits = bits
         self.unit.cap = PRESETS[preset][0] if cap is None else cap

@@ -7,17 +7,17 @@ never read, and no descent is longer than its format has levels.
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.mem.descent cimport (
     MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_DEEPER, WALK_NOT_PRESENT, WALK_OK,
-    WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descent_t, lacks_marks,
+    WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descent_t, lacks_marks, second_level_grants,
 )
 from hvcore._native.mem.entry cimport forbidden_bits, is_usable, load_entry, maps_page, mark_entry, page_address
 from hvcore._native.mem.format cimport (
-    ENTRY_ADDRESS, LARGE_SHIFTS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, remapping_format,
+    ENTRY_ADDRESS, LARGE_SHIFTS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, remapping_format,
     second_level_format,
 )
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, ram_t
 from hvcore._native.mem.second_level cimport (
-    NESTED_OVERLAY, NESTED_SHIFT, SECOND_MISCONFIGURED, SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, SECOND_UNMAPPED,
-    cached_space_t, nested_entry_t, overlay_t, remapped_space_t, second_level_t, space_t, table_access,
+    NESTED_OVERLAY, NESTED_SHIFT, SECOND_OK, SECOND_OVERLAY, SECOND_UNMAPPED, cached_space_t, nested_entry_t,
+    overlay_t, remapped_space_t, second_level_t, space_t, table_access,
 )
 from cython cimport likely, unlikely
 
@@ -55,6 +55,13 @@ cdef inline space_t* space_of(tables_t tables) noexcept nogil:
         return NULL
 
 
+cdef inline second_level_t reach_space(cached_space_t* cached, u64 gpa, u8 access, bint set_marks) noexcept nogil:
+    """Past the cache. Where nothing is unrolled, misses are rare and a descent in line would only be in the way."""
+    if UNROLL:
+        return space_translate(cached.space, gpa, access, set_marks)
+    return cached.reach(cached.space, gpa, access, set_marks)
+
+
 cdef inline second_level_t cached_translate(cached_space_t* cached, u64 gpa, u8 access, bint set_marks) noexcept nogil:
     """`space_translate` by way of a cache, which is right as long as no second-level entry that it has seen changes."""
     cdef nested_entry_t* entry = &cached.entries[(gpa >> PAGE_SHIFT) & cached.mask]
@@ -70,7 +77,7 @@ cdef inline second_level_t cached_translate(cached_space_t* cached, u64 gpa, u8 
         found.overlay = entry.found & NESTED_OVERLAY != 0
         found.spa = (entry.found & ENTRY_ADDRESS) | (gpa & PAGE_OFFSET_MASK)
         return found
-    found = space_translate(cached.space, gpa, access, set_marks)
+    found = reach_space(cached, gpa, access, set_marks)
     if likely(found.status == SECOND_OK):
         entry.tag = gpa | PAGE_OFFSET_MASK
         entry.found = ((found.spa & ENTRY_ADDRESS) | found.rights | <u64>found.page_shift << NESTED_SHIFT
@@ -122,8 +129,10 @@ cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level
             if tables_t is not memory_p:
                 if tables_t is remapped_p:
                     at.where = remapped_translate(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
+                elif tables_t is cached_p:
+                    at.where = reach_space(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
                 else:
-                    at.where = space_translate(space_of(tables), at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
+                    at.where = space_translate(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
                 if at.where.status != SECOND_OK:
                     return WALK_TABLE
             if not mark_entry(ram, form, spa, entry, marks):
@@ -201,21 +210,6 @@ cdef inline second_level_t space_translate(space_t* space, u64 gpa, u8 access, b
             found.spa = overlay.spa | (gpa & PAGE_OFFSET_MASK)
             return found
     return second_level_walk(space, gpa, access, set_marks)
-
-
-cdef inline bint second_level_grants(page_format_t form, WalkStatus status, const descent_t* at, u8 access,
-                                     second_level_t* found) noexcept nogil:
-    """Whether a descent ended at a page that allows the access; else `found.status` says why not."""
-    found.references = at.references
-    if unlikely(status != WALK_OK):
-        found.status = SECOND_MISCONFIGURED if status == WALK_RESERVED else SECOND_UNMAPPED
-        return False
-    found.rights = path_rights(form, at.path)
-    found.page_shift = at.shift
-    if unlikely(found.rights & access != access):
-        found.status = SECOND_RIGHTS
-        return False
-    return True
 
 
 cdef inline bint second_level_mark(space_t* space, page_format_t form, u64 gpa, u8 access, descent_t* at,

@@ -1,7 +1,8 @@
 """What a step down the tables leaves: how it ended, the last entry, and the path that led there."""
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.mem.format cimport RIGHT_WRITE, page_format_t
-from hvcore._native.mem.second_level cimport second_level_t
+from hvcore._native.mem.format cimport RIGHT_WRITE, page_format_t, path_rights
+from hvcore._native.mem.second_level cimport SECOND_MISCONFIGURED, SECOND_RIGHTS, SECOND_UNMAPPED, second_level_t
+from cython cimport unlikely
 
 cdef enum WalkStatus:
     WALK_OK
@@ -34,3 +35,18 @@ cdef struct descent_t:
 cdef inline bint lacks_marks(page_format_t form, const descent_t* at, u64 access) noexcept nogil:
     """Whether an access that was granted still has marks to set."""
     return form.accessed and not (at.path & form.accessed and (not access & RIGHT_WRITE or at.entry & form.dirty))
+
+
+cdef inline bint second_level_grants(page_format_t form, WalkStatus status, const descent_t* at, u8 access,
+                                     second_level_t* found) noexcept nogil:
+    """Whether a descent ended at a page that allows the access; else `found.status` says why not."""
+    found.references = at.references
+    if unlikely(status != WALK_OK):
+        found.status = SECOND_MISCONFIGURED if status == WALK_RESERVED else SECOND_UNMAPPED
+        return False
+    found.rights = path_rights(form, at.path)
+    found.page_shift = at.shift
+    if unlikely(found.rights & access != access):
+        found.status = SECOND_RIGHTS
+        return False
+    return True
