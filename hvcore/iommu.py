@@ -12,7 +12,14 @@ from hvcore._native.iommu import CACHE_NAMES, COLUMNS, DEFAULT_CACHES, PRESETS, 
 from hvcore.experiments.structures import Structure
 
 __all__ = [
-    "CACHE_NAMES", "COLUMNS", "DEFAULT_CACHES", "PRESETS", "FaultReason", "Geometry", "RemappingUnit", "RemapStatus",
+    "CACHE_NAMES",
+    "COLUMNS",
+    "DEFAULT_CACHES",
+    "PRESETS",
+    "FaultReason",
+    "Geometry",
+    "RemapStatus",
+    "RemappingUnit",
     "geometry",
 ]  # fmt: skip
 

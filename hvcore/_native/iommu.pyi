@@ -3,10 +3,11 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-from hvcore._native.engine import PartitionCore
-from hvcore._native.space import GpaSpace, SystemMemory
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Buffer, disjoint_base
+
+from hvcore._native.engine import PartitionCore
+from hvcore._native.space import GpaSpace, SystemMemory
 
 class Geometry(NamedTuple):
     sets: int

@@ -23,7 +23,8 @@ from hvcore._native.dma.registers cimport unit_read, unit_write
 from hvcore._native.dma.remap cimport REMAP_BLOCKED, REMAP_POSTED, REMAP_SEND, RemapOutcome, remap_request
 from hvcore._native.dma.spec cimport (
     CAP_CM, CAP_FL1GP_SHIFT, CAP_FRO_SHIFT, CAP_MGAW_SHIFT, CAP_NFR_SHIFT, CAP_PHMR, CAP_PLMR, CAP_SLLPS_SHIFT,
-    ECAP_DT, ECAP_EIM, ECAP_IR, ECAP_IRO_SHIFT, ECAP_SC, EVENT_IM, FRCD_F, NO_PASID, REASON_COUNT, REG_CAP, REG_CCMD, REG_ECAP,
+    ECAP_DT, ECAP_EIM, ECAP_IR, ECAP_IRO_SHIFT, ECAP_SC, EVENT_IM, FRCD_F, NO_PASID, REASON_COUNT, REG_CAP, REG_CCMD,
+    REG_ECAP,
     REG_FEADDR, REG_FECTL, REG_FEDATA, REG_FEUADDR, REG_FSTS, REG_GCMD, REG_ICS, REG_IEADDR, REG_IECTL, REG_IEDATA,
     REG_IEUADDR, REG_IQA, REG_IQT, REG_IRTA, REG_LAST, REG_PHMBASE, REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN,
     REG_RTADDR, REG_VER, VERSION,
@@ -301,7 +302,8 @@ cdef class RemappingUnit:
         """
         addresses = numpy.ascontiguousarray(iovas, numpy.uint64)
         if out is None:
-            out = {name: numpy.zeros(addresses.size, COLUMNS[name]) for name in (COLUMNS if columns is None else columns)}
+            out = {name: numpy.zeros(addresses.size, COLUMNS[name])
+                   for name in (COLUMNS if columns is None else columns)}
         self.translate_into(source, addresses.reshape(-1), access, pasid=pasid, at=at, **out)
         return out
 
@@ -357,7 +359,8 @@ cdef int make_requester(requester_t* who, u32 source, pasid, u64 access, u32 at)
     if pasid is not None and not 0 <= pasid < 1 << 20:
         raise ValueError(f"pasid must have 20 bits, not {pasid!r}")
     if not access & 3 or access > 15:
-        raise ValueError(f"access must be 1 (read), 2 (write) or both, with 4 and 8 added for special ones, not {access}")
+        raise ValueError(f"access must be 1 (read), 2 (write) or both, with 4 and 8 added for special ones, "
+                         f"not {access}")
     if at > 2:
         raise ValueError(f"at must be 0, 1 or 2, not {at}")
     memset(who, 0, sizeof(requester_t))

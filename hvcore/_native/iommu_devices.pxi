@@ -4,7 +4,8 @@ cdef unit_t* unit_of(RemappingUnit unit) noexcept:
     return &unit.unit
 
 
-cdef bint remap_for_fabric(void* unit, u32 requester, u64 address, u32 data, interrupt_message_t* message) noexcept nogil:
+cdef bint remap_for_fabric(void* unit, u32 requester, u64 address, u32 data,
+                           interrupt_message_t* message) noexcept nogil:
     """What a fabric asks for every interrupt request; False: nothing is to be sent."""
     cdef u8 reason = 0
     return serve_interrupt(<unit_t*>unit, requester & 0xFFFF, address, data, &reason, message) == REMAP_SEND

@@ -15,7 +15,9 @@ cdef int read_capabilities(unit_t* unit) except -1:
     unit.fro = <u32>(unit.cap >> CAP_FRO_SHIFT & 0x3FF) * 16
     unit.fault_records = <u32>(unit.cap >> CAP_NFR_SHIFT & 0xFF) + 1
     unit.region_bytes = (max(unit.iro + 16, unit.fro + 16 * unit.fault_records, <u32>REG_LAST) + 4095) & ~<u32>4095
-    unit.address_limit = <u64>1 << ((unit.cap >> CAP_MGAW_SHIFT & 63) + 1) if unit.cap >> CAP_MGAW_SHIFT & 63 < 63 else ~<u64>0
+    unit.address_limit = ~<u64>0
+    if unit.cap >> CAP_MGAW_SHIFT & 63 < 63:
+        unit.address_limit = <u64>1 << ((unit.cap >> CAP_MGAW_SHIFT & 63) + 1)
     unit.second_large = (<u64>1 << 21 if unit.cap >> CAP_SLLPS_SHIFT & 1 else 0) | (
         <u64>1 << 30 if unit.cap >> CAP_SLLPS_SHIFT & 2 else 0)
     unit.first_large = <u64>1 << 21 | (<u64>1 << 30 if unit.cap >> CAP_FL1GP_SHIFT & 1 else 0)

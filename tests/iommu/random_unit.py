@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from hvcore._native.iommu import COLUMNS, PRESETS, Geometry, RemappingUnit  # noqa: E402
-from hvcore._native.space import GpaSpace, SystemMemory  # noqa: E402
-from tests.iommu.reference_unit import Reference  # noqa: E402
+from hvcore._native.iommu import COLUMNS, PRESETS, Geometry, RemappingUnit
+from hvcore._native.space import GpaSpace, SystemMemory
+from tests.iommu.reference_unit import Reference
 
 PAGES, TABLES, FRAMES = 64, 40, 72
 SMALL = {"contexts": Geometry(2), "pasids": Geometry(1, 2), "iotlb": Geometry(2, 3, "srrip"), "pde": Geometry(1, 2),
@@ -124,7 +124,8 @@ class Machine:
                 page[i] = (self.pointer() | kind << 2 | random.choice([1] * 15 + [0, 3])) ^ self.noise(0.02)
                 page[i + 1] = (random.choice([1, 2, 2, 3]) | random.randrange(8) << 8) ^ self.noise(0.02)
             elif gpn == 3:
-                page[i] = page[i + 1] = (random.choice([4, 5]) << 12 | random.choice([1] * 20 + [0, 3])) ^ self.noise(0.02)
+                page[i] = page[i + 1] = (
+                    random.choice([4, 5]) << 12 | random.choice([1] * 20 + [0, 3])) ^ self.noise(0.02)
             elif i % 8 == 0:
                 self.pasid_entry(page, i)
 
@@ -155,7 +156,8 @@ class Machine:
 
     def request(self) -> tuple[int, int, int, int | None, int]:
         random = self.random
-        iova = sum(random.choice([0, 0, 0, 0, 1, 2, 3, 256, 511]) << 12 + 9 * level for level in range(random.choice([3, 4, 5])))
+        levels = range(random.choice([3, 4, 5]))
+        iova = sum(random.choice([0, 0, 0, 0, 1, 2, 3, 256, 511]) << 12 + 9 * level for level in levels)
         iova |= random.randrange(4096)
         if random.random() < 0.3:
             iova = random.randrange(PAGES + 2) << 12 | iova & 0xFFF
@@ -164,7 +166,7 @@ class Machine:
         if random.random() < 0.02:
             iova = 0xFEE00000 | iova & 0xFFFFF
         access = random.choice([1, 2, 3, 1, 2, 5, 9, 10])
-        pasid = random.randrange(200) if self.scalable and random.random() < 0.4 or random.random() < 0.02 else None
+        pasid = random.randrange(200) if (self.scalable and random.random() < 0.4) or random.random() < 0.02 else None
         at = random.choice([0] * 20 + [1, 2])
         return random.randrange(1 << 16) if random.random() < 0.3 else random.randrange(16), iova, access, pasid, at
 

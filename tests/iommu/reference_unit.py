@@ -198,7 +198,7 @@ class Reference:
         if access & ~rights & 3 or not rights:
             return "rights", 0, shift, rights
         if context.second_marks:
-            for slot, entry in path:
+            for slot, _ in path:
                 dirty = 1 << 9 if access & WRITE and slot == path[-1][0] else 0
                 if not self.memory.mark(slot, 1 << 8 | dirty):
                     return "unreadable", 0, 12, 0

@@ -7,7 +7,23 @@ import pytest
 from hvcore._native.iommu import PRESETS
 
 from .unit_machine import (
-    DATA, FECTL, FSTS, ICS, IECTL, IQERCD, IQH, IQT, PAGE, QIE, READ, RECORDS, SOURCE, STATUS, TOP, WRITE, UnitMachine,
+    DATA,
+    FECTL,
+    FSTS,
+    ICS,
+    IECTL,
+    IQERCD,
+    IQH,
+    IQT,
+    PAGE,
+    QIE,
+    READ,
+    RECORDS,
+    SOURCE,
+    STATUS,
+    TOP,
+    WRITE,
+    UnitMachine,
 )  # fmt: skip
 
 MESSAGE, HIGH, ADDRESS = 0x41, 0x100, 0xFEE01000
@@ -145,7 +161,8 @@ def test_the_completion_event() -> None:
 
 
 @pytest.mark.parametrize("words, error", [
-    ((0, 0), 3), ((9, 0), 3), ((0xE, 0), 3), ((1, 0), 4), ((1 | 1 << 4 | 1 << 6, 0), 4), ((1 | 1 << 4, 1), 4), ((2, 0), 4),
+    ((0, 0), 3), ((9, 0), 3), ((0xE, 0), 3), ((1, 0), 4), ((1 | 1 << 4 | 1 << 6, 0), 4), ((1 | 1 << 4, 1), 4), ((2,
+    0), 4),
     ((2 | 1 << 4 | 1 << 8, 0), 4), ((2 | 3 << 4, 0x80), 4), ((2 | 3 << 4, 19), 4), ((4 | 1 << 5, 0), 4), ((4, 1), 4),
     ((5 | 1 << 8, 0), 4), ((5 | 2 << 4, 1), 4), ((6 | 1 << 4, 0), 4), ((6 | 3 << 4, 0x100), 4), ((7 | 2 << 4, 0), 4),
     ((7, 1), 4), ((3 | 1 << 4, 0), 4), ((8, 4), 4),
@@ -189,7 +206,8 @@ def test_a_status_address_outside_memory_is_counted() -> None:
 
 @pytest.mark.parametrize("words, gone", [
     ((2 | 1 << 4, 0), True), ((2 | 2 << 4 | 7 << 16, 0), True), ((2 | 2 << 4 | 8 << 16, 0), False),
-    ((2 | 3 << 4 | 7 << 16, 0x5000), True), ((2 | 3 << 4 | 7 << 16, 0x6000), False), ((2 | 3 << 4 | 7 << 16, 0x4001), True),
+    ((2 | 3 << 4 | 7 << 16, 0x5000), True), ((2 | 3 << 4 | 7 << 16, 0x6000), False), ((2 | 3 << 4 | 7 << 16, 0x4001),
+    True),
     ((2 | 3 << 4 | 7 << 16, 0x5040), True), ((1 | 1 << 4, 0), False), ((6 | 2 << 4 | 7 << 16, 0), False),
     ((3 | SOURCE << 32, 0), False),
 ])  # fmt: skip
@@ -206,7 +224,8 @@ def test_what_each_invalidation_reaches(words: tuple[int, int], gone: bool) -> N
 
 
 @pytest.mark.parametrize("words, gone", [
-    ((6 | 2 << 4 | 7 << 16, 0), True), ((6 | 2 << 4 | 7 << 16 | 1 << 32, 0), False), ((6 | 3 << 4 | 7 << 16, 0x5000), True),
+    ((6 | 2 << 4 | 7 << 16, 0), True), ((6 | 2 << 4 | 7 << 16 | 1 << 32, 0), False), ((6 | 3 << 4 | 7 << 16, 0x5000),
+    True),
     ((6 | 3 << 4 | 8 << 16, 0x5000), False), ((2 | 2 << 4 | 7 << 16, 0), True), ((2 | 3 << 4 | 7 << 16, 0x5000), False),
 ])  # fmt: skip
 def test_what_reaches_a_first_level(words: tuple[int, int], gone: bool) -> None:

@@ -66,7 +66,8 @@ def test_the_sub_handle_counts_with_shv_only() -> None:
 
 
 @pytest.mark.parametrize("low, high, reason", [
-    (0, 0, 0x22), (1 | 1 << 12, 0, 0x24), (1 | 1 << 24, 0, 0x24), (1 | 3 << 5, 0, 0x24), (1 | 6 << 5, 0, 0x24), (1 | 1 << 32, 0, 0x24),
+    (0, 0, 0x22), (1 | 1 << 12, 0, 0x24), (1 | 1 << 24, 0, 0x24), (1 | 3 << 5, 0, 0x24), (1 | 6 << 5, 0, 0x24),
+    (1 | 1 << 32, 0, 0x24),
     (1 | 1 << 48, 0, 0x24), (1, 1 << 20, 0x24), (1, 3 << 18, 0x24), (1, 1 << 18 | SOURCE + 8, 0x26),
     (1, 2 << 18 | 0x0405, 0x26), (1 | 1 << 15 | 1 << 2, 0, 0x24), (1 | 1 << 15, 0x100 << 32, 0x27),
 ])  # fmt: skip
@@ -99,7 +100,8 @@ def test_source_qualifiers(qualifier: int, ignored: int) -> None:
 def test_bus_ranges() -> None:
     machine = remapping()
     entry(machine, 5, 1, 2 << 18 | 0x0305)
-    assert [ask(machine, address(5), source=bus << 8)[0] for bus in (2, 3, 5, 6)] == ["blocked", "send", "send", "blocked"]
+    assert [ask(machine, address(5), source=bus << 8)[0] for bus in (2, 3, 5, 6)] == ["blocked", "send", "send",
+        "blocked"]
 
 
 def test_fault_processing_disable() -> None:
@@ -142,7 +144,8 @@ def test_posting_needs_the_capability() -> None:
 
 
 @pytest.mark.parametrize("words, gone", [
-    ((4, 0), True), ((4 | 1 << 4 | 5 << 32, 0), True), ((4 | 1 << 4 | 6 << 32, 0), False), ((4 | 1 << 4 | 1 << 27 | 4 << 32, 0), True),
+    ((4, 0), True), ((4 | 1 << 4 | 5 << 32, 0), True), ((4 | 1 << 4 | 6 << 32, 0), False),
+    ((4 | 1 << 4 | 1 << 27 | 4 << 32, 0), True),
 ])  # fmt: skip
 def test_entries_are_kept_until_they_are_invalidated(words: tuple[int, int], gone: bool) -> None:
     machine = remapping()

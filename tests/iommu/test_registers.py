@@ -7,8 +7,30 @@ import pytest
 from hvcore._native.iommu import PRESETS
 
 from .unit_machine import (
-    CCMD, CFI, FECTL, FSTS, GCMD, GSTS, ICS, IECTL, IOTLB, IQA, IQERCD, IQH, IQT, IRE, IRTA, IRTP, IVA, QIE, RECORDS, ROOT,
-    RTADDR, RTP, TE, UnitMachine,
+    CCMD,
+    CFI,
+    FECTL,
+    FSTS,
+    GCMD,
+    GSTS,
+    ICS,
+    IECTL,
+    IOTLB,
+    IQA,
+    IQERCD,
+    IQH,
+    IQT,
+    IRE,
+    IRTA,
+    IRTP,
+    IVA,
+    QIE,
+    RECORDS,
+    ROOT,
+    RTADDR,
+    RTP,
+    TE,
+    UnitMachine,
 )  # fmt: skip
 
 

@@ -45,7 +45,8 @@ class UnitMachine:
         self.unit.write(GCMD, 4, (status | change) & ~clear)
         return self.unit.read(GSTS)
 
-    def map(self, top: int, address: int, page: int, *, levels: int = 4, leaf: int = 1, bits: int = 3, table: int = 3) -> int:
+    def map(self, top: int, address: int, page: int, *, levels: int = 4, leaf: int = 1, bits: int = 3,
+            table: int = 3) -> int:
         """Map one page in tables of either format; where its entry is."""
         for level in range(levels, leaf, -1):
             slot = top + 8 * (address >> 3 + 9 * level & 511)

@@ -1,7 +1,8 @@
 """Faults, the two event interrupts of a unit, and where its messages go (VT-d: primary fault logging, events)."""
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.spec cimport (
-    EVENT_IM, EVENT_IP, FRCD_F, FRCD_T, FSTS_CONDITIONS, FSTS_FRI_SHIFT, FSTS_PFO, FSTS_PPF, ICS_IWC, NO_PASID, REG_FECTL,
+    EVENT_IM, EVENT_IP, FRCD_F, FRCD_T, FSTS_CONDITIONS, FSTS_FRI_SHIFT, FSTS_PFO, FSTS_PPF, ICS_IWC, NO_PASID,
+    REG_FECTL,
     REG_FSTS, REG_ICS, REG_IECTL,
 )
 from hvcore._native.dma.state cimport MESSAGE_COUNT, unit_t
@@ -88,7 +89,8 @@ cdef inline void record_fault(unit_t* unit, u32 source, u32 pasid, u64 informati
         high |= pasid << 8
     for i in range(unit.fault_records):
         record = register_at(unit, unit.fro) + i * RECORD_DWORDS
-        if (record[3] == (high | <u32>FRCD_F) and record[2] & 0xFFFF == source and record[2] >> 31 == (pasid != NO_PASID)
+        if (record[3] == (high | <u32>FRCD_F) and record[2] & 0xFFFF == source
+                and record[2] >> 31 == (pasid != NO_PASID)
                 and record[0] == <u32>information and record[1] == <u32>(information >> 32)):
             unit.counters.faults_merged += 1
             return

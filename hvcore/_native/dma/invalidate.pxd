@@ -31,7 +31,8 @@ cdef inline u32 source_mask(u32 function_mask) noexcept nogil:
     return 0xFFFF & ~(((<u32>1 << function_mask) - 1) << (3 - function_mask))
 
 
-cdef inline void invalidate_contexts(unit_t* unit, u32 granularity, u32 did, u32 source, u32 function_mask) noexcept nogil:
+cdef inline void invalidate_contexts(unit_t* unit, u32 granularity, u32 did, u32 source,
+                                     u32 function_mask) noexcept nogil:
     cdef u64 entry, key, width = unit.contexts.width
     cdef const context_t* context
     if not unit.contexts.exists:
@@ -89,7 +90,8 @@ cdef inline bint is_victim(const unit_t* unit, const victims_t* victims, u64 key
         ((covered ^ victims.address) << 7) >> 7 >> max(shift, victims.shift)) == 0
 
 
-cdef inline void invalidate_cache(unit_t* unit, cache_t* cache, const victims_t* victims, u8 shift, bint by_size) noexcept nogil:
+cdef inline void invalidate_cache(unit_t* unit, cache_t* cache, const victims_t* victims, u8 shift,
+                                  bint by_size) noexcept nogil:
     """`shift`: what an entry covers; with `by_size` its key says how much more."""
     cdef u64 entry, key
     if not cache.exists:
@@ -108,7 +110,8 @@ cdef inline void invalidate_translations(unit_t* unit, const victims_t* victims)
             invalidate_cache(unit, &unit.walks[table], victims, PAGE_SHIFT + 9 * (table - 1), False)
 
 
-cdef inline u32 invalidate_iotlb(unit_t* unit, u32 granularity, u32 did, u64 address, u32 mask, bint leaves_only) noexcept nogil:
+cdef inline u32 invalidate_iotlb(unit_t* unit, u32 granularity, u32 did, u64 address, u32 mask,
+                                 bint leaves_only) noexcept nogil:
     """IOTLB invalidation by domain; the granularity at which it was done."""
     cdef victims_t victims
     if granularity == GRANULARITY_GLOBAL:

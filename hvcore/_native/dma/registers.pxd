@@ -67,8 +67,8 @@ cdef inline void command_iotlb(unit_t* unit) noexcept nogil:
     if granularity == GRANULARITY_SELECTIVE and mask > unit.cap >> CAP_MAMV_SHIFT & 63:
         granularity = 0
     if granularity:
-        granularity = invalidate_iotlb(unit, granularity, low[3] & 0xFFFF, read_wide(unit, unit.iro) & ~<u64>0xFFF, mask,
-                                       low[0] >> 6 & 1)
+        granularity = invalidate_iotlb(unit, granularity, low[3] & 0xFFFF, read_wide(unit, unit.iro) & ~<u64>0xFFF,
+                                       mask, low[0] >> 6 & 1)
     unit.counters.register_invalidations += 1
     low[3] = (low[3] & ~<u32>(HIGH_COMMAND | 3 << 25)) | granularity << 25
 

@@ -1,4 +1,5 @@
-"""Interrupt remapping: what becomes of an interrupt request of a device (VT-d: interrupt remapping, posted interrupts)."""
+"""Interrupt remapping: what becomes of an interrupt request of a device (VT-d: interrupt remapping, posted
+interrupts)."""
 from hvcore._native.base.atomic cimport swap_u64
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.cache cimport cache_fill, cache_find, cache_key

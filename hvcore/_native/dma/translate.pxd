@@ -119,7 +119,8 @@ cdef inline void walk_context(unit_t* unit, const context_t* context, u64 iova, 
     cdef page_format_t form = long_mode_format(context.first_levels)
     form.large_shifts = unit.first_large
     if context.kind == TYPE_SECOND:
-        if likely(context.second_levels == 4 and not context.flags & CONTEXT_MARKS and unit.second_large == LARGE_SHIFTS):
+        if likely(context.second_levels == 4 and not context.flags & CONTEXT_MARKS
+            and unit.second_large == LARGE_SHIFTS):
             walk_second(unit, context, remapping_format(4, False, LARGE_SHIFTS), iova, access, remembers, found)
         else:
             walk_second(unit, context, remapping_format(context.second_levels, context.flags & CONTEXT_MARKS != 0,
@@ -174,8 +175,8 @@ cdef inline u64 resolve_counted(unit_t* unit, u32 source, u32 pasid, u64* access
             + unit.counters.directory_references + unit.counters.pasid_references - before)
 
 
-cdef inline void request_translated(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at, const context_t* known,
-                                    context_t* context, dma_t* done) noexcept nogil:
+cdef inline void request_translated(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at,
+                                    const context_t* known, context_t* context, dma_t* done) noexcept nogil:
     """Translation is on. The reason of a refusal, or where the request goes."""
     if likely(known != NULL):
         unit.contexts.lookups += 1
@@ -195,7 +196,8 @@ cdef inline void request_translated(unit_t* unit, u32 source, u32 pasid, u64 iov
     request_known(unit, context, iova, access, done)
 
 
-cdef inline void request_known(unit_t* unit, const context_t* context, u64 iova, u64 access, dma_t* done) noexcept nogil:
+cdef inline void request_known(unit_t* unit, const context_t* context, u64 iova, u64 access,
+                               dma_t* done) noexcept nogil:
     """An untranslated request whose context lets it be translated."""
     cdef dma_walk_t found
     if is_interrupt(iova) and context.scalable:

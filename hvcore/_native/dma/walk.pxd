@@ -8,7 +8,8 @@ from hvcore._native.dma.cache cimport cache_fill, cache_find, cache_key
 from hvcore._native.dma.spec cimport (
     ACCESS_PRIVILEGED, ACCESS_ZERO_LENGTH, CAP_ZLR, REASON_BEYOND, REASON_ENTRY_RESERVED, REASON_ENTRY_UNREADABLE,
     REASON_FIRST_ABSENT, REASON_FIRST_BEYOND, REASON_FIRST_NO_READ, REASON_FIRST_NO_WRITE, REASON_FIRST_POINTER,
-    REASON_FIRST_RESERVED, REASON_FIRST_TOP_NO_READ, REASON_FIRST_UNREADABLE, REASON_FIRST_UPDATE, REASON_NO_READ, REASON_NO_WRITE,
+    REASON_FIRST_RESERVED, REASON_FIRST_TOP_NO_READ, REASON_FIRST_UNREADABLE, REASON_FIRST_UPDATE, REASON_NO_READ,
+    REASON_NO_WRITE,
     REASON_OK, REASON_SECOND_ABSENT, REASON_SECOND_RESERVED, REASON_SECOND_UNREADABLE, REASON_SM_BEYOND,
     REASON_SM_NO_READ, REASON_SM_NO_SRE, REASON_SM_NO_WRITE, REASON_SM_NOT_CANONICAL, REASON_SM_USER,
 )
@@ -228,9 +229,9 @@ cdef inline void walk_first(beneath_t tables, unit_t* unit, const context_t* con
             return
         remembers = False
     found.first_shift = at.shift
-    found.rights = RIGHT_READ | (RIGHT_WRITE if first_refused(context, access | RIGHT_WRITE, at.path) == REASON_OK else 0)
-    if not at.entry & form.dirty:
-        found.rights &= ~RIGHT_WRITE
+    found.rights = RIGHT_READ
+    if first_refused(context, access | RIGHT_WRITE, at.path) == REASON_OK and at.entry & form.dirty:
+        found.rights |= RIGHT_WRITE
     found.output = page_address(form, at.shift, at.entry, iova)
 
 

@@ -62,7 +62,8 @@ cdef inline page_format_t pae_format() noexcept nogil:
     """PAE paging below its PDPTEs: 4 KiB and 2 MiB pages."""
     return page_format_t(
         levels=2, linear_bits=32, index_bits=9, entry_shift=3, large_shifts=1 << 21, large_reserved=True,
-        large_split=False, is_second_level=False, usable=0, present=1, large=1 << 7, inverted=<u64>1 << 63, user_execute=0,
+        large_split=False, is_second_level=False, usable=0, present=1, large=1 << 7, inverted=<u64>1 << 63,
+        user_execute=0,
         accessed=1 << 5, dirty=1 << 6, table_reserved=0, types_reserved=0)
 
 
@@ -78,7 +79,8 @@ cdef inline page_format_t no_paging() noexcept nogil:
     """CR0.PG = 0: an address is its own translation."""
     return page_format_t(
         levels=0, linear_bits=64, index_bits=9, entry_shift=3, large_shifts=0, large_reserved=False,
-        large_split=False, is_second_level=False, usable=0, present=1, large=0, inverted=0, user_execute=0, accessed=0, dirty=0,
+        large_split=False, is_second_level=False, usable=0, present=1, large=0, inverted=0, user_execute=0,
+        accessed=0, dirty=0,
         table_reserved=0, types_reserved=0)
 
 
@@ -101,7 +103,8 @@ cdef inline page_format_t second_level_format(u8 levels, bint marks, bint mode_b
     Three levels and fewer are no EPT; IOMMUs have them, and counts of references need them."""
     return page_format_t(
         levels=levels, linear_bits=64, index_bits=9, entry_shift=3, large_shifts=1 << 21 | 1 << 30, large_reserved=True,
-        large_split=False, is_second_level=True, usable=USABLE_WITH_READ, present=1 | 2 | 4 | (1 << 10 if mode_based_execute else 0),
+        large_split=False, is_second_level=True, usable=USABLE_WITH_READ,
+        present=1 | 2 | 4 | (1 << 10 if mode_based_execute else 0),
         large=1 << 7, inverted=0, user_execute=1 << 10 if mode_based_execute else 1 << 2,
         accessed=1 << 8 if marks else 0, dirty=1 << 9 if marks else 0, table_reserved=0x78, types_reserved=0x8C)
 
