@@ -243,7 +243,8 @@ class Reference:
             raise Fault(0x5D, context.silent)
         if iova >> bits - 1 not in (0, (1 << 65 - bits) - 1):
             raise Fault(0x80, context.silent)
-        table, user, write, path = context.first, True, True, []
+        path: list[int] = []
+        table, user, write = context.first, True, True
         for level in range(context.first_levels, 0, -1):
             shift = 3 + 9 * level
             slot = table + 8 * (iova >> shift & 511)
@@ -271,7 +272,7 @@ class Reference:
         finally:
             self.answer.nested_references = read    # only the walk itself counts
         self.answer.page_shift = shift
-        return entry & ADDRESS & ~((1 << shift) - 1) | iova & (1 << shift) - 1
+        return int(entry & ADDRESS & ~((1 << shift) - 1) | iova & (1 << shift) - 1)
 
     def mark_first(self, context: Context, path: list[int], access: int) -> None:
         """Accessed bits of the path and the dirty bit of the page, once the access is granted."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hvcore._native.iommu import PRESETS
@@ -27,7 +29,7 @@ def entry(machine: UnitMachine, index: int, low: int, high: int = 0) -> None:
     machine.store(IRT + 16 * index, low, high)
 
 
-def ask(machine: UnitMachine, where: int, data: int = 0, source: int = SOURCE) -> tuple[str, object]:
+def ask(machine: UnitMachine, where: int, data: int = 0, source: int = SOURCE) -> tuple[str, Any]:
     return machine.unit.remap_interrupt(source, where, data)
 
 

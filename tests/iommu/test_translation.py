@@ -307,5 +307,5 @@ def test_dma_reads_and_writes() -> None:
     assert machine.unit.read_memory(SOURCE, 0x5FFE, 4) == b"ab\xff\xff"
     assert machine.unit.read(FSTS) & 2
     rows = np.arange(128, dtype=np.uint8).reshape(2, 64)
-    assert machine.unit.write_batch(SOURCE, np.array([0x5000, 0x5100], np.uint64), rows) == 128
+    assert machine.unit.write_batch(SOURCE, np.array([0x5000, 0x5100], np.uint64), rows.data) == 128
     assert machine.memory.read(DATA + 0x100, 64) == rows[1].tobytes()
