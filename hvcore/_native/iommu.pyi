@@ -16,6 +16,7 @@ class Geometry(NamedTuple):
     seed: int = 1
 
 PRESETS: Final[dict[str, tuple[int, int]]]
+POLICIES: Final[tuple[str, ...]]
 CACHE_NAMES: Final[tuple[str, ...]]
 DEFAULT_CACHES: Final[dict[str, Geometry]]
 COLUMNS: Final[dict[str, type[np.unsignedinteger[Any]]]]

@@ -11,27 +11,19 @@ import numpy
 from hvcore._native.models import POLICIES
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.dma.batch cimport (
-    copy_all, copy_run, dma_columns_t, requester_start, requester_t, translate_all,
-)
+from hvcore._native.dma.batch cimport copy_all, dma_columns_t, requester_t, translate_all
 from hvcore._native.dma.cache cimport cache_clear, cache_held, cache_key_at, forget_all
-from hvcore._native.dma.faults cimport register_at
 from hvcore._native.dma.memory cimport view_refresh
 from hvcore._native.dma.registers cimport unit_read, unit_write
 from hvcore._native.dma.remap cimport REMAP_BLOCKED, REMAP_POSTED, REMAP_SEND, RemapOutcome, remap_request
 from hvcore._native.dma.spec cimport (
     CAP_CM, CAP_FL1GP_SHIFT, CAP_FRO_SHIFT, CAP_MGAW_SHIFT, CAP_NFR_SHIFT, CAP_PHMR, CAP_PLMR, CAP_SLLPS_SHIFT,
     ECAP_DT, ECAP_EIM, ECAP_IR, ECAP_IRO_SHIFT, ECAP_SC, EVENT_IM, FRCD_F, NO_PASID, REASON_COUNT, REG_CAP, REG_CCMD,
-    REG_ECAP,
-    REG_FEADDR, REG_FECTL, REG_FEDATA, REG_FEUADDR, REG_FSTS, REG_GCMD, REG_ICS, REG_IEADDR, REG_IECTL, REG_IEDATA,
-    REG_IEUADDR, REG_IQA, REG_IQT, REG_IRTA, REG_LAST, REG_PHMBASE, REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN,
-    REG_RTADDR, REG_VER, VERSION,
+    REG_ECAP, REG_FECTL, REG_FSTS, REG_ICS, REG_IECTL, REG_IQA, REG_IQT, REG_IRTA, REG_LAST, REG_PHMBASE,
+    REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN, REG_RTADDR, REG_VER, VERSION,
 )
-from hvcore._native.dma.state cimport (
-    LEVELS_MOST, MESSAGE_COUNT, TAG_COUNT, VIEW_ENTRIES, WALK_LEVELS, cache_t, context_t, tag_t, unit_t,
-)
+from hvcore._native.dma.state cimport MESSAGE_COUNT, TAG_COUNT, VIEW_ENTRIES, cache_t, context_t, tag_t, unit_t
 from hvcore._native.dma.translate cimport dma_request, dma_t
 from hvcore._native.engine cimport PartitionCore
 from hvcore._native.irq.fabric cimport decode_msi, fabric_send
@@ -39,8 +31,7 @@ from hvcore._native.irq.state cimport fabric_t, interrupt_message_t
 from hvcore._native.mem.descend cimport space_translate
 from hvcore._native.mem.format cimport ENTRY_ADDRESS, REMAPPING_SNOOP, REMAPPING_TRANSIENT, RIGHT_READ, RIGHT_WRITE
 from hvcore._native.mem.second_level cimport nested_entry_t, second_level_t, space_t
-from hvcore._native.model.structure cimport EMPTY, KEY_ASID_SHIFT, KEY_PAGE_SHIFT, structure_t
-from hvcore._native.model.wide cimport held_by
+from hvcore._native.model.structure cimport EMPTY, KEY_ASID_SHIFT, KEY_PAGE_SHIFT
 from hvcore._native.models cimport ModelCore
 from hvcore._native.space cimport GpaSpace, SystemMemory
 from libc.stdlib cimport calloc, free

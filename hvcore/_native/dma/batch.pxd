@@ -3,9 +3,7 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.cache cimport cache_key, cache_peek
 from hvcore._native.dma.faults cimport register_at
 from hvcore._native.dma.memory cimport view_refresh
-from hvcore._native.dma.spec cimport (
-    ACCESS_PRIVILEGED, CAP_CM, DMA_OK, GLOBAL_TE, NO_PASID, REASON_OK, REG_GSTS, TYPE_PASS,
-)
+from hvcore._native.dma.spec cimport ACCESS_PRIVILEGED, DMA_OK, GLOBAL_TE, NO_PASID, REASON_OK, REG_GSTS, TYPE_PASS
 from hvcore._native.dma.state cimport CONTEXT_PRIVILEGED, context_t, unit_t
 from hvcore._native.dma.translate cimport (
     FOUND_FIRST_SHIFT, FOUND_RIGHTS, FOUND_SECOND_SHIFT, FOUND_SHIFT_MASK, dma_t, iotlb_find, is_interrupt,

@@ -6,8 +6,8 @@ seen when software has invalidated what was remembered, as VT-d has it, or when 
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64
 from hvcore._native.dma.state cimport TAG_COUNT, WALK_LEVELS, cache_t, tag_t, unit_t
 from hvcore._native.model.structure cimport (
-    EMPTY, KEY_ASID_SHIFT, KEY_PAGE_SHIFT, POLICY_FIFO, POLICY_LRU, find_way, set_of, structure_t,
-    to_bottom, touch_ordered, touch_row, use_way,
+    EMPTY, KEY_ASID_SHIFT, KEY_PAGE_SHIFT, POLICY_FIFO, POLICY_LRU, find_way, set_of, structure_t, to_bottom,
+    touch_ordered, touch_row, use_way,
 )
 from hvcore._native.model.wide cimport clear, drop_key, find_slot, key_at, touch_wide, use_entry
 from cython cimport likely

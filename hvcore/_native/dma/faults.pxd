@@ -2,8 +2,7 @@
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.spec cimport (
     EVENT_IM, EVENT_IP, FRCD_F, FRCD_T, FSTS_CONDITIONS, FSTS_FRI_SHIFT, FSTS_PFO, FSTS_PPF, ICS_IWC, NO_PASID,
-    REG_FECTL,
-    REG_FSTS, REG_ICS, REG_IECTL,
+    REG_FECTL, REG_FSTS, REG_ICS, REG_IECTL,
 )
 from hvcore._native.dma.state cimport MESSAGE_COUNT, unit_t
 from hvcore._native.irq.fabric cimport decode_msi

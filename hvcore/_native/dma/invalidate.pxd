@@ -10,7 +10,6 @@ from hvcore._native.dma.spec cimport (
 from hvcore._native.dma.state cimport WALK_LEVELS, cache_t, context_t, tag_t, unit_t
 from hvcore._native.mem.ram cimport PAGE_SHIFT
 from hvcore._native.model.structure cimport EMPTY, KEY_PAGE_SHIFT
-from cython cimport unlikely
 
 cdef enum:
     ALL_PAGES = 64                      # of a range's log2

@@ -6,7 +6,7 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.state cimport VIEW_ENTRIES, unit_t
 from hvcore._native.mem.descend cimport cached_translate, space_translate
 from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
-from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SIZE, ram_at, ram_written
+from hvcore._native.mem.ram cimport PAGE_SIZE, ram_at, ram_written
 from hvcore._native.mem.second_level cimport SECOND_OK, nested_entry_t, second_level_t
 from libc.string cimport memset
 

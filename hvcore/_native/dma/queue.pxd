@@ -1,5 +1,5 @@
 """The invalidation queue: descriptors in memory, done in order between head and tail."""
-from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.base.types cimport u32, u64
 from hvcore._native.dma.faults cimport complete_wait, register_at, set_fault_status
 from hvcore._native.dma.invalidate cimport (
     invalidate_contexts, invalidate_interrupts, invalidate_iotlb, invalidate_pasid_iotlb, invalidate_pasids,
@@ -26,7 +26,6 @@ cdef enum:
     WAIT_RESERVED = 0xFFFFF100
     PASID_IOTLB_RESERVED = 0xFFF000000000F1C0
     PASID_CACHE_RESERVED = 0xFFF000000000F1C0
-    PASID_DEVICE_TLB_RESERVED = 0
 
 
 cdef inline u32 range_mask(const unit_t* unit, u64 word) noexcept nogil:

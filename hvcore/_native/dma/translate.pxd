@@ -3,11 +3,10 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.cache cimport cache_fill, cache_key, cache_peek, tag_for
 from hvcore._native.dma.faults cimport record_fault, register_at
 from hvcore._native.dma.spec cimport (
-    ACCESS_PRIVILEGED, ACCESS_ZERO_LENGTH, AT_TRANSLATED, AT_TRANSLATION, CAP_CM, CAP_PHMR, CAP_PLMR, DMA_FAULT,
-    DMA_INTERRUPT, DMA_NO_MEMORY, DMA_OK, DMA_PROTECTED, GLOBAL_TE, INTERRUPT_BYTES, INTERRUPT_FIRST, NO_PASID,
-    REASON_BEYOND, REASON_OK, REASON_OUTPUT_INTERRUPT, REASON_SM_INTERRUPT, REASON_SM_NO_DTE, REASON_SM_PASS_BEYOND,
-    REASON_TRANSLATED_BLOCKED, REG_GSTS, REG_PHMBASE, REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN, TYPE_FIRST,
-    TYPE_NESTED, TYPE_PASS, TYPE_SECOND, RemapStatus,
+    ACCESS_PRIVILEGED, AT_TRANSLATED, CAP_CM, CAP_PHMR, CAP_PLMR, DMA_FAULT, DMA_INTERRUPT, DMA_NO_MEMORY, DMA_OK,
+    DMA_PROTECTED, GLOBAL_TE, INTERRUPT_BYTES, INTERRUPT_FIRST, NO_PASID, REASON_BEYOND, REASON_OK,
+    REASON_OUTPUT_INTERRUPT, REASON_SM_INTERRUPT, REASON_SM_NO_DTE, REASON_SM_PASS_BEYOND, REASON_TRANSLATED_BLOCKED,
+    REG_GSTS, REG_PHMBASE, REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN, TYPE_FIRST, TYPE_PASS, TYPE_SECOND,
 )
 from hvcore._native.dma.state cimport CONTEXT_DTE, CONTEXT_FPD, CONTEXT_MARKS, context_t, unit_t
 from hvcore._native.dma.tables cimport is_scalable, resolve
@@ -18,7 +17,7 @@ from hvcore._native.mem.format cimport (
 )
 from hvcore._native.mem.ram cimport PAGE_SHIFT
 from hvcore._native.mem.second_level cimport SECOND_OK, remapped_space_t, second_level_t
-from cython cimport likely, unlikely
+from cython cimport likely
 
 cdef enum:
     # What an IOTLB entry says beside the page of its output:

@@ -9,20 +9,18 @@ from hvcore._native.dma.spec cimport (
     ACCESS_PRIVILEGED, ACCESS_ZERO_LENGTH, CAP_ZLR, REASON_BEYOND, REASON_ENTRY_RESERVED, REASON_ENTRY_UNREADABLE,
     REASON_FIRST_ABSENT, REASON_FIRST_BEYOND, REASON_FIRST_NO_READ, REASON_FIRST_NO_WRITE, REASON_FIRST_POINTER,
     REASON_FIRST_RESERVED, REASON_FIRST_TOP_NO_READ, REASON_FIRST_UNREADABLE, REASON_FIRST_UPDATE, REASON_NO_READ,
-    REASON_NO_WRITE,
-    REASON_OK, REASON_SECOND_ABSENT, REASON_SECOND_RESERVED, REASON_SECOND_UNREADABLE, REASON_SM_BEYOND,
-    REASON_SM_NO_READ, REASON_SM_NO_SRE, REASON_SM_NO_WRITE, REASON_SM_NOT_CANONICAL, REASON_SM_USER,
+    REASON_NO_WRITE, REASON_OK, REASON_SECOND_ABSENT, REASON_SECOND_RESERVED, REASON_SECOND_UNREADABLE,
+    REASON_SM_BEYOND, REASON_SM_NO_READ, REASON_SM_NO_SRE, REASON_SM_NO_WRITE, REASON_SM_NOT_CANONICAL,
+    REASON_SM_USER,
 )
 from hvcore._native.dma.state cimport CONTEXT_EAFE, CONTEXT_MARKS, CONTEXT_SRE, CONTEXT_WPE, context_t, unit_t
 from hvcore._native.mem.descend cimport cached_p, descend_marking, descend_one, remapped_p, remapped_translate
 from hvcore._native.mem.descent cimport (
-    MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_DEEPER, WALK_NOT_PRESENT, WALK_OK,
-    WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descent_t, lacks_marks,
+    MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_DEEPER, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS,
+    WALK_TABLE, Mark, WalkStatus, descent_t, lacks_marks,
 )
 from hvcore._native.mem.entry cimport page_address
-from hvcore._native.mem.format cimport (
-    ENTRY_ADDRESS, LARGE_SHIFTS, RIGHT_READ, RIGHT_WRITE, long_mode_format, page_format_t, remapping_format,
-)
+from hvcore._native.mem.format cimport ENTRY_ADDRESS, LARGE_SHIFTS, RIGHT_READ, RIGHT_WRITE, page_format_t
 from hvcore._native.mem.ram cimport PAGE_SHIFT
 from hvcore._native.mem.request cimport is_canonical_in
 from hvcore._native.mem.second_level cimport SECOND_OK, SECOND_RIGHTS, remapped_space_t, second_level_t
