@@ -41,7 +41,7 @@ def module(name: str) -> Extension:
     # Slow twins stay out of line even where one handler alone calls them: in line they would give it a frame.
     # Whatever belongs into a handler is declared inline.
     # The translator is the walker compiled for each format: that folds in line only, one function a format.
-    inlined = name.startswith(("engine_", "models")) or name == "translator"
+    inlined = name.startswith(("engine_", "models")) or name in ("translator", "iommu")
     inline = [("CYTHON_INLINE", "inline __attribute__((always_inline))")] if inlined else []
     if name == "translator":
         inline.append(("HVCORE_UNROLL", "1"))

@@ -60,6 +60,7 @@ from hvcore._native.irq.clock cimport (
 from hvcore._native.irq.destination cimport is_addressed, is_x2apic, widen_destination
 from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
 from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
+<<<<<<< HEAD
 from hvcore._native.irq.lvt cimport pulse_local_pin
 from hvcore._native.irq.observer cimport SOURCE_PARENT
 from hvcore._native.irq.platform cimport platform_read_port, platform_write_port
@@ -69,6 +70,12 @@ from hvcore._native.irqchip cimport InterruptController, checked, connect_contro
 from hvcore._native.mem.descend cimport (
     WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
 )
+=======
+from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
+from hvcore._native.irqchip cimport InterruptController, irq_of
+from hvcore._native.mem.descend cimport space_translate
+from hvcore._native.mem.descent cimport WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS
+>>>>>>> g_unit
 from hvcore._native.mem.format cimport PAGING_NONE, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
 from hvcore._native.mem.request cimport ACCESS_ALIGNMENT, walk_request_t

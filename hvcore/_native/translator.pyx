@@ -14,9 +14,8 @@ from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.cpu.translation cimport refresh_request
 from hvcore._native.mem.batch cimport batch_t, columns_t, is_plain, may_be_built, translate_each
 from hvcore._native.mem.builder cimport BUILD_DONE, build_at, table_mask
-from hvcore._native.mem.descend cimport (
-    WALK_NESTED, WALK_NOT_PRESENT, WALK_OK, WALK_TABLE, cached_p, memory_p, space_p, space_translate,
-)
+from hvcore._native.mem.descend cimport cached_p, memory_p, space_p, space_translate
+from hvcore._native.mem.descent cimport WALK_NESTED, WALK_NOT_PRESENT, WALK_OK, WALK_TABLE
 from hvcore._native.mem.format cimport (
     ENTRY_ADDRESS, PAGING_4LEVEL, PAGING_PAE, RIGHT_READ, RIGHT_USER, PagingMode, page_format_t, paging_format,
     second_level_format,

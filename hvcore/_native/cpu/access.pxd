@@ -13,7 +13,7 @@ from hvcore._native.cpu.spec cimport CR4_PGE, VECTOR_GP, VECTOR_PF, VECTOR_SS
 from hvcore._native.cpu.state cimport SLOT_RIP, vp_t
 from hvcore._native.cpu.tap cimport tap_learn
 from hvcore._native.cpu.translation cimport access_now, vp_is_canonical, vp_translate
-from hvcore._native.mem.descend cimport (
+from hvcore._native.mem.descent cimport (
     WALK_NESTED, WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS,
 )
 from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER_EXECUTE, RIGHT_WRITE

@@ -5,7 +5,7 @@ from hvcore._native.cpu.contexts cimport current_pcid
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.cpu.tap cimport tap_add, tap_knows, tap_learn
 from hvcore._native.cpu.translation cimport access_now, vp_walk
-from hvcore._native.mem.descend cimport WALK_NESTED, WALK_OK, WALK_RIGHTS
+from hvcore._native.mem.descent cimport WALK_NESTED, WALK_OK, WALK_RIGHTS
 from hvcore._native.mem.format cimport RIGHT_EXECUTE
 from hvcore._native.mem.ram cimport PAGE_SIZE
 from hvcore._native.mem.request cimport linear_address

@@ -78,11 +78,8 @@ cdef inline int fabric_send(fabric_t *fabric, irq_t *sender, const interrupt_mes
     return send_to_all(fabric, excepted, &whole)
 
 
-cdef inline int fabric_send_msi(fabric_t *fabric, u32 requester, u64 address, u32 data, u32 source) noexcept nogil:
-    """A write of `data` to `address` by a device: how many APICs accepted, or -1 if the remapper blocked it.
-
-    A remapper finds the message decoded as if there were none (11.11) and makes another of it."""
-    cdef interrupt_message_t message
+cdef inline void decode_msi(u64 address, u32 data, u32 source, interrupt_message_t *message) noexcept nogil:
+    """What an MSI says (SDM 3A 11.11), where no remapping unit reads it otherwise."""
     message.destination = widen_destination((address >> 12) & 0xFF)
     message.source = source if source else SOURCE_MSI
     message.vector = <u8>data
@@ -92,6 +89,14 @@ cdef inline int fabric_send_msi(fabric_t *fabric, u32 requester, u64 address, u3
     message.level = data & MSI_LEVEL != 0
     message.asserted = not message.level or data & MSI_ASSERT != 0
     message.redirection_hint = address & MSI_REDIRECTION_HINT != 0
+
+
+cdef inline int fabric_send_msi(fabric_t *fabric, u32 requester, u64 address, u32 data, u32 source) noexcept nogil:
+    """A write of `data` to `address` by a device: how many APICs accepted, or -1 if the remapper blocked it.
+
+    A remapper finds the message decoded as if there were none (11.11) and makes another of it."""
+    cdef interrupt_message_t message
+    decode_msi(address, data, source, &message)
     if fabric.remap != NULL:
         if not fabric.remap(fabric.unit, requester, address, data, &message):
             return -1

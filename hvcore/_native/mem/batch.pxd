@@ -4,9 +4,8 @@ The loop is compiled for each format of the first level that is worth it; `all_c
 columns that are asked for most (SPA, status, references) cost no tests.
 """
 from hvcore._native.base.types cimport u8, u64
-from hvcore._native.mem.descend cimport (
-    WALK_BEYOND, WALK_NESTED, WALK_NOT_PRESENT, WALK_OK, WALK_TABLE, cached_p, memory_p, space_p, tables_t,
-)
+from hvcore._native.mem.descend cimport cached_p, memory_p, space_p, tables_t
+from hvcore._native.mem.descent cimport WALK_BEYOND, WALK_NESTED, WALK_NOT_PRESENT, WALK_OK, WALK_TABLE
 from hvcore._native.mem.format cimport page_format_t
 from hvcore._native.mem.ram cimport PAGE_SHIFT, ram_t
 from hvcore._native.mem.request cimport need_t, needs_of, walk_request_t
@@ -123,9 +122,10 @@ cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_
         tables = &ram
     elif tables_t is space_p:
         tables = &space
-    else:
+    elif tables_t is cached_p:
         cached = batch.cached
         cached.space = &space
+        cached.same_bytes = 0
         tables = &cached
     i = first
     while i < count:

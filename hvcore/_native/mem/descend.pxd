@@ -5,14 +5,19 @@ address of each entry is translated by a descent of its own. Tables may hold any
 never read, and no descent is longer than its format has levels.
 """
 from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.mem.descent cimport (
+    MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_DEEPER, WALK_NOT_PRESENT, WALK_OK,
+    WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descent_t, lacks_marks, second_level_grants,
+)
 from hvcore._native.mem.entry cimport forbidden_bits, is_usable, load_entry, maps_page, mark_entry, page_address
 from hvcore._native.mem.format cimport (
-    ENTRY_ADDRESS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, second_level_format,
+    ENTRY_ADDRESS, LARGE_SHIFTS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, remapping_format,
+    second_level_format,
 )
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, ram_t
 from hvcore._native.mem.second_level cimport (
-    NESTED_OVERLAY, NESTED_SHIFT, SECOND_MISCONFIGURED, SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, SECOND_UNMAPPED,
-    cached_space_t, nested_entry_t, overlay_t, second_level_t, space_t, table_access,
+    NESTED_OVERLAY, NESTED_SHIFT, SECOND_OK, SECOND_OVERLAY, SECOND_UNMAPPED, cached_space_t, nested_entry_t,
+    overlay_t, remapped_space_t, second_level_t, space_t, table_access,
 )
 from cython cimport likely, unlikely
 
@@ -29,45 +34,14 @@ cdef extern from *:
 ctypedef ram_t* memory_p
 ctypedef space_t* space_p
 ctypedef cached_space_t* cached_p
+ctypedef remapped_space_t* remapped_p
 
-# Where tables lie: in system memory, or in the GPA space of a partition.
+# Where tables lie: in system memory, in the GPA space of a partition, or behind an IOMMU's second level.
 ctypedef fused tables_t:
     memory_p
     space_p
     cached_p
-
-cdef enum WalkStatus:
-    WALK_OK
-    WALK_NOT_PRESENT        # an entry of this dimension is not present
-    WALK_RIGHTS             # present, but the rights do not allow the access
-    WALK_RESERVED           # a reserved bit is set in a present entry
-    WALK_NOT_CANONICAL
-    WALK_TABLE              # an entry could not be reached: see `nested_status`, `address` is its GPA
-    WALK_NESTED             # translated, but the second level refuses: `address` is the GPA
-    WALK_BEYOND             # without a second level: a table or the result lies outside system memory
-    WALK_DEEPER             # never a result: the entry names the table of the next level
-    WALK_CHANGED            # never a result: an entry changed while it was marked, the walk starts again
-
-cdef enum Mark:
-    MARK_NONE
-    MARK_ACCESSED           # every entry of the path
-    MARK_DIRTY              # and the one that maps the page
-
-
-cdef struct descent_t:
-    u64 slot                # where the last entry lies, in the dimension of the tables
-    u64 entry               # that entry
-    u64 path                # the AND of all entries, `inverted` bits turned over
-    u8 shift                # log2 of what that entry maps
-    u8 references           # entries that were read
-    u32 nested_references   # second-level entries that were read for them
-    second_level_t where    # of the last entry
-
-
-cdef inline bint lacks_marks(page_format_t form, const descent_t* at, u64 access) noexcept nogil:
-    """Whether an access that was granted still has marks to set."""
-    return form.accessed and not (at.path & form.accessed and (not access & RIGHT_WRITE or at.entry & form.dirty))
-
+    remapped_p
 
 cdef inline space_t* space_of(tables_t tables) noexcept nogil:
     """The GPA space of tables that lie in one."""
@@ -75,14 +49,26 @@ cdef inline space_t* space_of(tables_t tables) noexcept nogil:
         return tables
     elif tables_t is cached_p:
         return tables.space
+    elif tables_t is remapped_p:
+        return tables.view.space
     else:
         return NULL
+
+
+cdef inline second_level_t reach_space(cached_space_t* cached, u64 gpa, u8 access, bint set_marks) noexcept nogil:
+    """Past the cache. Where nothing is unrolled, misses are rare and a descent in line would only be in the way."""
+    if UNROLL:
+        return space_translate(cached.space, gpa, access, set_marks)
+    return cached.reach(cached.space, gpa, access, set_marks)
 
 
 cdef inline second_level_t cached_translate(cached_space_t* cached, u64 gpa, u8 access, bint set_marks) noexcept nogil:
     """`space_translate` by way of a cache, which is right as long as no second-level entry that it has seen changes."""
     cdef nested_entry_t* entry = &cached.entries[(gpa >> PAGE_SHIFT) & cached.mask]
     cdef second_level_t found
+    if gpa - cached.same_from < cached.same_bytes:
+        return second_level_t(status=SECOND_OK, rights=RIGHT_ALL, page_shift=PAGE_SHIFT, references=0, overlay=False,
+                              spa=gpa)
     if likely(entry.tag == gpa | PAGE_OFFSET_MASK and entry.found & access == access):
         found.status = SECOND_OK
         found.rights = <u8>entry.found & RIGHT_ALL
@@ -91,7 +77,7 @@ cdef inline second_level_t cached_translate(cached_space_t* cached, u64 gpa, u8 
         found.overlay = entry.found & NESTED_OVERLAY != 0
         found.spa = (entry.found & ENTRY_ADDRESS) | (gpa & PAGE_OFFSET_MASK)
         return found
-    found = space_translate(cached.space, gpa, access, set_marks)
+    found = reach_space(cached, gpa, access, set_marks)
     if likely(found.status == SECOND_OK):
         entry.tag = gpa | PAGE_OFFSET_MASK
         entry.found = ((found.spa & ENTRY_ADDRESS) | found.rights | <u64>found.page_shift << NESTED_SHIFT
@@ -115,6 +101,8 @@ cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level
         ram = space_of(tables).ram
         if tables_t is cached_p:
             at.where = cached_translate(tables, spa, table_access(tables.space), set_nested_marks)
+        elif tables_t is remapped_p:
+            at.where = remapped_translate(tables, spa, RIGHT_READ, set_nested_marks)
         else:
             at.where = space_translate(tables, spa, table_access(tables), set_nested_marks)
         at.nested_references += at.where.references
@@ -139,7 +127,12 @@ cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level
         marks = form.accessed | (form.dirty if leaf and mark == MARK_DIRTY else 0)
         if marks & ~entry:
             if tables_t is not memory_p:
-                at.where = space_translate(space_of(tables), at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
+                if tables_t is remapped_p:
+                    at.where = remapped_translate(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
+                elif tables_t is cached_p:
+                    at.where = reach_space(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
+                else:
+                    at.where = space_translate(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
                 if at.where.status != SECOND_OK:
                     return WALK_TABLE
             if not mark_entry(ram, form, spa, entry, marks):
@@ -219,21 +212,6 @@ cdef inline second_level_t space_translate(space_t* space, u64 gpa, u8 access, b
     return second_level_walk(space, gpa, access, set_marks)
 
 
-cdef inline bint second_level_grants(page_format_t form, WalkStatus status, const descent_t* at, u8 access,
-                                     second_level_t* found) noexcept nogil:
-    """Whether a descent ended at a page that allows the access; else `found.status` says why not."""
-    found.references = at.references
-    if unlikely(status != WALK_OK):
-        found.status = SECOND_MISCONFIGURED if status == WALK_RESERVED else SECOND_UNMAPPED
-        return False
-    found.rights = path_rights(form, at.path)
-    found.page_shift = at.shift
-    if unlikely(found.rights & access != access):
-        found.status = SECOND_RIGHTS
-        return False
-    return True
-
-
 cdef inline bint second_level_mark(space_t* space, page_format_t form, u64 gpa, u8 access, descent_t* at,
                                    second_level_t* found) noexcept nogil:
     """Set the marks of an access that was granted; False if it is not granted any more."""
@@ -249,6 +227,45 @@ cdef inline bint second_level_mark(space_t* space, page_format_t form, u64 gpa, 
             return True
         else:
             mark = wanted
+
+
+cdef inline second_level_t remapped_translate(remapped_space_t* domain, u64 gpa, u8 access,
+                                              bint set_marks) noexcept nogil:
+    """The same by the second level of an IOMMU, and by the GPA space that its tables and its results lie in."""
+    if likely(domain.plain):
+        return remapped_walk(domain, remapping_format(4, False, LARGE_SHIFTS), gpa, access, set_marks)
+    return remapped_walk(domain, remapping_format(domain.levels, domain.marks, domain.large_shifts), gpa, access,
+                         set_marks)
+
+
+cdef inline second_level_t remapped_walk(remapped_space_t* domain, page_format_t form, u64 gpa, u8 access,
+                                         bint set_marks) noexcept nogil:
+    cdef second_level_t found, where
+    cdef descent_t at
+    cdef WalkStatus status = WALK_NOT_PRESENT
+    cdef Mark mark = MARK_NONE
+    cdef u8 counted = 0
+    found = second_level_t(status=SECOND_UNMAPPED, rights=0, page_shift=PAGE_SHIFT, references=0, overlay=False, spa=0)
+    domain.beyond = gpa >= domain.limit
+    domain.output = 0
+    while not domain.beyond:
+        status = descend_marking(<cached_p>domain.view, form, domain.root, domain.reserved, 0, gpa, mark, True, &at)
+        if unlikely(status == WALK_CHANGED):
+            mark = MARK_NONE
+            continue
+        counted = at.references if mark == MARK_NONE else counted
+        if unlikely(not second_level_grants(form, status, &at, access, &found)):
+            status = WALK_RIGHTS if status == WALK_OK else status
+            break
+        if likely(mark != MARK_NONE or not set_marks or not lacks_marks(form, &at, access)):
+            domain.output = page_address(form, at.shift, at.entry, gpa)
+            where = cached_translate(domain.view, domain.output, access, True)
+            found.status, found.spa = where.status, where.spa
+            break
+        mark = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED
+    domain.cause = status
+    found.references = counted
+    return found
 
 
 cdef inline second_level_t second_level_walk(space_t* space, u64 gpa, u8 access, bint set_marks) noexcept nogil:

@@ -1,7 +1,7 @@
 """Runs of addresses that go to consecutive places, or fail alike: what a translation of a whole range comes to."""
 from hvcore._native.base.types cimport u8, u64
 from hvcore._native.mem.batch cimport outcome
-from hvcore._native.mem.descend cimport WALK_BEYOND, WALK_NESTED, WALK_NOT_CANONICAL, WALK_OK, WALK_TABLE
+from hvcore._native.mem.descent cimport WALK_BEYOND, WALK_NESTED, WALK_NOT_CANONICAL, WALK_OK, WALK_TABLE
 from hvcore._native.mem.format cimport page_format_t
 from hvcore._native.mem.ram cimport PAGE_SHIFT
 from hvcore._native.mem.walk cimport walk_t

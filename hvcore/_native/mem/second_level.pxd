@@ -39,6 +39,18 @@ cdef struct space_t:
     u64 generation          # grows with every change that a TLB must notice
 
 
+cdef struct second_level_t:
+    SecondLevelStatus status
+    u8 rights
+    u8 page_shift
+    u8 references           # entries that were read
+    bint overlay
+    u64 spa
+
+
+ctypedef second_level_t (*reach_t)(space_t* space, u64 gpa, u8 access, bint set_marks) noexcept nogil
+
+
 # A nested TLB: translations of 4 KiB of GPAs that were found, direct-mapped. Empty entries are zero.
 cdef struct nested_entry_t:
     u64 tag                 # a GPA of the page with its low 12 bits set
@@ -48,17 +60,26 @@ cdef struct nested_entry_t:
 # A space that is looked at through such a cache.
 cdef struct cached_space_t:
     space_t* space
+    reach_t reach           # space_translate, for those who do not want it in line (descend.pxd)
     nested_entry_t* entries
     u64 mask                # entries, a power of two, less one
+    u64 same_from           # in this range, which may be empty, every GPA is its own SPA and may be read and written
+    u64 same_bytes
 
 
-cdef struct second_level_t:
-    SecondLevelStatus status
-    u8 rights
-    u8 page_shift
-    u8 references           # entries that were read
-    bint overlay
-    u64 spa
+# The second level of a domain of an IOMMU: tables in the GPA space of the partition that the IOMMU belongs to.
+cdef struct remapped_space_t:
+    cached_space_t* view    # of that partition
+    u64 root                # GPA of the top table
+    u64 limit               # addresses from here on do not exist
+    u64 reserved            # must be zero in every entry
+    u64 large_shifts        # page sizes: page_format_t
+    u8 levels
+    bint marks              # accessed and dirty bits
+    bint plain              # four levels, no marks, pages of every size
+    u8 cause                # WalkStatus of what was refused last ...
+    bint beyond             # ... because the address does not exist
+    u64 output              # of what was translated last: a GPA
 
 
 cdef inline void overlay_insert(overlay_t* overlays, u32 count, overlay_t added) noexcept nogil:

@@ -9,9 +9,11 @@ access is granted, never for one that faults.
 """
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.mem.descend cimport (
+    cached_p, cached_translate, descend, descend_marking, memory_p, space_of, space_translate, tables_t,
+)
+from hvcore._native.mem.descent cimport (
     MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_BEYOND, WALK_CHANGED, WALK_NESTED, WALK_NOT_CANONICAL,
-    WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, cached_p, cached_translate,
-    descend, descend_marking, descent_t, lacks_marks, memory_p, space_of, space_translate, tables_t,
+    WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, WALK_TABLE, Mark, WalkStatus, descent_t, lacks_marks,
 )
 from hvcore._native.mem.entry cimport page_address
 from hvcore._native.mem.format cimport (
@@ -189,7 +191,7 @@ cdef inline void walk_to_spa(tables_t tables, const walk_request_t* request, u64
         if tables_t is cached_p:
             where = cached_translate(tables, found.address, found.nested_access, request.set_marks)
         else:
-            where = space_translate(tables, found.address, found.nested_access, request.set_marks)
+            where = space_translate(space_of(tables), found.address, found.nested_access, request.set_marks)
         found.nested_references += where.references
         found.nested_status = where.status
         found.nested_page_shift = where.page_shift

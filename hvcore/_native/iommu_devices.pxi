@@ -1,0 +1,40 @@
+# Chapter of iommu.pyx: the unit as devices and interrupt fabrics call it, without Python.
+
+cdef unit_t* unit_of(RemappingUnit unit) noexcept:
+    return &unit.unit
+
+
+cdef bint remap_for_fabric(void* unit, u32 requester, u64 address, u32 data,
+                           interrupt_message_t* message) noexcept nogil:
+    """What a fabric asks for every interrupt request; False: nothing is to be sent."""
+    cdef u8 reason = 0
+    return serve_interrupt(<unit_t*>unit, requester & 0xFFFF, address, data, &reason, message) == REMAP_SEND
+
+
+cdef int dma_interrupt(unit_t* unit, u32 source, u64 address, u32 data) noexcept nogil:
+    cdef interrupt_message_t message
+    cdef u8 reason = 0
+    decode_msi(address, data, 0, &message)
+    if serve_interrupt(unit, source, address, data, &reason, &message) != REMAP_SEND:
+        return -1
+    return unit.deliver(unit.fabric, &message) if unit.fabric != NULL and message.asserted else 0
+
+
+cdef void dma_translate(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, dma_t* done) noexcept nogil:
+    view_refresh(unit, 1)
+    serve_request(unit, source, pasid, iova, access, 0, NULL, done)
+
+
+cdef u64 dma_copy(unit_t* unit, u32 source, u32 pasid, u64 iova, u8* data, u64 size_bytes, u64 access) noexcept nogil:
+    cdef requester_t who
+    memset(&who, 0, sizeof(requester_t))
+    who.request, who.source, who.pasid, who.access = serve_request, source, pasid, access
+    return copy_all(unit, &who, &iova, 1, data, size_bytes)
+
+
+cdef u64 dma_read(unit_t* unit, u32 source, u32 pasid, u64 iova, void* data, u64 size_bytes) noexcept nogil:
+    return dma_copy(unit, source, pasid, iova, <u8*>data, size_bytes, RIGHT_READ)
+
+
+cdef u64 dma_write(unit_t* unit, u32 source, u32 pasid, u64 iova, const void* data, u64 size_bytes) noexcept nogil:
+    return dma_copy(unit, source, pasid, iova, <u8*>data, size_bytes, RIGHT_WRITE)
