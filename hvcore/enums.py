@@ -265,6 +265,8 @@ class ServiceReason(IntEnum):
     """Asked before the intercept, if the partition has doorbells."""
     IO_PORT = 5
     """IN or OUT of the root: it reaches the machine."""
+    DEVICE_MEMORY = 6
+    """The root reads or writes addresses that a device of the machine claims."""
 
 
 class PartitionProperty(IntEnum):

@@ -73,7 +73,6 @@ class Hypervisor:
         self.memory = SystemMemory(size, _RESERVE_BASE + (size // LARGE) // PAGE_SIZE * PAGE_SIZE)
         self.scheduler = Scheduler(self.memory, processors)
         self.scheduler.service = self.service
-        self.machine = Machine()
         self.owners = PageOwners(size // PAGE_SIZE)
         self.free_pages = FreePages(1, size // PAGE_SIZE - 1)
         self.partitions: dict[int, Partition] = {}
@@ -83,6 +82,7 @@ class Hypervisor:
         self.last_partition_id = _ROOT_ID
         """Ids ascend and never come back."""
         self.root = self._make_root(parse_page_size(root_page_size, "root_page_size"))
+        self.machine = Machine(self)
 
     def __enter__(self) -> Hypervisor:
         return self
@@ -154,7 +154,7 @@ class Hypervisor:
         -------
         bool
             HYPERCALL: the instruction is finished. MSR_READ, MSR_WRITE: done; False = #GP. INTERCEPT: True.
-            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT: True.
+            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT, DEVICE_MEMORY: True.
         """
         match reason:
             case ServiceReason.HYPERCALL:
@@ -177,6 +177,13 @@ class Hypervisor:
                     vp.answer(self.machine.ports.read(access.port, access.size))
                 else:
                     self.machine.ports.write(access.port, access.size, access.value)
+                return True
+            case ServiceReason.DEVICE_MEMORY:
+                gpa, size, written = vp.device_access()
+                if written is None:
+                    vp.answer(self.machine.memory.read(gpa, size))
+                else:
+                    self.machine.memory.write(gpa, size, int.from_bytes(written, "little"))
                 return True
         raise ValueError(f"reason must be a ServiceReason, not {reason}")
 

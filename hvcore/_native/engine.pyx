@@ -11,6 +11,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, write_access
+from hvcore._native.cpu.answers cimport answer_give
 from hvcore._native.cpu.blocks cimport find, link
 from hvcore._native.cpu.cache cimport ARENA_BYTES, BUCKETS, CODE_FRAMES, block_cache_t, drop_all, drop_range
 from hvcore._native.cpu.contexts cimport flush_translations, forget_code_page, select_tlb
@@ -36,7 +37,7 @@ from hvcore._native.exits cimport (
     Budget, Canceled, Cpuid, ExceptionRaised, Exit, GpaViolation, Halt, IoPort, Mmio, Msr, TripleFault, Unsupported,
 )
 from hvcore._native.exits import ExitNotCompleted
-from hvcore._native.hv.state cimport partition_t
+from hvcore._native.hv.state cimport device_range_t, partition_t
 from hvcore._native.irq.lapic cimport irq_cr8
 from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, irq_of
@@ -75,6 +76,7 @@ cdef enum:
     SERVICE_INTERCEPT = 3
     SERVICE_UNMAPPED_WRITE = 4
     SERVICE_IO_PORT = 5
+    SERVICE_DEVICE_MEMORY = 6
     # HvTranslateGva flags and result codes (hyperv-abi 11.1)
     TRANSLATE_IGNORE_PRIVILEGE = 8
     TRANSLATE_SET_MARKS = 0x10

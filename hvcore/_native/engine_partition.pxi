@@ -5,6 +5,7 @@ cdef class PartitionCore:
 
     def __dealloc__(self):
         free(self.partition.io_intercepts)
+        free(self.partition.device_ranges)
         free(self.partition.fabric.controllers)
 
     def __cinit__(self):
@@ -116,6 +117,19 @@ cdef class PartitionCore:
     @creation_time.setter
     def creation_time(self, u64 ticks):
         self.partition.fabric.timebase.creation_time = ticks
+
+    def set_device_ranges(self, ranges):
+        """Of the root: the (first, last) GPAs that devices of the machine answer for; all others float."""
+        cdef list wanted = list(ranges)
+        cdef device_range_t *made = <device_range_t*>calloc(max(1, len(wanted)), sizeof(device_range_t))
+        cdef Py_ssize_t i
+        if made == NULL:
+            raise MemoryError("the host has no memory for ranges of device memory")
+        for i, (first, last) in enumerate(wanted):
+            made[i].first, made[i].last = first, last
+        free(self.partition.device_ranges)
+        self.partition.device_ranges = made
+        self.partition.device_range_count = <u32>len(wanted)
 
     def set_io_intercept(self, u32 first, u32 last, u8 access):
         """Intercept reads (1), writes (2), both or neither of ports `first` to `last`."""
