@@ -17,6 +17,7 @@ from hvcore._native.engine import Scheduler
 from hvcore._native.space import GpaSpace, PagePool, SystemMemory
 from hvcore.costs import PageCosts
 from hvcore.counters import Counters
+from hvcore.domains import DeviceDomains
 from hvcore.enums import AccessType, Hypercall, OverlayKind, PartitionState, Privilege, ServiceReason, Status
 from hvcore.hypercalls.abi import PAGE_SIZE, Control, Refused, Result
 from hvcore.hypercalls.dispatch import call_name, execute
@@ -83,6 +84,7 @@ class Hypervisor:
         """Ids ascend and never come back."""
         self.root = self._make_root(parse_page_size(root_page_size, "root_page_size"))
         self.machine = Machine(self)
+        self.domains = DeviceDomains(self)
 
     def __enter__(self) -> Hypervisor:
         return self

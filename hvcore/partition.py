@@ -185,6 +185,7 @@ class Partition:
         child.privileges = Privilege.DEFAULT_CHILD & self.privileges
         child.core.host_managed = host_managed
         child.core.creation_flags = flags
+        child.core.device_domain_bits = self.core.device_domain_bits
         hypervisor.last_partition_id = partition_id
         self.children[partition_id] = child
         self.mappings.below.append(child.mappings)
@@ -253,6 +254,7 @@ class Partition:
             for port_id in list(self.ports):
                 self.remove_port(port_id)
             return False
+        self.hypervisor.domains.release(self)
         self.mappings.clear()
         for key in list(self._charges):
             self.release(key)

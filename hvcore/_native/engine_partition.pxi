@@ -118,6 +118,15 @@ cdef class PartitionCore:
     def creation_time(self, u64 ticks):
         self.partition.fabric.timebase.creation_time = ticks
 
+    @property
+    def device_domain_bits(self):
+        """Width of device addresses that CPUID shows, 0 without device domains."""
+        return self.partition.device_domain_bits
+
+    @device_domain_bits.setter
+    def device_domain_bits(self, u32 bits):
+        self.partition.device_domain_bits = bits
+
     def set_device_ranges(self, ranges):
         """Of the root: the (first, last) GPAs that devices of the machine answer for; all others float."""
         cdef list wanted = list(ranges)

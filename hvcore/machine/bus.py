@@ -32,21 +32,22 @@ class Claim(NamedTuple):
 class _Ranges:
     """Ranges of one address space, none of which overlap."""
 
-    def __init__(self, limit: int, what: str) -> None:
+    def __init__(self, limit: int, what: str, plural: str) -> None:
         self.limit = limit
         self.what = what
+        self.plural = plural
         self.claims: list[Claim] = []
 
     def add(self, device: Registers, first: int, count: int) -> None:
         """Raises ValueError, naming the range, if it leaves the space or meets another."""
         if count < 1 or not 0 <= first <= self.limit - count:
             raise ValueError(
-                f"{self.what} {first:#x} to {first + count - 1:#x} are not in 0 to {self.limit - 1:#x}"
+                f"{self.plural} {first:#x} to {first + count - 1:#x} are not in 0 to {self.limit - 1:#x}"
             )
         for claim in self.claims:
             if first < claim.end and claim.first < first + count:
                 owner = type(claim.device).__name__
-                raise ValueError(f"{self.what.removesuffix('s')} {max(first, claim.first):#x} belongs to {owner} already")
+                raise ValueError(f"{self.what} {max(first, claim.first):#x} belongs to {owner} already")
         self.claims.append(Claim(device, first, first + count))
 
     def find(self, first: int, size: int) -> Claim | None:
@@ -61,7 +62,7 @@ class Bus:
     """Ranges of ports and their devices."""
 
     def __init__(self) -> None:
-        self._ranges = _Ranges(PORT_COUNT, "ports")
+        self._ranges = _Ranges(PORT_COUNT, "port", "ports")
         self.behind: Registers | None = None
         """What sees the accesses that no range has, by port number: the PCI bus."""
 
@@ -99,7 +100,7 @@ class MemoryBus:
     """
 
     def __init__(self, bits: int, changed: Callable[[list[tuple[int, int]]], None]) -> None:
-        self._ranges = _Ranges(1 << bits, "addresses")
+        self._ranges = _Ranges(1 << bits, "address", "addresses")
         self._changed = changed
 
     def attach(self, device: Registers, *, gpa: int, size: int) -> None:

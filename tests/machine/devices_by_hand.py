@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from struct import pack, unpack
 
 from hvcore.hypervisor import Hypervisor
@@ -113,6 +114,10 @@ class BlockDriver:
         self.offer(0)
         self.kick()
         return self.memory.read(status, 1)[0], self.memory.read(body, size)
+
+    def base_of(self, rng: Random) -> int:
+        """An address that a hostile driver might choose, outside the canary at 800000h."""
+        return rng.choice((self.buffers, self.table, self.used, self.buffers + PAGE, 1 << 40, 2**64 - 16, 0))
 
     def completed(self) -> list[tuple[int, int]]:
         """(head, bytes written) of what came back since the last call."""

@@ -13,7 +13,10 @@ cdef enum:
     FEATURE_XMM_INPUT = 1 << 4
     FEATURE_FREQUENCY_MSRS = 1 << 8
     FEATURE_DIRECT_TIMERS = 1 << 19
+    FEATURE_DEVICE_DOMAINS = 1 << 24 | 1 << 25      # second-stage and first-stage ones
     HARDWARE_SECOND_LEVEL = 1 << 3
+    HARDWARE_DMA_REMAPPING = 1 << 4
+    HARDWARE_INTERRUPT_REMAPPING = 1 << 5
     RECOMMEND_APIC_MSRS = 1 << 3
 
     BUILD_NUMBER = 1

@@ -25,3 +25,4 @@ cdef struct partition_t:
     u32 physical_bits       # MAXPHYADDR: what CPUID says, and what page tables may use
     device_range_t *device_ranges   # of the root: what does not float
     u32 device_range_count
+    u32 device_domain_bits  # width of device addresses; 0: there are no device domains
