@@ -221,6 +221,8 @@ class DeviceDomains:
         The payload: u64 device id, u64 IOVA page, u32 fault reason, u32 1 for a read. (Public documents give the
         number of the message, not its layout.)
         """
+        if self.tables is None:
+            return
         for requester_id, iova, reason, is_read in self._take_records():
             device = self.hypervisor.machine.devices.get(requester_id)
             if device is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hvcore._native.space import READ, WRITE
+from hvcore.paging.results import Translations, TranslationStatus
 
 if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
@@ -34,6 +35,31 @@ class DmaStatus(IntEnum):
     """By the unit, which has recorded why, or, without a unit, because the owner has no such memory."""
     NOT_MASTER = 2
     """A PCI function whose command register does not let it access memory."""
+
+
+COLUMNS = {
+    "gpa": np.uint64,
+    "spa": np.uint64,
+    "page_shift": np.uint8,
+    "nested_page_shift": np.uint8,
+    "status": np.uint8,
+    "reason": np.uint8,
+    "table_references": np.uint8,
+    "references": np.uint8,
+    "nested_references": np.uint8,
+}
+"""The columns of a batch of device addresses and their types."""
+_ACCESSES = {"r": READ, "w": WRITE, "rw": READ | WRITE}
+
+
+class DeviceTranslations(Translations):
+    """Columns of translated device addresses: those of a processor's, with `reason`, the fault reason of the unit, for
+    the error code, and `table_references`, entries of root, context and PASID tables that were read."""
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        if name in COLUMNS:
+            return self.columns[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
 
 
 class Device:
@@ -101,37 +127,88 @@ class Device:
         """Fill a writable buffer, a NumPy array for instance, from `iova`."""
         target = memoryview(out).cast("B")
         _require_range(iova, target.nbytes)
-        if not self._may_begin(target.nbytes):
-            target[:] = b"\xff" * target.nbytes
-            return self.status
-        unit = self.hypervisor.machine.unit
-        blocked = 0
-        for at, size in _pages(iova, target.nbytes):
-            offset = at - iova
-            data = self._read_owned(at, size) if unit is None else unit.read_memory(self.requester_id, at, size)
-            target[offset : offset + size] = b"\xff" * size if data is None else data
-            blocked += size if data is None else 0
-        return self._account("read", target.nbytes, blocked)
+        return self.read_batch(np.array([iova], np.uint64), target)
 
     def write(self, iova: int, data: Any) -> DmaStatus:
         """Store a buffer, `bytes` or a NumPy array for instance, at `iova`. A store of four bytes to FEEx_xxxxh is an
         interrupt message."""
         source = memoryview(data).cast("B")
         _require_range(iova, source.nbytes)
-        if not self._may_begin(source.nbytes):
+        if source.nbytes == 4 and INTERRUPT_FIRST <= iova <= INTERRUPT_LAST and iova % 4 == 0:
+            if self._may_begin(4):
+                self.send_message(iova, int.from_bytes(source, "little"))
+                self._account("written", 4, 4)
+            return self.status
+        return self.write_batch(np.array([iova], np.uint64), source)
+
+    def read_batch(self, iovas: ArrayLike, out: Any) -> DmaStatus:
+        """Fill equal parts of a writable buffer, one from each address, in order.
+
+        Raises
+        ------
+        ValueError
+            The buffer does not divide into as many parts as there are addresses.
+        """
+        target = memoryview(out).cast("B")
+        addresses, part = _parts(iovas, target.nbytes)
+        if not target.nbytes or not self._may_begin(target.nbytes):
+            target[:] = b"\xff" * target.nbytes
             return self.status
         unit = self.hypervisor.machine.unit
-        blocked = 0
-        for at, size in _pages(iova, source.nbytes):
-            piece = source[at - iova : at - iova + size]
-            if INTERRUPT_FIRST <= at <= INTERRUPT_LAST:
-                done = size == 4 and self.send_message(at, int.from_bytes(piece, "little"))
-            elif unit is None:
-                done = self._write_owned(at, piece)
-            else:
-                done = unit.write_memory(self.requester_id, at, piece)
-            blocked += 0 if done else size
-        return self._account("written", source.nbytes, blocked)
+        if unit is not None:
+            return self._account("read", target.nbytes, unit.read_batch(self.requester_id, addresses, target))
+        done = 0
+        for number, iova in enumerate(addresses.tolist()):
+            for at, size in _pages(iova, part):
+                offset = number * part + at - iova
+                spa = self._locate(at, READ)
+                data = b"\xff" * size if spa is None else self.hypervisor.memory.read(spa, size)
+                target[offset : offset + size] = data
+                done += 0 if spa is None else size
+        return self._account("read", target.nbytes, done)
+
+    def write_batch(self, iovas: ArrayLike, data: Any) -> DmaStatus:
+        """Store equal parts of a buffer, one at each address, in order. Raises ValueError as `read_batch` does."""
+        source = memoryview(data).cast("B")
+        addresses, part = _parts(iovas, source.nbytes)
+        if not source.nbytes or not self._may_begin(source.nbytes):
+            return self.status
+        unit = self.hypervisor.machine.unit
+        if unit is not None:
+            return self._account("written", source.nbytes, unit.write_batch(self.requester_id, addresses, source))
+        done = 0
+        for number, iova in enumerate(addresses.tolist()):
+            for at, size in _pages(iova, part):
+                spa = self._locate(at, WRITE)
+                if spa is not None:
+                    offset = number * part + at - iova
+                    self.hypervisor.memory.write(spa, source[offset : offset + size])
+                    done += size
+        return self._account("written", source.nbytes, done)
+
+    def translate(self, iovas: ArrayLike, access: str = "r") -> DeviceTranslations:
+        """What the device's accesses to these addresses would come to, one after the other: the caches of the unit
+        learn of them, faults are recorded, and nothing is moved.
+
+        Parameters
+        ----------
+        iovas : uint64 array.
+        access : "r", "w" or "rw".
+
+        Raises
+        ------
+        ValueError
+            `access` is none of these.
+        """
+        if access not in _ACCESSES:
+            raise ValueError(f"access must be one of {', '.join(_ACCESSES)}, not {access!r}")
+        addresses = np.atleast_1d(np.asarray(iovas)).astype(np.uint64, copy=False)
+        unit = self.hypervisor.machine.unit
+        if unit is not None:
+            found = unit.translate(self.requester_id, addresses, _ACCESSES[access])
+            self.hypervisor.domains.deliver_faults()
+            return DeviceTranslations(found)
+        return self._translate_owned(addresses, _ACCESSES[access])
 
     def raise_msi(self, number: int = 0) -> bool:
         """Send message `number` of `messages`; whether it reached a processor.
@@ -156,21 +233,27 @@ class Device:
         self.counters["bytes_blocked"] += size
         return False
 
-    def _account(self, what: str, size: int, blocked: int) -> DmaStatus:
-        self.counters[f"bytes_{what}"] += size - blocked
-        self.counters["bytes_blocked"] += blocked
-        self.status = DmaStatus.BLOCKED if blocked else DmaStatus.DONE
+    def _account(self, what: str, size: int, done: int) -> DmaStatus:
+        self.counters[f"bytes_{what}"] += done
+        self.counters["bytes_blocked"] += size - done
+        self.status = DmaStatus.DONE if done == size else DmaStatus.BLOCKED
+        if done < size:
+            self.hypervisor.domains.deliver_faults()
         return self.status
 
-    def _read_owned(self, gpa: int, size: int) -> bytes | None:
-        spa = self._locate(gpa, READ)
-        return None if spa is None else self.hypervisor.memory.read(spa, size)
-
-    def _write_owned(self, gpa: int, data: memoryview) -> bool:
-        spa = self._locate(gpa, WRITE)
-        if spa is not None:
-            self.hypervisor.memory.write(spa, data)
-        return spa is not None
+    def _translate_owned(self, gpas: NDArray[np.uint64], rights: int) -> DeviceTranslations:
+        """The columns without a unit: the owner's space is the only dimension, and counts nothing."""
+        columns = {name: np.zeros(gpas.size, kind) for name, kind in COLUMNS.items()}
+        columns["gpa"][:] = gpas
+        for number, gpa in enumerate(gpas.tolist()):
+            found = self.owner.space.resolve(gpa)
+            if found is None:
+                columns["status"][number] = TranslationStatus.GPA_UNMAPPED
+            elif rights & ~found[1]:
+                columns["status"][number] = TranslationStatus.GPA_DENIED
+            else:
+                columns["spa"][number], columns["nested_page_shift"][number] = found[0], found[2]
+        return DeviceTranslations(columns)
 
     def _locate(self, gpa: int, right: int) -> int | None:
         found = self.owner.space.resolve(gpa)
@@ -182,8 +265,16 @@ def _require_range(iova: int, size: int) -> None:
         raise ValueError(f"iova {iova:#x} with {size:#x} bytes is no range of 64-bit addresses")
 
 
+def _parts(iovas: ArrayLike, size: int) -> tuple[NDArray[np.uint64], int]:
+    """The addresses, and the bytes of each part."""
+    addresses = np.ascontiguousarray(iovas, np.uint64).reshape(-1)
+    if not addresses.size or size % addresses.size:
+        raise ValueError(f"{size} bytes do not divide into {addresses.size} equal parts")
+    return addresses, size // addresses.size
+
+
 def _pages(iova: int, size: int) -> list[tuple[int, int]]:
-    """(address, bytes) of what a range has in each page."""
+    """(address, bytes) of what a range has in each page; ."""
     found = []
     end = iova + size
     while iova < end:
