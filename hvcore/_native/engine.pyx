@@ -21,7 +21,7 @@ from hvcore._native.cpu.emit cimport (
 )
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.listen cimport note_access, read_noted, write_noted
-from hvcore._native.cpu.reset cimport vp_init, vp_reset
+from hvcore._native.cpu.reset cimport take_init, vp_reset
 from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *
@@ -38,7 +38,8 @@ from hvcore._native.exits cimport (
 )
 from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.state cimport device_range_t, partition_t
-from hvcore._native.irq.lapic cimport irq_cr8
+from hvcore._native.irq.apic_base cimport write_apic_base
+from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
 from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, irq_of
 from hvcore._native.mem.descend cimport (

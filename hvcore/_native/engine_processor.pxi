@@ -37,7 +37,7 @@ cdef class VirtualProcessor(RegisterFile):
         self.vp.partition = &core.partition
         self.vp.space = &space.space
         self.vp.irq = irq_of(interrupts)
-        self.vp.index = self.vp.apic_id = index
+        self.vp.index = index
         core.connect(interrupts, index)
         vp_reset(self.vp)
 
@@ -282,17 +282,16 @@ cdef class VirtualProcessor(RegisterFile):
         return True
 
     def assert_init(self):
-        """INIT: processor state, and all but the first wait for a start-up message."""
-        vp_init(self.vp)
-        self.vp.startup_suspend = self.vp.index != 0
+        """INIT: processor state, and all but the first wait for a start-up message.
+
+        Between runs at once, from a processor that is ahead in time when its time has come; so is a SIPI."""
+        request_init(self.vp.irq)
+        take_init(self.vp)
 
     def assert_startup(self, u8 page):
         """SIPI, if it is waited for: real mode at page * 4 KiB."""
-        if self.vp.startup_suspend:
-            self.vp.startup_suspend = False
-            self.vp.segments[SEGMENT_CS].selector = <u16>page << 8
-            self.vp.segments[SEGMENT_CS].base = <u64>page << 12
-            self.vp.registers[SLOT_RIP] = 0
+        request_startup(self.vp.irq, page)
+        take_init(self.vp)
 
     def assert_local(self, int pin):
         """LINT0 or LINT1: masked at reset, and the register that unmasks it does not exist yet."""

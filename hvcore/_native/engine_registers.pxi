@@ -160,6 +160,29 @@ cdef int set_cr8(vp_t* vp, irq_t** field, object value) except -1:
     return SUCCESS if fits(value, 64) and write_cr8(vp, value) else INVALID_REGISTER_VALUE
 
 
+cdef object get_apic_base(vp_t* vp, irq_t* const* field):
+    return vp.irq.lapic.base
+
+
+cdef int set_apic_base(vp_t* vp, irq_t** field, object value) except -1:
+    """Under the rules of the MSR: a mode that cannot be reached from the present one is refused."""
+    if not fits(value, 64) or not write_apic_base(vp.irq, value, vp.partition.physical_bits):
+        return INVALID_REGISTER_VALUE
+    flush_translations(vp)
+    return SUCCESS
+
+
+cdef object get_apic_id(vp_t* vp, irq_t* const* field):
+    return vp.irq.lapic.apic_id
+
+
+cdef int set_apic_id(vp_t* vp, irq_t** field, object value) except -1:
+    if not fits(value, 32):
+        return INVALID_REGISTER_VALUE
+    vp.irq.lapic.apic_id = value
+    return SUCCESS
+
+
 cdef object get_efer(vp_t* vp, const u64* field):
     return vp.efer
 

@@ -9,10 +9,12 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 
 from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.irq.apic_spec cimport SVR_ENABLE
+from hvcore._native.irq.fabric cimport fabric_send_msi
 from hvcore._native.irq.inbox cimport empty_inbox
 from hvcore._native.irq.lapic cimport (
     irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
-    lapic_reset, request_interrupt, request_nmi, withdraw_interrupt,
+    is_enabled, lapic_reset, request_interrupt, request_nmi, withdraw_interrupt,
 )
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport (
@@ -172,11 +174,11 @@ cdef class InterruptController:
     @property
     def apic_enabled(self):
         """Software-enable of the local APIC. A disabled one loses every fixed interrupt."""
-        return self.irq.lapic.enabled != 0
+        return is_enabled(&self.irq.lapic) != 0
 
     @apic_enabled.setter
     def apic_enabled(self, bint enabled):
-        self.irq.lapic.enabled = enabled
+        self.irq.lapic.svr = (self.irq.lapic.svr & ~<u32>SVR_ENABLE) | (SVR_ENABLE if enabled else 0)
 
     @property
     def accepts_messages(self):

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "hvcore"
 NATIVE = PACKAGE / "_native"
 
-ROOMS = ("base", "decode", "text", "mem", "model", "irq", "hv", "cpu", "sem")
+ROOMS = ("base", "decode", "text", "mem", "model", "irq", "dma", "hv", "cpu", "sem")
 """Lowest first. A room may use those before it."""
 
 

@@ -1,9 +1,10 @@
 """The state of a virtual processor after power-on and INIT (SDM 3A table 10-1; hyperv-abi 6.4)."""
-from hvcore._native.base.types cimport u64
+from hvcore._native.base.types cimport u16, u64
 from hvcore._native.cpu.contexts cimport flush_translations
 from hvcore._native.cpu.spec cimport SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, VECTOR_UD
 from hvcore._native.cpu.state cimport RDX, SLOT_COUNT, SLOT_RIP, vp_t
-from hvcore._native.irq.lapic cimport irq_set_cr8
+from hvcore._native.irq.apic_spec cimport BASE_BSP
+from hvcore._native.irq.lapic cimport lapic_init, lapic_reset
 from libc.string cimport memset
 
 cdef enum:
@@ -13,8 +14,6 @@ cdef enum:
     RESET_DR6 = 0xFFFF0FF0
     RESET_DR7 = 0x400
     RESET_FCW = 0x40
-    RESET_APIC_BASE = 0xFEE00800
-    APIC_BASE_BSP = 0x100
     CPU_SIGNATURE = 0x6F2
 
 
@@ -43,7 +42,7 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.cr0 = RESET_CR0
     vp.cr2 = vp.cr3 = vp.cr4 = vp.efer = 0
     vp.pkru = vp.pkrs = 0
-    irq_set_cr8(vp.irq, 0)
+    lapic_init(vp.irq)
     memset(vp.dr, 0, sizeof(vp.dr))
     vp.dr[6] = <u64>RESET_DR6
     vp.dr[7] = RESET_DR7
@@ -55,6 +54,29 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.exit.answered = False
     vp.answer_count = vp.answers_taken = 0
     flush_translations(vp)
+
+
+cdef inline bint is_bootstrap(const vp_t* vp) noexcept nogil:
+    return vp.irq.lapic.base & BASE_BSP != 0
+
+
+cdef inline void take_init(vp_t* vp) noexcept nogil:
+    """INIT, and the start-up message that came behind it (SDM 3A 9.4.1, table 10-1; hyperv-abi 6.4).
+
+    The bootstrap processor runs on at its reset vector; others wait, and only then does a SIPI mean something."""
+    if vp.irq.lapic.init_pending:
+        vp_init(vp)
+        vp.startup_suspend = not is_bootstrap(vp)
+    if not vp.irq.lapic.startup_pending:
+        return
+    vp.irq.lapic.startup_pending = False
+    if not vp.startup_suspend:
+        vp.irq.counters.startups_ignored += 1
+        return
+    vp.startup_suspend = False
+    vp.segments[SEGMENT_CS].selector = <u16>vp.irq.lapic.startup_page << 8
+    vp.segments[SEGMENT_CS].base = <u64>vp.irq.lapic.startup_page << 12
+    vp.registers[SLOT_RIP] = 0
 
 
 cdef inline void vp_reset(vp_t* vp) noexcept nogil:
@@ -69,7 +91,7 @@ cdef inline void vp_reset(vp_t* vp) noexcept nogil:
     vp.star = vp.lstar = vp.cstar = vp.sfmask = vp.kernel_gs_base = 0
     vp.sysenter_cs = vp.sysenter_esp = vp.sysenter_eip = 0
     vp.pat = <u64>0x0007040600070406
-    vp.apic_base = <u64>RESET_APIC_BASE | (APIC_BASE_BSP if vp.index == 0 else 0)
+    lapic_reset(vp.irq)
     vp.tsc_offset = vp.tsc_aux = 0
     vp.external_pending = vp.external_acknowledged = False
     vp.startup_suspend = vp.index != 0

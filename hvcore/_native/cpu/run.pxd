@@ -12,6 +12,7 @@ from hvcore._native.cpu.blocks cimport build_head, find
 from hvcore._native.cpu.cache cimport block_cache_t, drop_stale
 from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
+from hvcore._native.cpu.reset cimport take_init
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
@@ -39,24 +40,35 @@ cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
 
 
 cdef inline u64 wake_time_of(const vp_t* vp) noexcept nogil:
-    """When a timer may wake this VP while it is halted: never with interrupts off."""
-    return deadline_of(vp) if vp.rflags_system & FLAG_IF else <u64>NEVER
+    """When something may wake this VP while it sleeps: with interrupts off, or waiting for SIPI, no timer."""
+    if vp.rflags_system & FLAG_IF and not vp.startup_suspend:
+        return deadline_of(vp)
+    if vp.irq.inbox.init or vp.irq.inbox.startup or vp.irq.inbox.nmi:
+        return vp.irq.inbox.time
+    return <u64>NEVER
 
 
 cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
-    """An interrupt or NMI that would be taken now."""
+    """INIT, an NMI or an interrupt that would be taken now; SIPI too where one is waited for."""
+    if vp.irq.lapic.init_pending or vp.startup_suspend:
+        return vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
         return True
     return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_pending_vector(vp.irq) >= 0)
 
 
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
-    return (vp.explicit_suspend or vp.intercept_suspend or vp.startup_suspend or vp.answer_pending
-            or vp.exit_waits or vp.shutdown or vp.partition.suspended)
+    return (vp.explicit_suspend or vp.intercept_suspend or vp.answer_pending or vp.exit_waits
+            or vp.shutdown and not (vp.irq.lapic.init_pending or vp.irq.inbox.init) or vp.partition.suspended)
+
+
+cdef inline bint is_asleep(const vp_t* vp) noexcept nogil:
+    """Until an event: HLT, wait for SIPI, or after a triple fault."""
+    return vp.halted or vp.startup_suspend or vp.shutdown
 
 
 cdef inline bint is_runnable(const vp_t* vp) noexcept nogil:
-    return not is_suspended(vp) and (not vp.halted or interrupt_waits(vp))
+    return not is_suspended(vp) and (not is_asleep(vp) or interrupt_waits(vp))
 
 
 cdef inline void withhold_beyond(vp_t* vp, i64 ticks) noexcept nogil:
@@ -185,9 +197,11 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             vp.space_generation = vp.space.generation
         now = now_of(vp)
         irq_advance(vp.irq, now)
+        if vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending:
+            take_init(vp)
         shadow = vp.shadow
         vp.shadow = False
-        if not shadow:
+        if not shadow and not vp.startup_suspend:
             events = vp.counters.interrupts + vp.pending_interruption
             reason = take_events(vp)
             if reason != REASON_NONE:
@@ -197,7 +211,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         if vp.remaining <= 0:
             vp.shadow = shadow
             return REASON_BUDGET
-        if vp.halted:
+        if is_asleep(vp):
             vp.shadow = shadow
             return REASON_HALT
         stepping = vp.rflags_system & FLAG_TF != 0

@@ -8,7 +8,7 @@ from hvcore._native.base.inexact cimport forget_inexact, host_inexact
 from hvcore._native.base.status cimport REASON_BUDGET, REASON_CANCELED, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT
 from hvcore._native.base.types cimport i64, u32, u64
 from hvcore._native.cpu.cache cimport block_cache_t
-from hvcore._native.cpu.run cimport is_runnable, is_suspended, run_slice, wake_time_of
+from hvcore._native.cpu.run cimport is_asleep, is_runnable, is_suspended, run_slice, wake_time_of
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.irq.clock cimport clock_t, never_ticks
 from hvcore._native.irq.state cimport machine_event_t
@@ -49,7 +49,7 @@ cdef inline u64 earliest_deadline(const scheduler_t* scheduler) noexcept nogil:
     cdef u32 i
     for i in range(scheduler.cache.vp_count):
         vp = scheduler.cache.vps[i]
-        if vp.halted and not is_suspended(vp):
+        if is_asleep(vp) and not is_suspended(vp):
             deadline = wake_time_of(vp)
             if deadline < earliest:
                 earliest = deadline

@@ -160,6 +160,7 @@ cdef struct vp_t:
     u64 data_lookups        # TLB look-ups for data
     int stop                # why an access or a block could not be had: a Stop
     block_t* block          # the running one
+    const op_t* accessing   # the last operation that needed the slow way to memory
     tlb_t* tlb              # for explicit accesses now; an empty one while a tap is there
     direct_t* direct        # of the machine
     machine_t* machine
@@ -212,7 +213,6 @@ cdef struct vp_t:
     u64 sysenter_esp
     u64 sysenter_eip
     u64 pat
-    u64 apic_base
     u64 tsc_offset
     u64 tsc_aux
 
@@ -253,7 +253,6 @@ cdef struct vp_t:
     tlb_t* empty_tlb        # never filled
     tap_t* tap              # NULL: nobody listens
     u32 index
-    u32 apic_id
     u64 runtime             # ticks
     device_answer_t[16] answers
     u32 answer_count

@@ -2,7 +2,9 @@
 from hvcore._native.base.types cimport u32, u64
 from hvcore._native.irq.clock cimport reference_time, ticks_of_reference
 from hvcore._native.irq.inbox cimport empty_inbox
-from hvcore._native.irq.lapic cimport has_vector, accept_interrupt, accept_nmi, highest_vector, put_vector
+from hvcore._native.irq.lapic cimport (
+    accept_init, accept_interrupt, accept_nmi, accept_startup, has_vector, highest_vector, put_vector,
+)
 from hvcore._native.irq.state cimport inbox_t, irq_t
 from hvcore._native.irq.timer cimport irq_expire
 
@@ -17,6 +19,12 @@ cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
     cdef inbox_t inbox = irq.inbox
     cdef int vector
     empty_inbox(irq)
+    if inbox.init:
+        accept_init(irq)
+    if inbox.startup:
+        accept_startup(irq, inbox.startup_page)
+    if inbox.external:
+        irq.lapic.external_pending = True
     while True:
         vector = highest_vector(inbox.vectors)
         if vector < 0:

@@ -1,17 +1,19 @@
 """The core of the local APIC: request, priority, acknowledge, retire (SDM 3A 11.8; digest 10).
 
-The engine calls the irq_* functions at event boundaries, the SynIC and the timers call request_interrupt. The
-register page, the LVT, IPIs to others and the I/O APIC are not here. Reset leaves the APIC software-ENABLED although
-the SDM has it disabled: without a register page a guest could not enable it, and in a disabled APIC the TLFS loses
-SINT interrupts.
+The engine calls the irq_* functions at event boundaries; the SynIC, the timers and the fabric call request_*.
+Registers are in apic_registers.pxd, who is meant by a message in fabric.pxd. Reset leaves the APIC software-disabled,
+as the SDM has it: until its owner enables it, it loses fixed interrupts, those of SINTs among them, and counts them.
 """
 from libc.string cimport memset
 
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.irq.spec cimport (
-    DONE, ICR_DELIVERY_MODE, ICR_DELIVERY_STATUS, ICR_SHORTHAND, ICR_SHORTHAND_SELF, LOWEST_VECTOR, NOT_MINE,
+from hvcore._native.irq.apic_spec cimport (
+    BASE_BSP, BASE_ENABLE, BASE_RESET, ERROR_RECEIVE_VECTOR, LVT_COUNT, LVT_ERROR, LVT_MASKED, LVT_VECTOR, SVR_ENABLE,
+    SVR_RESET,
 )
+from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.inbox cimport lags_behind, open_inbox
+from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.state cimport inbox_t, irq_t, lapic_t
 
 cdef extern from *:
@@ -44,23 +46,42 @@ cdef inline void put_vector(u64 *vectors, u32 vector, bint present) noexcept nog
         vectors[vector >> 6] &= ~bit
 
 
-cdef inline void lapic_reset(irq_t *irq) noexcept nogil:
-    cdef u32 apic_id = irq.lapic.apic_id
+cdef inline bint is_enabled(const lapic_t *lapic) noexcept nogil:
+    """It accepts fixed interrupts: enabled by IA32_APIC_BASE and by SVR."""
+    return lapic.base & BASE_ENABLE != 0 and lapic.svr & SVR_ENABLE != 0
+
+
+cdef inline void lapic_init(irq_t *irq) noexcept nogil:
+    """What INIT does to the APIC (11.4.7.3): ids, mode and base stay; a SIPI that came behind the INIT waits on."""
+    cdef lapic_t kept = irq.lapic
+    cdef u32 i
     memset(&irq.lapic, 0, sizeof(lapic_t))
-    irq.lapic.apic_id = apic_id
-    irq.lapic.enabled = True
+    irq.lapic.base = kept.base
+    irq.lapic.apic_id = kept.apic_id
+    irq.lapic.tsc_offset = kept.tsc_offset
+    irq.lapic.pins = kept.pins
+    irq.lapic.startup_pending = kept.startup_pending
+    irq.lapic.startup_page = kept.startup_page
+    irq.lapic.dfr = <u32>0xFFFFFFFF
+    irq.lapic.svr = SVR_RESET
+    irq.lapic.timer_deadline = never_ticks()
+    for i in range(LVT_COUNT):
+        irq.lapic.lvt[i] = LVT_MASKED
 
 
-cdef inline void accept_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
-    """Accept a fixed interrupt, vector 16..255, into IRR. It is lost, and counted so, when the APIC is disabled."""
+cdef inline void lapic_reset(irq_t *irq) noexcept nogil:
+    """Power-on (11.4.7.1): xAPIC at its usual place, software-disabled. Processor 0 is the bootstrap processor."""
+    irq.lapic.startup_pending = False
+    irq.lapic.base = <u64>BASE_RESET | BASE_ENABLE | (BASE_BSP if irq.index == 0 else 0)
+    lapic_init(irq)
+
+
+cdef inline void put_request(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
+    """Into IRR, whose bit stands for all requests of the vector."""
     cdef lapic_t *lapic = &irq.lapic
-    if not lapic.enabled:
-        irq.counters.interrupts_lost += 1
-        return
     if has_vector(lapic.irr, vector):
         irq.counters.interrupts_merged += 1
-        # One bit stands for both: a level request among them still owes its parent the EOI, and a source with
-        # auto-EOI still has a handler that sends none.
+        # A level request among them still owes the EOI, and a source with auto-EOI still has a handler that sends none.
         level = level or has_vector(lapic.tmr, vector)
         auto_eoi = auto_eoi or has_vector(lapic.auto_eoi, vector)
     put_vector(lapic.irr, vector, True)
@@ -68,8 +89,35 @@ cdef inline void accept_interrupt(irq_t *irq, u32 vector, bint level, bint auto_
     put_vector(lapic.auto_eoi, vector, auto_eoi and not level)
 
 
+cdef inline void record_error(irq_t *irq, u32 error) noexcept nogil:
+    """An error for ESR (11.5.3). The first one since ESR was last written raises the error interrupt."""
+    cdef u32 entry = irq.lapic.lvt[LVT_ERROR], vector = entry & LVT_VECTOR
+    cdef bint armed = irq.lapic.errors == 0
+    irq.lapic.errors |= error
+    irq.counters.apic_errors += 1
+    if not armed or entry & LVT_MASKED or not is_enabled(&irq.lapic):
+        return
+    irq.counters.interrupts_requested += 1
+    if vector < LOWEST_VECTOR:
+        irq.lapic.errors |= ERROR_RECEIVE_VECTOR
+        irq.counters.interrupts_lost += 1
+    else:
+        put_request(irq, vector, False, False)
+
+
+cdef inline void accept_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
+    """Accept a fixed interrupt into IRR. It is lost, and counted so, when the APIC is disabled or the vector illegal."""
+    if not is_enabled(&irq.lapic):
+        irq.counters.interrupts_lost += 1
+    elif vector < LOWEST_VECTOR:
+        irq.counters.interrupts_lost += 1
+        record_error(irq, ERROR_RECEIVE_VECTOR)
+    else:
+        put_request(irq, vector, level, auto_eoi)
+
+
 cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
-    """A fixed interrupt, vector 16..255, for this processor; from one that is ahead in time it waits in the inbox."""
+    """A fixed interrupt for this processor; from one that is ahead in time it waits in the inbox."""
     cdef inbox_t *inbox
     irq.counters.interrupts_requested += 1
     if not lags_behind(irq):
@@ -117,15 +165,19 @@ cdef inline void irq_acknowledge(irq_t *irq, int vector) noexcept nogil:
     irq.delivered[vector] += 1
 
 
-cdef inline void retire_interrupt(irq_t *irq) noexcept nogil:
-    """The APIC's part of an EOI: the highest vector in service ends. With none in service it is a no-op."""
+cdef inline int retire_interrupt(irq_t *irq) noexcept nogil:
+    """The APIC's part of an EOI: the highest vector in service ends. With none in service it is a no-op.
+
+    The vector, if it was level-triggered, for the broadcast (eoi.pxd); else -1."""
     cdef int vector = highest_vector(irq.lapic.isr)
     irq.counters.eois += 1
     if vector < 0:
-        return
+        return -1
     put_vector(irq.lapic.isr, <u32>vector, False)
-    if has_vector(irq.lapic.tmr, <u32>vector):
-        put_vector(irq.lapic.level_eois, <u32>vector, True)
+    if not has_vector(irq.lapic.tmr, <u32>vector):
+        return -1
+    put_vector(irq.lapic.level_eois, <u32>vector, True)
+    return vector
 
 
 cdef inline int irq_take_level_eoi(irq_t *irq) noexcept nogil:
@@ -170,16 +222,51 @@ cdef inline void irq_set_cr8(irq_t *irq, u32 value) noexcept nogil:
     irq.lapic.tpr = <u8>(value << 4)
 
 
-cdef inline int write_icr(irq_t *irq, u64 value) noexcept nogil:
-    """Store the ICR and send a fixed interrupt to oneself. NOT_MINE: stored, but the sending is the caller's."""
-    cdef u32 vector = value & 0xFF
-    irq.lapic.icr = value & ~<u64>ICR_DELIVERY_STATUS
-    if value & ICR_DELIVERY_MODE or (value & ICR_SHORTHAND) != ICR_SHORTHAND_SELF:
-        return NOT_MINE
-    if vector < LOWEST_VECTOR:
-        irq.counters.interrupts_requested += 1
-        irq.counters.interrupts_lost += 1
+# INIT, SIPI and ExtINT are noted here and taken by the run loop, at an instruction boundary.
+
+cdef inline void accept_init(irq_t *irq) noexcept nogil:
+    """A SIPI from before it does not count any more."""
+    irq.lapic.init_pending = True
+    irq.lapic.startup_pending = False
+
+
+cdef inline void request_init(irq_t *irq) noexcept nogil:
+    cdef inbox_t *inbox
+    irq.counters.inits_received += 1
+    if lags_behind(irq):
+        inbox = open_inbox(irq)
+        inbox.init = True
+        inbox.startup = False
     else:
-        # An IPI is an edge whatever its trigger-mode bit says (SDM 3A 11.6.1).
-        request_interrupt(irq, vector, False, False)
-    return DONE
+        accept_init(irq)
+
+
+cdef inline void accept_startup(irq_t *irq, u8 page) noexcept nogil:
+    """The first of several counts, as for a processor that is already on its way."""
+    if irq.lapic.startup_pending:
+        irq.counters.startups_ignored += 1
+    else:
+        irq.lapic.startup_pending = True
+        irq.lapic.startup_page = page
+
+
+cdef inline void request_startup(irq_t *irq, u8 page) noexcept nogil:
+    cdef inbox_t *inbox
+    irq.counters.startups_received += 1
+    if not lags_behind(irq):
+        accept_startup(irq, page)
+        return
+    inbox = open_inbox(irq)
+    if inbox.startup:
+        irq.counters.startups_ignored += 1
+    else:
+        inbox.startup = True
+        inbox.startup_page = page
+
+
+cdef inline void request_external(irq_t *irq) noexcept nogil:
+    """ExtINT: the vector comes from the 8259 when the processor asks for it."""
+    if lags_behind(irq):
+        open_inbox(irq).external = True
+    else:
+        irq.lapic.external_pending = True

@@ -5,7 +5,7 @@ and so are the overlays: SIMP and SIEFP are stored here and the caller moves the
 (13 #16).
 """
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.irq.lapic cimport write_icr
+from hvcore._native.irq.icr cimport write_icr
 from hvcore._native.irq.spec cimport (
     DONE, GENERAL_PROTECTION, LOWEST_VECTOR, MSR_EOI, MSR_EOM, MSR_ICR, MSR_SCONTROL, MSR_SIEFP, MSR_SIMP, MSR_SINT0,
     MSR_SINT15, MSR_STIMER0_CONFIG, MSR_STIMER3_COUNT, MSR_SVERSION, MSR_TPR, NOT_MINE, PAGES_CHANGED, SINT_MASKED,
@@ -73,7 +73,7 @@ cdef inline int irq_write_msr(irq_t *irq, u32 index, u64 value, u64 now) noexcep
             return GENERAL_PROTECTION
         irq.lapic.tpr = <u8>value
     elif index == MSR_ICR:
-        return write_icr(irq, value)
+        write_icr(irq, value)
     elif index == MSR_EOM:
         deliver_messages(irq)
     elif index == MSR_SCONTROL:

@@ -66,12 +66,8 @@ cdef enum TimerConfig:                  # 9.7
     TIMER_CATCH_UP = 4                  # 13 #40: periods made up for when late, older ones are skipped
 
 
-cdef enum ApicNumbers:                  # SDM 3A 11.6.1 (ICR) and 11.5.2 (vectors)
+cdef enum ApicNumbers:                  # SDM 3A 11.5.2; the rest is in apic_spec.pxd
     LOWEST_VECTOR = 16                  # 0-15 are illegal for fixed interrupts
-    ICR_DELIVERY_MODE = 7 << 8          # 0 = fixed
-    ICR_DELIVERY_STATUS = 1 << 12       # read-only: sending takes no time here
-    ICR_SHORTHAND = 3 << 18
-    ICR_SHORTHAND_SELF = 1 << 18
 
 
 cdef struct message_t:                  # HV_MESSAGE, a slot of the SIM page (9.1)

@@ -37,6 +37,7 @@ cdef struct inbox_t:
     bint init
     bint startup
     u8 startup_page
+    bint external                       # ExtINT: the 8259 has a vector
 
 
 # What connects the interrupt controllers of one partition with each other and with what interrupts them.
@@ -82,11 +83,29 @@ cdef struct lapic_t:                    # vector sets are 256 bits in four words
     u64[4] tmr                          # level-triggered
     u64[4] auto_eoi                     # requests in IRR that drop their ISR bit on delivery
     u64[4] level_eois                   # EOIs that the parent has to be told of
-    u64 icr
-    u32 apic_id
+    u64 base                            # IA32_APIC_BASE
+    u64 icr                             # as it was written: the destination is [63:56], with x2APIC [63:32]
+    u64 timer_start                     # ticks at which `timer_count` was the current count
+    u64 timer_deadline                  # ticks of the next expiry that makes an interrupt; never_ticks()
+    u64 tsc_deadline                    # IA32_TSC_DEADLINE; 0 when not armed
+    u64 tsc_offset                      # TSC - ticks
+    u32 apic_id                         # initial and x2APIC id; xAPIC uses its low byte
+    u32 ldr                             # of xAPIC; x2APIC derives its own
+    u32 dfr
+    u32 svr
+    u32 esr                             # as of its last write
+    u32 errors                          # since then
+    u32 divide
+    u32 initial_count
+    u32 timer_count                     # 0: the timer stands still
+    u32[7] lvt                          # LVT_COUNT
     u8 tpr
-    u8 enabled                          # software-enabled (SVR.b8)
     u8 nmi_pending
+    u8 external_pending                 # an ExtINT message waits for its acknowledge cycle
+    u8 init_pending                     # INIT and SIPI, until the processor comes to an instruction boundary
+    u8 startup_pending
+    u8 startup_page
+    u8 pins                             # bit n: LINTn is asserted
 
 
 cdef struct synic_t:
@@ -130,6 +149,16 @@ cdef struct irq_counters_t:             # these names are the keys of InterruptC
     u64 timers_expired
     u64 timers_merged                   # expired while the previous message still waited in the timer's buffer
     u64 timers_skipped                  # periods given up because the VP was late
+    u64 ipis_sent
+    u64 ipis_unanswered                 # no APIC accepted it
+    u64 externals_delivered             # ExtINT of the 8259
+    u64 smis_ignored
+    u64 inits_received
+    u64 startups_received
+    u64 startups_ignored                # the processor did not wait for one
+    u64 apic_errors                     # that ESR tells of
+    u64 apic_timer_expired
+    u64 apic_accesses_ignored           # of its page: no aligned access to four bytes
 
 
 cdef struct irq_t:

@@ -6,7 +6,8 @@ are accessed byte-wise through memcpy: the guest's code reads and writes the sam
 from libc.string cimport memcpy, memset
 
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.irq.lapic cimport request_interrupt, retire_interrupt
+from hvcore._native.irq.eoi cimport end_interrupt
+from hvcore._native.irq.lapic cimport request_interrupt
 from hvcore._native.irq.spec cimport (
     MESSAGE_FLAGS_OFFSET, MESSAGE_NONE, MESSAGE_PENDING, PORT_BUFFER_COUNT, SINT_AUTO_EOI,
     SINT_COUNT, SINT_MASKED, SINT_POLLING, SINT_VECTOR, SLOT_SIZE_BYTES, SYNIC_ENABLE, SYNIC_PAGE_SIZE_BYTES,
@@ -136,7 +137,7 @@ cdef inline void deliver_messages(irq_t *irq) noexcept nogil:
 cdef inline void irq_eoi(irq_t *irq, u64 now) noexcept nogil:
     """An EOI by any route: the APIC retires a vector, and messages that waited for their slots are tried again."""
     irq.now = now
-    retire_interrupt(irq)
+    end_interrupt(irq)
     if irq.synic.waiting:
         deliver_messages(irq)
 

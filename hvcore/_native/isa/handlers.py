@@ -155,7 +155,7 @@ class Handler:
             self.lines += ["if gva & 15:", "    return raise_error(vp, op, VECTOR_GP, 0)"]
         access = (f"writable(vp, gva, {size_bytes}, op.prefixes & OP_STACK, {operand.reads})" if operand.writes else
                   f"readable(vp, gva, {size_bytes}, op.prefixes & OP_STACK)")
-        self.lines += [f"place = {access}", "if unlikely(place == NULL):", "    return stop_before(vp, op, vp.stop)"]
+        self.lines += ["vp.accessing = op", f"place = {access}", "if unlikely(place == NULL):", "    return stop_before(vp, op, vp.stop)"]
 
     def pass_on(self, stored: bool) -> None:
         if stored and not self.twin:

@@ -123,9 +123,10 @@ cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_
         tables = &ram
     elif tables_t is space_p:
         tables = &space
-    else:
+    elif tables_t is cached_p:
         cached = batch.cached
         cached.space = &space
+        cached.same_bytes = 0
         tables = &cached
     i = first
     while i < count:

@@ -7,12 +7,13 @@ never read, and no descent is longer than its format has levels.
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.mem.entry cimport forbidden_bits, is_usable, load_entry, maps_page, mark_entry, page_address
 from hvcore._native.mem.format cimport (
-    ENTRY_ADDRESS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, second_level_format,
+    ENTRY_ADDRESS, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, page_format_t, path_rights, remapping_format,
+    second_level_format,
 )
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, ram_t
 from hvcore._native.mem.second_level cimport (
     NESTED_OVERLAY, NESTED_SHIFT, SECOND_MISCONFIGURED, SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, SECOND_UNMAPPED,
-    cached_space_t, nested_entry_t, overlay_t, second_level_t, space_t, table_access,
+    cached_space_t, nested_entry_t, overlay_t, remapped_space_t, second_level_t, space_t, table_access,
 )
 from cython cimport likely, unlikely
 
@@ -29,12 +30,14 @@ cdef extern from *:
 ctypedef ram_t* memory_p
 ctypedef space_t* space_p
 ctypedef cached_space_t* cached_p
+ctypedef remapped_space_t* remapped_p
 
-# Where tables lie: in system memory, or in the GPA space of a partition.
+# Where tables lie: in system memory, in the GPA space of a partition, or behind an IOMMU's second level.
 ctypedef fused tables_t:
     memory_p
     space_p
     cached_p
+    remapped_p
 
 cdef enum WalkStatus:
     WALK_OK
@@ -75,6 +78,8 @@ cdef inline space_t* space_of(tables_t tables) noexcept nogil:
         return tables
     elif tables_t is cached_p:
         return tables.space
+    elif tables_t is remapped_p:
+        return tables.view.space
     else:
         return NULL
 
@@ -83,6 +88,9 @@ cdef inline second_level_t cached_translate(cached_space_t* cached, u64 gpa, u8 
     """`space_translate` by way of a cache, which is right as long as no second-level entry that it has seen changes."""
     cdef nested_entry_t* entry = &cached.entries[(gpa >> PAGE_SHIFT) & cached.mask]
     cdef second_level_t found
+    if gpa - cached.same_from < cached.same_bytes:
+        return second_level_t(status=SECOND_OK, rights=RIGHT_ALL, page_shift=PAGE_SHIFT, references=0, overlay=False,
+                              spa=gpa)
     if likely(entry.tag == gpa | PAGE_OFFSET_MASK and entry.found & access == access):
         found.status = SECOND_OK
         found.rights = <u8>entry.found & RIGHT_ALL
@@ -115,6 +123,8 @@ cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level
         ram = space_of(tables).ram
         if tables_t is cached_p:
             at.where = cached_translate(tables, spa, table_access(tables.space), set_nested_marks)
+        elif tables_t is remapped_p:
+            at.where = remapped_translate(tables, spa, RIGHT_READ, set_nested_marks)
         else:
             at.where = space_translate(tables, spa, table_access(tables), set_nested_marks)
         at.nested_references += at.where.references
@@ -139,7 +149,10 @@ cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level
         marks = form.accessed | (form.dirty if leaf and mark == MARK_DIRTY else 0)
         if marks & ~entry:
             if tables_t is not memory_p:
-                at.where = space_translate(space_of(tables), at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
+                if tables_t is remapped_p:
+                    at.where = remapped_translate(tables, at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
+                else:
+                    at.where = space_translate(space_of(tables), at.slot, RIGHT_READ | RIGHT_WRITE, set_nested_marks)
                 if at.where.status != SECOND_OK:
                     return WALK_TABLE
             if not mark_entry(ram, form, spa, entry, marks):
@@ -249,6 +262,35 @@ cdef inline bint second_level_mark(space_t* space, page_format_t form, u64 gpa, 
             return True
         else:
             mark = wanted
+
+
+cdef inline second_level_t remapped_translate(remapped_space_t* domain, u64 gpa, u8 access,
+                                              bint set_marks) noexcept nogil:
+    """The same by the second level of an IOMMU, and by the GPA space that its tables and its results lie in."""
+    cdef page_format_t form = remapping_format(domain.levels, domain.marks, domain.large_shifts)
+    cdef second_level_t found, where
+    cdef descent_t at
+    cdef WalkStatus status = WALK_NOT_PRESENT
+    cdef Mark mark = MARK_NONE
+    found = second_level_t(status=SECOND_UNMAPPED, rights=0, page_shift=PAGE_SHIFT, references=0, overlay=False, spa=0)
+    domain.beyond = gpa >= domain.limit
+    domain.output = 0
+    while not domain.beyond:
+        status = descend_marking(<cached_p>domain.view, form, domain.root, domain.reserved, 0, gpa, mark, True, &at)
+        if unlikely(status == WALK_CHANGED):
+            mark = MARK_NONE
+            continue
+        if unlikely(not second_level_grants(form, status, &at, access, &found)):
+            status = WALK_RIGHTS if status == WALK_OK else status
+            break
+        if likely(mark != MARK_NONE or not set_marks or not lacks_marks(form, &at, access)):
+            domain.output = page_address(form, at.shift, at.entry, gpa)
+            where = cached_translate(domain.view, domain.output, access, True)
+            found.status, found.spa = where.status, where.spa
+            break
+        mark = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED
+    domain.cause = status
+    return found
 
 
 cdef inline second_level_t second_level_walk(space_t* space, u64 gpa, u8 access, bint set_marks) noexcept nogil:

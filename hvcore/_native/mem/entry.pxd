@@ -43,10 +43,10 @@ cdef inline u64 forbidden_bits(page_format_t form, bint leaf, u8 shift, u64 spli
 
 
 cdef inline bint is_usable(page_format_t form, u64 entry) noexcept nogil:
-    """Present, and at the second level not writable without being readable (SDM 3C 29.3.3.1)."""
+    """Present, with rights that may be together."""
     if form.is_second_level:
-        # By its low three bits X, W, R: 1, 3, 4, 5 and 7; 0 too if another bit makes it present.
-        return 0xBA >> (entry & 7) & 1 or (entry & 7 == 0 and entry & form.present)
+        # No right in the low three bits: usable too if another bit makes it present.
+        return form.usable >> (entry & 7) & 1 or (entry & 7 == 0 and entry & form.present)
     return entry & form.present
 
 

@@ -15,6 +15,10 @@ cdef enum:
     RIGHT_USER_EXECUTE = 16     # second level only: for user-mode addresses
     RIGHT_ALL = 31
     ENTRY_ADDRESS = 0x000FFFFFFFFFF000
+    USABLE_WITH_READ = 0xBA     # 1, 3, 4, 5 and 7: never writable without being readable (SDM 3C 29.3.3.1)
+    USABLE_ALONE = 0xEE         # R or W, whatever the other says
+    REMAPPING_SNOOP = 1 << 11
+    REMAPPING_TRANSIENT = 0x4000000000000000
 
 cdef enum PagingMode:
     PAGING_NONE
@@ -33,6 +37,7 @@ cdef struct page_format_t:
     bint large_reserved     # at levels that cannot map a page, `large` must be zero
     bint large_split        # PSE-36: bits 20:13 of a large entry are address bits 39:32
     bint is_second_level
+    u8 usable               # second level: by its low three bits X, W and R, what an entry may be, a bit each
     u64 present             # any of these bits set: the entry is present
     u64 large               # set: the entry maps a page ...
     u64 large_shifts        # ... if pages of this size exist: bit n for 1 << n bytes
@@ -48,7 +53,7 @@ cdef inline page_format_t long_mode_format(u8 levels) noexcept nogil:
     """4-level and 5-level paging: 4 KiB, 2 MiB and 1 GiB pages."""
     return page_format_t(
         levels=levels, linear_bits=12 + 9 * levels, index_bits=9, entry_shift=3, large_shifts=1 << 21 | 1 << 30,
-        large_reserved=True, large_split=False, is_second_level=False, present=1, large=1 << 7,
+        large_reserved=True, large_split=False, is_second_level=False, usable=0, present=1, large=1 << 7,
         inverted=<u64>1 << 63, user_execute=0, accessed=1 << 5, dirty=1 << 6, table_reserved=0, types_reserved=0)
 
 
@@ -56,7 +61,7 @@ cdef inline page_format_t pae_format() noexcept nogil:
     """PAE paging below its PDPTEs: 4 KiB and 2 MiB pages."""
     return page_format_t(
         levels=2, linear_bits=32, index_bits=9, entry_shift=3, large_shifts=1 << 21, large_reserved=True,
-        large_split=False, is_second_level=False, present=1, large=1 << 7, inverted=<u64>1 << 63, user_execute=0,
+        large_split=False, is_second_level=False, usable=0, present=1, large=1 << 7, inverted=<u64>1 << 63, user_execute=0,
         accessed=1 << 5, dirty=1 << 6, table_reserved=0, types_reserved=0)
 
 
@@ -64,7 +69,7 @@ cdef inline page_format_t legacy_format(bint page_size_extension) noexcept nogil
     """32-bit paging: 4 KiB pages, and 4 MiB pages with CR4.PSE."""
     return page_format_t(
         levels=2, linear_bits=32, index_bits=10, entry_shift=2, large_shifts=1 << 22 if page_size_extension else 0,
-        large_reserved=False, large_split=page_size_extension, is_second_level=False, present=1, large=1 << 7,
+        large_reserved=False, large_split=page_size_extension, is_second_level=False, usable=0, present=1, large=1 << 7,
         inverted=0, user_execute=0, accessed=1 << 5, dirty=1 << 6, table_reserved=0, types_reserved=0)
 
 
@@ -72,7 +77,7 @@ cdef inline page_format_t no_paging() noexcept nogil:
     """CR0.PG = 0: an address is its own translation."""
     return page_format_t(
         levels=0, linear_bits=64, index_bits=9, entry_shift=3, large_shifts=0, large_reserved=False,
-        large_split=False, is_second_level=False, present=1, large=0, inverted=0, user_execute=0, accessed=0, dirty=0,
+        large_split=False, is_second_level=False, usable=0, present=1, large=0, inverted=0, user_execute=0, accessed=0, dirty=0,
         table_reserved=0, types_reserved=0)
 
 
@@ -95,9 +100,19 @@ cdef inline page_format_t second_level_format(u8 levels, bint marks, bint mode_b
     Three levels and fewer are no EPT; IOMMUs have them, and counts of references need them."""
     return page_format_t(
         levels=levels, linear_bits=64, index_bits=9, entry_shift=3, large_shifts=1 << 21 | 1 << 30, large_reserved=True,
-        large_split=False, is_second_level=True, present=1 | 2 | 4 | (1 << 10 if mode_based_execute else 0),
+        large_split=False, is_second_level=True, usable=USABLE_WITH_READ, present=1 | 2 | 4 | (1 << 10 if mode_based_execute else 0),
         large=1 << 7, inverted=0, user_execute=1 << 10 if mode_based_execute else 1 << 2,
         accessed=1 << 8 if marks else 0, dirty=1 << 9 if marks else 0, table_reserved=0x78, types_reserved=0x8C)
+
+
+cdef inline page_format_t remapping_format(u8 levels, bint marks, u64 large_shifts) noexcept nogil:
+    """Second-level tables of an IOMMU (VT-d, second-stage paging entries): R or W alone makes an entry present, there
+    are no memory types, and only an entry that maps a page may have SNP or TM; `reserved` forbids those too."""
+    return page_format_t(
+        levels=levels, linear_bits=64, index_bits=9, entry_shift=3, large_shifts=large_shifts, large_reserved=True,
+        large_split=False, is_second_level=True, usable=USABLE_ALONE, present=1 | 2, large=1 << 7, inverted=0,
+        user_execute=1 << 2, accessed=1 << 8 if marks else 0, dirty=1 << 9 if marks else 0,
+        table_reserved=REMAPPING_SNOOP | REMAPPING_TRANSIENT, types_reserved=0)
 
 
 cdef inline u8 path_rights(page_format_t form, u64 path) noexcept nogil:

@@ -50,6 +50,22 @@ cdef struct cached_space_t:
     space_t* space
     nested_entry_t* entries
     u64 mask                # entries, a power of two, less one
+    u64 same_from           # in this range, which may be empty, every GPA is its own SPA and may be read and written
+    u64 same_bytes
+
+
+# The second level of a domain of an IOMMU: tables in the GPA space of the partition that the IOMMU belongs to.
+cdef struct remapped_space_t:
+    cached_space_t* view    # of that partition
+    u64 root                # GPA of the top table
+    u64 limit               # addresses from here on do not exist
+    u64 reserved            # must be zero in every entry
+    u64 large_shifts        # page sizes: page_format_t
+    u8 levels
+    bint marks              # accessed and dirty bits
+    u8 cause                # WalkStatus of what was refused last ...
+    bint beyond             # ... because the address does not exist
+    u64 output              # of what was translated last: a GPA
 
 
 cdef struct second_level_t:

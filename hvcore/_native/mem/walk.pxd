@@ -189,7 +189,7 @@ cdef inline void walk_to_spa(tables_t tables, const walk_request_t* request, u64
         if tables_t is cached_p:
             where = cached_translate(tables, found.address, found.nested_access, request.set_marks)
         else:
-            where = space_translate(tables, found.address, found.nested_access, request.set_marks)
+            where = space_translate(space_of(tables), found.address, found.nested_access, request.set_marks)
         found.nested_references += where.references
         found.nested_status = where.status
         found.nested_page_shift = where.page_shift

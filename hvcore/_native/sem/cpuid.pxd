@@ -38,7 +38,7 @@ cdef inline void cpuid(vp_t* vp, u32 leaf, u32 subleaf) noexcept nogil:
     if leaf == 0:
         cpuid_set(vp, LAST_BASIC, 0x756E6547, 0x6C65746E, 0x49656E69)           # "GenuineIntel"
     elif leaf == 1:
-        cpuid_set(vp, SIGNATURE, vp.apic_id << 24 | 1 << 16 | 8 << 8, ECX_1 | <u32>1 << 31, EDX_1)
+        cpuid_set(vp, SIGNATURE, vp.irq.lapic.apic_id << 24 | 1 << 16 | 8 << 8, ECX_1 | <u32>1 << 31, EDX_1)
     elif leaf == 7:
         if subleaf == 0:
             cpuid_set(vp, 1, EBX_7, ECX_7 | (OSPKE if vp.cr4 & CR4_PKE else 0), 0)

@@ -13,6 +13,7 @@ from hvcore._native.hv.spec cimport (
     MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_AUX, MSR_TSC_FREQUENCY, MSR_VP_INDEX,
     MSR_VP_RUNTIME, TICKS_PER_SECOND,
 )
+from hvcore._native.irq.apic_base cimport write_apic_base
 from hvcore._native.irq.clock cimport TICKS_PER_REFERENCE_UNIT, read_reference_counter, reference_time
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport GENERAL_PROTECTION, NOT_MINE
@@ -59,7 +60,7 @@ cdef inline MsrOutcome msr_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
     if index == MSR_TSC:
         vp.carried = now + vp.tsc_offset
     elif index == MSR_APIC_BASE:
-        vp.carried = vp.apic_base
+        vp.carried = vp.irq.lapic.base
     elif index == MSR_SYSENTER_CS:
         vp.carried = vp.sysenter_cs
     elif index == MSR_SYSENTER_ESP:
@@ -126,8 +127,9 @@ cdef inline MsrOutcome msr_write(vp_t* vp, u32 index, u64 value, u64 now) noexce
     if index == MSR_TSC:
         vp.tsc_offset = value - now
     elif index == MSR_APIC_BASE:
-        # The register page and x2APIC do not exist yet: only what is there may be written.
-        return MSR_DONE if value == vp.apic_base else MSR_FAULT
+        if not write_apic_base(vp.irq, value, vp.partition.physical_bits):
+            return MSR_FAULT
+        flush_translations(vp)
     elif index == MSR_SYSENTER_CS:
         vp.sysenter_cs = value
     elif index == MSR_SYSENTER_ESP:

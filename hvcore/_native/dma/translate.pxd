@@ -1,0 +1,240 @@
+"""One DMA request from end to end: source and address in, system physical address or a fault out."""
+from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.dma.cache cimport cache_fill, cache_key, cache_peek, tag_for
+from hvcore._native.dma.faults cimport record_fault, register_at
+from hvcore._native.dma.spec cimport (
+    ACCESS_PRIVILEGED, ACCESS_ZERO_LENGTH, AT_TRANSLATED, AT_TRANSLATION, CAP_CM, CAP_PHMR, CAP_PLMR, DMA_FAULT,
+    DMA_INTERRUPT, DMA_NO_MEMORY, DMA_OK, DMA_PROTECTED, GLOBAL_TE, INTERRUPT_BYTES, INTERRUPT_FIRST, NO_PASID,
+    REASON_BEYOND, REASON_OK, REASON_OUTPUT_INTERRUPT, REASON_SM_INTERRUPT, REASON_SM_NO_DTE, REASON_SM_PASS_BEYOND,
+    REASON_TRANSLATED_BLOCKED, REG_GSTS, REG_PHMBASE, REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN, TYPE_FIRST,
+    TYPE_NESTED, TYPE_PASS, TYPE_SECOND, RemapStatus,
+)
+from hvcore._native.dma.state cimport CONTEXT_DTE, CONTEXT_FPD, CONTEXT_MARKS, context_t, unit_t
+from hvcore._native.dma.tables cimport is_scalable, resolve
+from hvcore._native.dma.walk cimport dma_walk_t, finish_nested, second_of, walk_first, walk_second
+from hvcore._native.mem.descend cimport cached_p, cached_translate, remapped_p
+from hvcore._native.mem.format cimport ENTRY_ADDRESS, RIGHT_READ, RIGHT_WRITE, long_mode_format, page_format_t, remapping_format
+from hvcore._native.mem.ram cimport PAGE_SHIFT
+from hvcore._native.mem.second_level cimport SECOND_OK, remapped_space_t, second_level_t
+from cython cimport likely, unlikely
+
+cdef enum:
+    # What an IOTLB entry says beside the page of its output:
+    FOUND_RIGHTS = 3
+    FOUND_FIRST_SHIFT = 2               # page sizes of both levels, as PAGE_SHIFT + 9 * (number - 1); 0: none
+    FOUND_SECOND_SHIFT = 4
+    FOUND_SHIFT_MASK = 3
+    FOUND_REASON = 56                   # of an entry without rights, with caching mode
+
+
+cdef struct dma_t:
+    u8 status                           # RemapStatus
+    u8 reason
+    u8 first_shift
+    u8 second_shift
+    u8 table_references                 # root, context, directory and PASID entries
+    u8 first_references
+    u8 second_references
+    u64 output                          # GPA of the partition that owns the unit
+    u64 spa
+
+
+cdef inline bint is_interrupt(u64 gpa) noexcept nogil:
+    return gpa - <u64>INTERRUPT_FIRST < INTERRUPT_BYTES
+
+
+cdef inline u64 wide_register(unit_t* unit, u32 offset) noexcept nogil:
+    return register_at(unit, offset)[0] | <u64>register_at(unit, offset)[1] << 32
+
+
+cdef inline bint is_protected(unit_t* unit, u64 gpa) noexcept nogil:
+    """Whether PMEN keeps devices away from `gpa`: those whose requests are not translated, or passed through."""
+    if likely(not register_at(unit, REG_PMEN)[0]):
+        return False
+    if unit.cap & CAP_PLMR and register_at(unit, REG_PLMBASE)[0] <= gpa <= (
+            register_at(unit, REG_PLMLIMIT)[0] | ~unit.writable[REG_PLMLIMIT >> 2]):
+        return True
+    return unit.cap & CAP_PHMR and wide_register(unit, REG_PHMBASE) <= gpa <= (
+        wide_register(unit, REG_PHMLIMIT) | ~(unit.writable[REG_PHMLIMIT >> 2]
+                                              | <u64>unit.writable[(REG_PHMLIMIT >> 2) + 1] << 32))
+
+
+cdef inline u8 shift_code(u8 shift) noexcept nogil:
+    return (shift - PAGE_SHIFT) // 9 + 1 if shift else 0
+
+
+cdef inline u8 shift_of_code(u64 code) noexcept nogil:
+    return <u8>(PAGE_SHIFT + 9 * (code - 1)) if code else 0
+
+
+cdef inline u64* iotlb_find(unit_t* unit, u32 tag, u64 iova, u32* size) noexcept nogil:
+    """The entry for an address, of whatever page size; not counted."""
+    cdef u64* found = NULL
+    cdef u32 code
+    for code in range(3):
+        if unit.iotlb_sizes >> code & 1:
+            found = cache_peek(&unit.iotlb, cache_key(iova >> (PAGE_SHIFT + 9 * code), tag, code))
+            if found != NULL:
+                size[0] = code
+                break
+    return found
+
+
+cdef inline void iotlb_fill(unit_t* unit, u32 tag, u64 iova, const dma_walk_t* found) noexcept nogil:
+    """Remember a translation by the smaller page of both levels; a refusal with caching mode, as 4 KiB."""
+    cdef u8 shift = PAGE_SHIFT
+    cdef u32 code
+    cdef u64* place
+    if not unit.iotlb.exists or (found.reason != REASON_OK and not unit.cap & CAP_CM):
+        return
+    if found.reason == REASON_OK:
+        shift = found.second_shift if not found.first_shift else found.first_shift
+        if found.second_shift and found.second_shift < shift:
+            shift = found.second_shift
+    code = (shift - PAGE_SHIFT) // 9
+    unit.iotlb_sizes |= <u8>(1 << code)
+    place = cache_fill(&unit.iotlb, cache_key(iova >> shift, tag, code))
+    if found.reason != REASON_OK:
+        place[0] = <u64>found.reason << FOUND_REASON
+        return
+    place[0] = (found.output & ~((<u64>1 << shift) - 1) & ENTRY_ADDRESS | found.rights
+                | <u64>shift_code(found.first_shift) << FOUND_FIRST_SHIFT
+                | <u64>shift_code(found.second_shift) << FOUND_SECOND_SHIFT)
+
+
+cdef inline bint iotlb_serves(unit_t* unit, const u64* entry, u64 access) noexcept nogil:
+    """Whether an entry says enough for this access: it grants it, or is known to be refused."""
+    return entry[0] & FOUND_RIGHTS & access == access & FOUND_RIGHTS or entry[0] >> FOUND_REASON
+
+
+cdef inline void walk_context(unit_t* unit, const context_t* context, u64 iova, u64 access, bint remembers,
+                              dma_walk_t* found) noexcept nogil:
+    """Through the tables of a context that has some."""
+    cdef remapped_space_t second
+    cdef page_format_t form = long_mode_format(context.first_levels)
+    form.large_shifts = unit.first_large
+    if context.kind == TYPE_SECOND:
+        if context.second_levels == 4 and not context.flags & CONTEXT_MARKS:
+            walk_second(unit, context, remapping_format(4, False, unit.second_large), iova, access, remembers, found)
+        else:
+            walk_second(unit, context, remapping_format(context.second_levels, context.flags & CONTEXT_MARKS != 0,
+                                                        unit.second_large), iova, access, remembers, found)
+    elif context.kind == TYPE_FIRST:
+        walk_first(<cached_p>&unit.view, unit, context, form, iova, access,
+                   remembers, found)
+    else:
+        second_of(unit, context, &second)
+        walk_first(<remapped_p>&second, unit, context, form, iova, access,
+                   remembers, found)
+        if found.reason == REASON_OK:
+            finish_nested(unit, context, &second, access, found)
+    unit.counters.first_level_references += found.first_references
+    unit.counters.second_level_references += found.second_references
+
+
+cdef inline void translate_context(unit_t* unit, const context_t* context, u64 iova, u64 access, dma_walk_t* found,
+                                   dma_t* done) noexcept nogil:
+    """Through the IOTLB, or the tables."""
+    cdef u32 tag = context.tag, size = 0
+    cdef u64* known
+    cdef context_t privileged
+    if access & ACCESS_PRIVILEGED and context.kind & TYPE_FIRST:
+        # Rights of the first level depend on who asks, so what is remembered of them does, too.
+        privileged = context[0]
+        privileged.tag = tag = tag_for(unit, context.did, context.pasid, context.kind, True)
+        context = &privileged
+    if unit.iotlb.exists:
+        known = iotlb_find(unit, tag, iova, &size)
+        unit.iotlb.lookups += 1
+        if known != NULL and iotlb_serves(unit, known, access):
+            found.reason = <u8>(known[0] >> FOUND_REASON)
+            found.first_shift = shift_of_code(known[0] >> FOUND_FIRST_SHIFT & FOUND_SHIFT_MASK)
+            found.second_shift = shift_of_code(known[0] >> FOUND_SECOND_SHIFT & FOUND_SHIFT_MASK)
+            found.output = known[0] & ENTRY_ADDRESS | iova & ((<u64>1 << (PAGE_SHIFT + 9 * size)) - 1)
+            return
+        unit.iotlb.misses += 1
+    walk_context(unit, context, iova, access, unit.walks[2].exists or unit.walks[3].exists or unit.walks[4].exists
+                 or unit.walks[5].exists, found)
+    iotlb_fill(unit, tag, iova, found)
+
+
+cdef inline void request_translated(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at, context_t* context,
+                                    dma_t* done) noexcept nogil:
+    """Translation is on. The reason of a refusal, or where the request goes."""
+    cdef dma_walk_t found
+    cdef u64 tables = (unit.counters.root_references + unit.counters.context_references
+                       + unit.counters.directory_references + unit.counters.pasid_references)
+    resolve(unit, source, pasid, &access, context)
+    done.table_references = <u8>(unit.counters.root_references + unit.counters.context_references
+                                 + unit.counters.directory_references + unit.counters.pasid_references - tables)
+    done.reason = context.reason
+    if done.reason != REASON_OK:
+        return
+    if at != 0 and not context.flags & CONTEXT_DTE:
+        done.reason = REASON_SM_NO_DTE if context.scalable else REASON_TRANSLATED_BLOCKED
+        return
+    if at == AT_TRANSLATED:
+        done.output = iova
+        return
+    if is_interrupt(iova) and context.scalable:
+        done.reason = REASON_SM_INTERRUPT
+        return
+    if context.kind == TYPE_PASS:
+        done.output = iova
+        if iova >= unit.address_limit:
+            done.reason = REASON_SM_PASS_BEYOND if context.scalable else REASON_BEYOND
+        return
+    found.reason = REASON_OK
+    found.first_shift = found.second_shift = 0
+    found.first_references = found.second_references = 0
+    translate_context(unit, context, iova, access, &found, done)
+    done.reason = found.reason
+    done.first_references, done.second_references = <u8>found.first_references, <u8>found.second_references
+    if done.reason != REASON_OK:
+        return
+    done.first_shift, done.second_shift = found.first_shift, found.second_shift
+    done.output = found.output
+    if is_interrupt(found.output):
+        done.reason = REASON_SM_INTERRUPT if context.scalable else REASON_OUTPUT_INTERRUPT
+
+
+cdef inline void dma_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at, dma_t* done) noexcept nogil:
+    """Translate one request and, if it is refused, record why. `view_refresh` comes before."""
+    cdef context_t context
+    cdef second_level_t where
+    cdef bint passed = True
+    done.status, done.reason = DMA_OK, REASON_OK
+    done.first_shift = done.second_shift = 0
+    done.table_references = done.first_references = done.second_references = 0
+    done.output = done.spa = 0
+    unit.counters.requests += 1
+    # Only scalable mode has a fault for reads of the interrupt address range.
+    if is_interrupt(iova) and pasid == NO_PASID and (
+            access & RIGHT_WRITE or not is_scalable(unit) or not register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE):
+        done.status = DMA_INTERRUPT
+        unit.counters.interrupt_range += 1
+        return
+    if not register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE:
+        done.output = iova
+        unit.counters.untranslated += 1
+    else:
+        request_translated(unit, source, pasid, iova, access, at, &context, done)
+        passed = context.kind == TYPE_PASS or at == AT_TRANSLATED
+        if done.reason != REASON_OK:
+            done.status = DMA_FAULT
+            unit.counters.faults += 1
+            done.output = 0
+            record_fault(unit, source, pasid, iova & ~<u64>0xFFF, done.reason, access, at,
+                         context.flags & CONTEXT_FPD != 0)
+            return
+        unit.counters.translated += 1
+    if passed and is_protected(unit, done.output):
+        done.status = DMA_PROTECTED
+        unit.counters.protected += 1
+        return
+    where = cached_translate(&unit.view, done.output, <u8>access & (RIGHT_READ | RIGHT_WRITE), True)
+    if where.status != SECOND_OK:
+        done.status = DMA_NO_MEMORY
+        unit.counters.no_memory += 1
+        return
+    done.spa = where.spa

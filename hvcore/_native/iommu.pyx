@@ -1,0 +1,464 @@
+"""Module `iommu`: a VT-d remapping unit as an object.
+
+Contract: whatever comes from Python is checked here and names itself in the exception; whatever a guest writes into
+registers and tables is answered as the specification says. Batches release the GIL once.
+"""
+from collections import namedtuple
+
+
+import numpy
+
+from hvcore._native.models import POLICIES
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.dma.batch cimport (
+    copy_all, copy_run, dma_columns_t, requester_start, requester_t, translate_all,
+)
+from hvcore._native.dma.cache cimport cache_clear, cache_held, cache_key_at, forget_all
+from hvcore._native.dma.faults cimport register_at
+from hvcore._native.dma.memory cimport view_refresh
+from hvcore._native.dma.registers cimport unit_read, unit_write
+from hvcore._native.dma.remap cimport REMAP_BLOCKED, REMAP_POSTED, REMAP_SEND, RemapOutcome, remap_request
+from hvcore._native.dma.spec cimport (
+    CAP_CM, CAP_FL1GP_SHIFT, CAP_FRO_SHIFT, CAP_MGAW_SHIFT, CAP_NFR_SHIFT, CAP_PHMR, CAP_PLMR, CAP_SLLPS_SHIFT,
+    ECAP_DT, ECAP_EIM, ECAP_IR, ECAP_IRO_SHIFT, ECAP_SC, EVENT_IM, FRCD_F, NO_PASID, REASON_COUNT, REG_CAP, REG_CCMD, REG_ECAP,
+    REG_FEADDR, REG_FECTL, REG_FEDATA, REG_FEUADDR, REG_FSTS, REG_GCMD, REG_ICS, REG_IEADDR, REG_IECTL, REG_IEDATA,
+    REG_IEUADDR, REG_IQA, REG_IQT, REG_IRTA, REG_LAST, REG_PHMBASE, REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN,
+    REG_RTADDR, REG_VER, VERSION,
+)
+from hvcore._native.dma.state cimport (
+    LEVELS_MOST, MESSAGE_COUNT, TAG_COUNT, VIEW_ENTRIES, WALK_LEVELS, cache_t, context_t, tag_t, unit_t,
+)
+from hvcore._native.dma.translate cimport dma_request, dma_t
+from hvcore._native.engine cimport PartitionCore
+from hvcore._native.irq.fabric cimport decode_msi, fabric_send
+from hvcore._native.irq.state cimport fabric_t, interrupt_message_t
+from hvcore._native.mem.format cimport ENTRY_ADDRESS, REMAPPING_SNOOP, REMAPPING_TRANSIENT, RIGHT_READ, RIGHT_WRITE
+from hvcore._native.mem.second_level cimport nested_entry_t
+from hvcore._native.model.structure cimport EMPTY, KEY_ASID_SHIFT, KEY_PAGE_SHIFT, structure_t
+from hvcore._native.model.wide cimport held_by
+from hvcore._native.models cimport ModelCore
+from hvcore._native.space cimport GpaSpace, SystemMemory
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+include "iommu_caches.pxi"
+
+cdef enum:
+    PAGE_POINTER = 0xFFFFF000
+    ALL_BITS = 0xFFFFFFFF
+    COMMAND_BIT = 0x80000000
+    PROTECTED_ALIGNMENT = 0xFFE00000        # protected regions begin and end at 2 MiB
+    REGION_BYTES_MOST = 1 << 16
+    SMALLEST_IRO = 0xF0
+
+_BASE = (6 | 3 << 34 | 1 << 39 | 18 << 48 | 3 << 54 | 0x22 << 24)
+_SCALABLE_CAP = 1 << 56 | 1 << 60
+_SCALABLE_ECAP = (1 << 26 | 1 << 31 | 1 << 34 | 19 << 35 | 1 << 40 | 1 << 43 | 1 << 45 | 1 << 46 | 1 << 47 | 1 << 48)
+
+PRESETS = {
+    # Everything that this model has: widths of 39, 48 and 57 bits, eight fault records, protected memory, posting.
+    "full": (_BASE | 3 << 5 | 0xE << 8 | 56 << 16 | 1 << 22 | 7 << 40 | 1 << 59 | 3 << 62 | _SCALABLE_CAP,
+             0xDF | 0xF << 8 | 15 << 20 | _SCALABLE_ECAP),
+    # QEMU 10's intel-iommu on q35 with interrupt remapping: 39 and 48 bits, one fault record.
+    "qemu-q35": (0x00D2008C222F0606, 0xF00F4A),
+}
+"""CAP and ECAP of the units that there are names for."""
+
+
+cdef class RemappingUnit:
+    """One VT-d unit: registers, translation tables in the memory of the partition that owns it, caches, faults.
+
+    Parameters
+    ----------
+    memory : SystemMemory
+    space : GpaSpace of the partition that programs the unit. Every pointer in its registers and tables, and the result
+        of every translation, is a guest physical address of this partition, and goes through this space.
+    preset : a key of PRESETS.
+    cap, ecap : int, instead of the preset's.
+    scalable : False takes scalable mode, first-level and nested translation out of them.
+    caching_mode : CAP.CM: faulting entries are remembered too, as of a unit that a hypervisor shadows.
+    host_address_bits : HAW, the width of addresses that tables may name; default: that of `space`.
+    caches : what is remembered, by name: "contexts", "pasids", "iotlb", "interrupts", and "pde", "pdpte", "pml4e" and
+        "pml5e" for the paging-structure caches. Each value is a `Geometry`, anything else with its four attributes
+        (hvcore.experiments.Structure), or None for no such cache. Names that are left out keep their default;
+        None instead of a dictionary: no caches at all, so every request reads its tables.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range, or the registers of `cap` and `ecap` overlap.
+    """
+
+    def __cinit__(self, SystemMemory memory not None, GpaSpace space not None, *, preset="full", cap=None, ecap=None,
+                  bint scalable=True, bint caching_mode=False, host_address_bits=None, caches=()):
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+        if space.space.ram != &memory.ram:
+            raise ValueError("space must lie in memory")
+        bits = space.gpa_bits if host_address_bits is None else host_address_bits
+        if not 32 <= bits <= 52:
+            raise ValueError(f"host_address_bits must be 32 to 52, not {bits}")
+        self.memory, self.space = memory, space
+        self.blocks = []
+        self.unit.ram = &memory.ram
+        self.unit.view.space = &space.space
+        self.unit.view.mask = VIEW_ENTRIES - 1
+        self.unit.host_bits = bits
+        self.unit.cap = PRESETS[preset][0] if cap is None else cap
+        self.unit.ecap = PRESETS[preset][1] if ecap is None else ecap
+        if not scalable:
+            self.unit.cap &= ~<u64>_SCALABLE_CAP
+            self.unit.ecap &= ~<u64>_SCALABLE_ECAP
+        if caching_mode:
+            self.unit.cap |= CAP_CM
+        self.unit.view.entries = <nested_entry_t*>self.take(VIEW_ENTRIES * sizeof(nested_entry_t), 0)
+        self.unit.tags = <tag_t*>self.take(TAG_COUNT * sizeof(tag_t), 0)
+        self.read_capabilities()
+        self.place_registers()
+        place_caches(self, None if caches is None else dict(DEFAULT_CACHES, **dict(caches)))
+
+    def __dealloc__(self):
+        self.disconnect()
+        for block in self.blocks or ():
+            free(<void*><u64>block)
+
+    cdef void* take(self, u64 size_bytes, int fill) except NULL:
+        """Memory for as long as the unit lives."""
+        cdef void* block = calloc(size_bytes, 1)
+        if block == NULL:
+            raise MemoryError("the host has no memory for a remapping unit")
+        self.blocks.append(<u64>block)
+        if fill:
+            memset(block, fill, size_bytes)
+        return block
+
+    cdef int read_capabilities(self) except -1:
+        """What CAP and ECAP mean for walks, and where they put registers."""
+        cdef unit_t* unit = &self.unit
+        cdef u64 above = ENTRY_ADDRESS & ~((<u64>1 << unit.host_bits) - 1)
+        unit.iro = <u32>(unit.ecap >> ECAP_IRO_SHIFT & 0x3FF) * 16
+        unit.fro = <u32>(unit.cap >> CAP_FRO_SHIFT & 0x3FF) * 16
+        unit.fault_records = <u32>(unit.cap >> CAP_NFR_SHIFT & 0xFF) + 1
+        unit.region_bytes = (max(unit.iro + 16, unit.fro + 16 * unit.fault_records, <u32>REG_LAST) + 4095) & ~<u32>4095
+        unit.address_limit = <u64>1 << ((unit.cap >> CAP_MGAW_SHIFT & 63) + 1) if unit.cap >> CAP_MGAW_SHIFT & 63 < 63 else ~<u64>0
+        unit.second_large = (<u64>1 << 21 if unit.cap >> CAP_SLLPS_SHIFT & 1 else 0) | (
+            <u64>1 << 30 if unit.cap >> CAP_SLLPS_SHIFT & 2 else 0)
+        unit.first_large = <u64>1 << 21 | (<u64>1 << 30 if unit.cap >> CAP_FL1GP_SHIFT & 1 else 0)
+        unit.first_reserved = above
+        unit.second_reserved = (above | (0 if unit.ecap & ECAP_SC else <u64>REMAPPING_SNOOP)
+                                | (0 if unit.ecap & ECAP_DT else <u64>REMAPPING_TRANSIENT))
+        for first, size in ((unit.iro, 16), (unit.fro, 16 * unit.fault_records)):
+            if first < SMALLEST_IRO:
+                raise ValueError(f"cap and ecap put registers at {first:#x}, where others are")
+        if unit.iro < unit.fro + 16 * unit.fault_records and unit.fro < unit.iro + 16:
+            raise ValueError("cap and ecap put the IOTLB register among the fault records")
+        return 0
+
+    cdef void place(self, u32 offset, u32 value, u32 writable, u32 clearing) noexcept:
+        """One doubleword: its reset value, the bits that software sets, and those that a written 1 clears."""
+        cdef u32 i = offset >> 2
+        self.unit.registers[i], self.unit.writable[i], self.unit.clearing[i] = value, writable, clearing
+
+    cdef int place_registers(self) except -1:
+        """Reset values and what software may write."""
+        cdef unit_t* unit = &self.unit
+        cdef u32 i, address_high = <u32>((<u64>1 << unit.host_bits) - 1 >> 32)
+        unit.registers = <u32*>self.take(unit.region_bytes, 0)
+        unit.writable = <u32*>self.take(unit.region_bytes, 0)
+        unit.clearing = <u32*>self.take(unit.region_bytes, 0)
+        self.place(REG_VER, VERSION, 0, 0)
+        self.place(REG_CAP, <u32>unit.cap, 0, 0)
+        self.place(REG_CAP + 4, <u32>(unit.cap >> 32), 0, 0)
+        self.place(REG_ECAP, <u32>unit.ecap, 0, 0)
+        self.place(REG_ECAP + 4, <u32>(unit.ecap >> 32), 0, 0)
+        self.place(REG_RTADDR, 0, PAGE_POINTER | 0xC00, 0)
+        self.place(REG_RTADDR + 4, 0, address_high, 0)
+        self.place(REG_CCMD, 0, ALL_BITS, 0)
+        self.place(REG_CCMD + 4, 0, COMMAND_BIT | 0x60000003, 0)
+        self.place(REG_FSTS, 0, 0, 0xF5)
+        if unit.cap & (CAP_PLMR | CAP_PHMR):
+            self.place(REG_PMEN, 0, COMMAND_BIT, 0)
+        if unit.cap & CAP_PLMR:
+            self.place(REG_PLMBASE, 0, PROTECTED_ALIGNMENT, 0)
+            self.place(REG_PLMLIMIT, 0, PROTECTED_ALIGNMENT, 0)
+        if unit.cap & CAP_PHMR:
+            for i in (<u32>REG_PHMBASE, <u32>REG_PHMLIMIT):
+                self.place(i, 0, PROTECTED_ALIGNMENT, 0)
+                self.place(i + 4, 0, address_high, 0)
+        self.place_event(REG_FECTL)
+        if unit.ecap & 2:
+            self.place(REG_IQT, 0, 0x7FFF0, 0)
+            self.place(REG_IQA, 0, PAGE_POINTER | 0x807, 0)
+            self.place(REG_IQA + 4, 0, address_high, 0)
+            self.place(REG_ICS, 0, 0, 1)
+            self.place_event(REG_IECTL)
+        if unit.ecap & ECAP_IR:
+            self.place(REG_IRTA, 0, PAGE_POINTER | 0xF | (0x800 if unit.ecap & ECAP_EIM else 0), 0)
+            self.place(REG_IRTA + 4, 0, address_high, 0)
+        self.place(unit.iro, 0, PAGE_POINTER | 0x7F, 0)
+        self.place(unit.iro + 4, 0, ALL_BITS, 0)
+        self.place(unit.iro + 12, 0, COMMAND_BIT | 0x3003FFFF, 0)
+        for i in range(unit.fault_records):
+            self.place(unit.fro + 16 * i + 12, 0, 0, <u32>FRCD_F)
+        return 0
+
+    cdef void place_event(self, u32 control) noexcept:
+        """Control, masked after reset, data, address and upper address of an event's message."""
+        self.place(control, <u32>EVENT_IM, <u32>EVENT_IM, 0)
+        self.place(control + 4, 0, 0xFFFF, 0)
+        self.place(control + 8, 0, 0xFFFFFFFC, 0)
+        self.place(control + 12, 0, ALL_BITS, 0)
+
+    @property
+    def cap(self):
+        """The capability register."""
+        return self.unit.cap
+
+    @property
+    def ecap(self):
+        """The extended capability register."""
+        return self.unit.ecap
+
+    @property
+    def region_size(self):
+        """Bytes of the register page or pages."""
+        return self.unit.region_bytes
+
+    def read(self, u64 offset, u32 size=4):
+        """A register, by an aligned read of 4 or 8 bytes; any other is counted and gives all ones."""
+        return unit_read(&self.unit, offset, size)
+
+    def write(self, u64 offset, u32 size, u64 value):
+        """Write a register; accesses other than aligned ones of 4 or 8 bytes are counted and ignored."""
+        with nogil:
+            unit_write(&self.unit, offset, size, value)
+
+    def reset(self):
+        """Registers as after power on, nothing remembered; counts stay, and so does the connection."""
+        cdef unit_t* unit = &self.unit
+        cdef u32 i
+        forget_all(unit)
+        cache_clear(&unit.interrupts)
+        for i in range(unit.region_bytes // 4):
+            unit.registers[i] = 0
+        unit.root = unit.interrupt_table = unit.next_fault = 0
+        self.unit.message_count = 0
+        self.place_registers()
+
+    def connect(self, PartitionCore core not None):
+        """Be the remapping unit of a partition's interrupt controllers: MSIs and I/O APIC entries go through this unit,
+        and its own events go there. Raises RuntimeError if the partition has another unit."""
+        cdef fabric_t* fabric = &core.partition.fabric
+        if fabric.unit != NULL and fabric.unit != <void*>&self.unit:
+            raise RuntimeError("the partition has a remapping unit already")
+        self.disconnect()
+        self.partition = core
+        self.unit.fabric = fabric
+        fabric.unit, fabric.remap = &self.unit, remap_for_fabric
+
+    def disconnect(self):
+        """Undo `connect`: interrupts are not remapped any more."""
+        if self.partition is not None:
+            self.unit.fabric.unit, self.unit.fabric.remap = NULL, NULL
+        self.partition, self.unit.fabric = None, NULL
+
+    def messages(self):
+        """The MSIs that the unit itself has sent since the last call, the latest 64: (address, data) each."""
+        cdef u64 count = self.unit.message_count, first = count - min(count, <u64>MESSAGE_COUNT), i
+        found = [(self.unit.messages[i % MESSAGE_COUNT].address, self.unit.messages[i % MESSAGE_COUNT].data)
+                 for i in range(first, count)]
+        self.unit.message_count = 0
+        return found
+
+    def counters(self):
+        """Everything that was counted: numbers by name, "reasons" of faults by code, and "structures" by name as
+        (lookups, hits, misses, evictions, invalidations)."""
+        cdef u32 i
+        found = dict(self.unit.counters)
+        found["reasons"] = {i: self.unit.reasons[i] for i in range(REASON_COUNT) if self.unit.reasons[i]}
+        found["structures"] = {name: counts_of(cache_named(&self.unit, name)) for name in CACHE_NAMES
+                               if cache_named(&self.unit, name).exists}
+        return found
+
+    def contents(self, name):
+        """What a cache holds, as (number, tag, size code) of its keys: source, PASID, index or page, by cache.
+
+        Raises KeyError if there is no such cache."""
+        cdef cache_t* cache
+        cdef u64 entry, key
+        if name not in CACHE_NAMES or not cache_named(&self.unit, name).exists:
+            raise KeyError(f"there is no cache {name!r}")
+        cache = cache_named(&self.unit, name)
+        keys = [cache_key_at(cache, entry) for entry in range(cache.entries)]
+        return [(key >> KEY_PAGE_SHIFT, key >> KEY_ASID_SHIFT & 0xFFFF, key & 3) for key in keys if key != <u64>EMPTY]
+
+    def remap_interrupt(self, u32 source, u64 address, u32 data):
+        """What becomes of an interrupt request of `source`: ("send", message), ("posted", None), or ("blocked", fault
+        reason). `message` is a dictionary of its fields. Nothing is delivered by this."""
+        cdef interrupt_message_t message
+        cdef u8 reason = 0
+        cdef RemapOutcome outcome
+        decode_msi(address, data, 0, &message)
+        outcome = remap_request(&self.unit, source & 0xFFFF, address, data, &reason, &message)
+        if outcome == REMAP_BLOCKED:
+            return "blocked", reason
+        return ("posted", None) if outcome == REMAP_POSTED else ("send", dict(message))
+
+    def interrupt(self, u32 source, u64 address, u32 data):
+        """An MSI of a device: how many APICs accepted it; -1 if the unit blocked it or posted it without telling."""
+        return dma_interrupt(&self.unit, source & 0xFFFF, address, data)
+
+    def translate_into(self, u32 source, const u64[::1] iovas not None, u64 access, *, pasid=None, u32 at=0,
+                       u64[::1] gpa=None, u64[::1] spa=None, u8[::1] page_shift=None, u8[::1] nested_page_shift=None,
+                       u8[::1] status=None, u8[::1] reason=None, u8[::1] table_references=None,
+                       u8[::1] references=None, u8[::1] nested_references=None):
+        """`translate` into arrays that exist, of the length of `iovas`."""
+        cdef dma_columns_t out
+        cdef requester_t who
+        cdef u64 count = iovas.shape[0]
+        for name, column in (("gpa", gpa), ("spa", spa), ("page_shift", page_shift), ("status", status),
+                             ("nested_page_shift", nested_page_shift), ("reason", reason), ("references", references),
+                             ("table_references", table_references), ("nested_references", nested_references)):
+            if column is not None and len(column) != iovas.shape[0]:
+                raise ValueError(f"{name} must have {iovas.shape[0]} elements, not {len(column)}")
+        if count == 0:
+            return
+        out.gpa = &gpa[0] if gpa is not None else NULL
+        out.spa = &spa[0] if spa is not None else NULL
+        out.page_shift = &page_shift[0] if page_shift is not None else NULL
+        out.nested_page_shift = &nested_page_shift[0] if nested_page_shift is not None else NULL
+        out.status = &status[0] if status is not None else NULL
+        out.reason = &reason[0] if reason is not None else NULL
+        out.table_references = &table_references[0] if table_references is not None else NULL
+        out.references = &references[0] if references is not None else NULL
+        out.nested_references = &nested_references[0] if nested_references is not None else NULL
+        make_requester(&who, source, pasid, access, at)
+        with nogil:
+            translate_all(&self.unit, &who, &iovas[0], count, &out)
+
+    def translate(self, u32 source, iovas, access=RIGHT_READ, *, pasid=None, at=0, out=None, columns=None):
+        """Translate DMA addresses of one requester, one after the other, as requests of their own.
+
+        Parameters
+        ----------
+        source : requester id: bus << 8 | device << 3 | function.
+        iovas : uint64 array.
+        access : 1 read, 2 write, 3 both (an atomic operation); + 4: a read of no bytes; + 8: privileged.
+        pasid : of requests that carry one.
+        at : 0 untranslated, 1 a translation request, 2 translated.
+        out : dictionary of columns to write anew.
+        columns : names of those to make; default: all of COLUMNS.
+
+        Returns
+        -------
+        dict of arrays
+            By column; `page_shift` is that of the first level and `nested_page_shift` that of the second, 0 where there
+            is none. A request that is refused is recorded as a fault, never raised.
+        """
+        addresses = numpy.ascontiguousarray(iovas, numpy.uint64)
+        if out is None:
+            out = {name: numpy.zeros(addresses.size, COLUMNS[name]) for name in (COLUMNS if columns is None else columns)}
+        self.translate_into(source, addresses.reshape(-1), access, pasid=pasid, at=at, **out)
+        return out
+
+    def read_memory(self, u32 source, u64 iova, u64 size, *, pasid=None):
+        """DMA read: bytes, all ones in pages that the unit refuses."""
+        found = bytearray(size)
+        self.copy(source, numpy.array([iova], numpy.uint64), found, RIGHT_READ, pasid)
+        return bytes(found)
+
+    def write_memory(self, u32 source, u64 iova, data, *, pasid=None):
+        """DMA write: how many bytes of the buffer reached memory. Four bytes to an interrupt address are an MSI."""
+        return self.copy(source, numpy.array([iova], numpy.uint64), data, RIGHT_WRITE, pasid)
+
+    def read_batch(self, u32 source, iovas, data, *, pasid=None):
+        """`len(data) / len(iovas)` bytes from each address into a writable buffer; how many were granted."""
+        return self.copy(source, numpy.ascontiguousarray(iovas, numpy.uint64), data, RIGHT_READ, pasid)
+
+    def write_batch(self, u32 source, iovas, data, *, pasid=None):
+        """`len(data) / len(iovas)` bytes to each address, in order; how many reached memory."""
+        return self.copy(source, numpy.ascontiguousarray(iovas, numpy.uint64), data, RIGHT_WRITE, pasid)
+
+    def copy(self, u32 source, const u64[::1] iovas not None, data, u64 access, pasid=None):
+        """The same for either direction: RIGHT_READ fills `data`, RIGHT_WRITE takes from it.
+
+        Raises ValueError if the buffer does not divide into equal parts."""
+        cdef Py_buffer buffer
+        cdef requester_t who
+        cdef u64 count = iovas.shape[0], copied = 0, part
+        make_requester(&who, source, pasid, access, 0)
+        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE if access & RIGHT_WRITE else PyBUF_WRITABLE)
+        try:
+            if count == 0 or <u64>buffer.len % count:
+                raise ValueError(f"data of {buffer.len} bytes must divide into {count} equal parts")
+            part = <u64>buffer.len // count
+            if part == 4 and access & RIGHT_WRITE and count == 1 and iovas[0] >> 20 == 0xFEE and pasid is None:
+                return 4 if self.interrupt(source, iovas[0], (<u32*>buffer.buf)[0]) >= 0 else 0
+            with nogil:
+                copied = copy_all(&self.unit, &who, &iovas[0], count, <u8*>buffer.buf, part)
+        finally:
+            PyBuffer_Release(&buffer)
+        return copied
+
+
+COLUMNS = {"gpa": numpy.uint64, "spa": numpy.uint64, "page_shift": numpy.uint8, "nested_page_shift": numpy.uint8,
+           "status": numpy.uint8, "reason": numpy.uint8, "table_references": numpy.uint8, "references": numpy.uint8,
+           "nested_references": numpy.uint8}
+"""The columns of a batch and their types."""
+
+
+cdef int make_requester(requester_t* who, u32 source, pasid, u64 access, u32 at) except -1:
+    if source > 0xFFFF:
+        raise ValueError(f"source must be a requester id of 16 bits, not {source:#x}")
+    if pasid is not None and not 0 <= pasid < 1 << 20:
+        raise ValueError(f"pasid must have 20 bits, not {pasid!r}")
+    if not access & 3 or access > 15:
+        raise ValueError(f"access must be 1 (read), 2 (write) or both, with 4 and 8 added for special ones, not {access}")
+    if at > 2:
+        raise ValueError(f"at must be 0, 1 or 2, not {at}")
+    memset(who, 0, sizeof(requester_t))
+    who.source, who.access, who.at = source, access, at
+    who.pasid = <u32>NO_PASID if pasid is None else pasid
+    return 0
+
+
+cdef unit_t* unit_of(RemappingUnit unit) noexcept:
+    return &unit.unit
+
+
+cdef bint remap_for_fabric(void* unit, u32 requester, u64 address, u32 data, interrupt_message_t* message) noexcept nogil:
+    """What a fabric asks for every interrupt request; False: nothing is to be sent."""
+    cdef u8 reason = 0
+    return remap_request(<unit_t*>unit, requester & 0xFFFF, address, data, &reason, message) == REMAP_SEND
+
+
+cdef int dma_interrupt(unit_t* unit, u32 source, u64 address, u32 data) noexcept nogil:
+    cdef interrupt_message_t message
+    cdef u8 reason = 0
+    decode_msi(address, data, 0, &message)
+    if remap_request(unit, source, address, data, &reason, &message) != REMAP_SEND:
+        return -1
+    return fabric_send(unit.fabric, NULL, &message) if unit.fabric != NULL and message.asserted else 0
+
+
+cdef void dma_translate(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, dma_t* done) noexcept nogil:
+    view_refresh(unit, 1)
+    dma_request(unit, source, pasid, iova, access, 0, done)
+
+
+cdef u64 dma_copy(unit_t* unit, u32 source, u32 pasid, u64 iova, u8* data, u64 size_bytes, u64 access) noexcept nogil:
+    cdef requester_t who
+    memset(&who, 0, sizeof(requester_t))
+    who.source, who.pasid, who.access = source, pasid, access
+    return copy_all(unit, &who, &iova, 1, data, size_bytes)
+
+
+cdef u64 dma_read(unit_t* unit, u32 source, u32 pasid, u64 iova, void* data, u64 size_bytes) noexcept nogil:
+    return dma_copy(unit, source, pasid, iova, <u8*>data, size_bytes, RIGHT_READ)
+
+
+cdef u64 dma_write(unit_t* unit, u32 source, u32 pasid, u64 iova, const void* data, u64 size_bytes) noexcept nogil:
+    return dma_copy(unit, source, pasid, iova, <u8*>data, size_bytes, RIGHT_WRITE)
