@@ -58,10 +58,13 @@ class Machine(SerialMachine):
             raise ValueError(f"requester_id {requester_id:#06x} belongs to {self.devices[requester_id]!r} already")
         device._requester_id = requester_id
         self.devices[requester_id] = device
+        self.hypervisor.domains.apply(device)
 
     def send_message(self, device: Device, address: int, data: int) -> bool:
         """An interrupt message of a device on its way: whether it reached a processor."""
-        return bool(device.owner.send_msi(device.requester_id, address, data) > 0)
+        if self.unit is not None and device.owner is self.hypervisor.root:
+            return self.unit.interrupt(device.requester_id, address, data) > 0
+        return False
 
     def set_line(self, line: int, level: bool) -> None:
         """Drive a pin of the I/O APIC."""
