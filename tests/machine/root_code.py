@@ -14,7 +14,7 @@ def prepare(hypervisor: Hypervisor, code: str, **registers: int) -> Any:
     """The root's first processor at `code`, hexadecimal; it ends with HLT."""
     vp = hypervisor.root.vps[0]
     hypervisor.memory.write(CODE, bytes.fromhex(code) + b"\xf4")
-    enter_long_mode(hypervisor.root, vp, rip=CODE, rsp=0x80000, identity_map="8 GiB")
+    enter_long_mode(hypervisor.root, vp, rip=CODE, rsp=0x80000, identity_map="8 GiB", tables=0xA0_0000)
     vp.explicit_suspend = False
     for name, value in registers.items():
         setattr(vp, name, value)
