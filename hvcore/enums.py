@@ -33,18 +33,27 @@ class Hypercall(IntEnum):
     UNMAP_GPA_PAGES = 0x4C
     INSTALL_INTERCEPT = 0x4D
     CREATE_VP = 0x4E
+    DELETE_VP = 0x4F
     GET_VP_REGISTERS = 0x50
     SET_VP_REGISTERS = 0x51
     TRANSLATE_VIRTUAL_ADDRESS = 0x52
     READ_GPA = 0x53
     WRITE_GPA = 0x54
+    ASSERT_VIRTUAL_INTERRUPT_OLD = 0x55
+    CLEAR_VIRTUAL_INTERRUPT = 0x56
     DELETE_PORT = 0x58
     DISCONNECT_PORT = 0x5B
     POST_MESSAGE = 0x5C
     SIGNAL_EVENT = 0x5D
+    MAP_DEVICE_INTERRUPT = 0x7C
+    UNMAP_DEVICE_INTERRUPT = 0x7D
+    RETARGET_DEVICE_INTERRUPT = 0x7E
     ASSERT_VIRTUAL_INTERRUPT = 0x94
     CREATE_PORT = 0x95
     CONNECT_PORT = 0x96
+    START_VIRTUAL_PROCESSOR = 0x99
+    GET_VP_INDEX_FROM_APIC_ID = 0x9A
+    GET_VP_SET_FROM_MDA = 0xE5
     ATTACH_DEVICE = 0x82
     DETACH_DEVICE = 0x83
     CREATE_DEVICE_DOMAIN = 0xB1
@@ -181,6 +190,8 @@ class InterceptType(IntEnum):
     GLOBAL_CPUID = 0x6
     HYPERCALL = 0x8
     MSR_INDEX = 0xC
+    APIC_EOI = 0xE
+    RETARGET_UNKNOWN_DEVICE = 0xF
     IO_PORT_RANGE = 0x11
 
 
@@ -284,7 +295,9 @@ class ServiceReason(IntEnum):
     """Asked before the intercept, if the partition has doorbells."""
     IO_PORT = 5
     """IN or OUT of the root: it reaches the machine."""
-    DEVICE_MEMORY = 6
+    EOI = 6
+    """Interrupts ended whose source has to know."""
+    DEVICE_MEMORY = 7
     """The root reads or writes addresses that a device of the machine claims."""
 
 

@@ -28,6 +28,7 @@ from hvcore.memory import LARGE_PAGE_SIZE, FreePages, parse_page_size, parse_siz
 from hvcore.pages import LARGE, RWX, PageOwners, RootMappings
 from hvcore.partition import Partition
 from hvcore.processor import VirtualProcessor
+from hvcore.routing import Interrupts
 
 _ROOT_ID = 1
 _RESERVE_BASE = 64 << 20
@@ -42,6 +43,8 @@ class Hypervisor:
         RAM of the machine, a multiple of 2 MiB.
     processors : int
         Logical processors, each with a virtual processor of the root.
+    quantum : int
+        Instructions, 1 to 2**32: see the attribute.
     costs : PageCosts
         What objects take from memory pools.
     root_page_size : int or str
@@ -50,7 +53,7 @@ class Hypervisor:
     Raises
     ------
     ValueError
-        `memory`, `processors` or `root_page_size` is out of range.
+        `memory`, `processors`, `quantum` or `root_page_size` is out of range.
     """
 
     maximum_vps = 2048
@@ -62,6 +65,7 @@ class Hypervisor:
         *,
         memory: int | str = "1 GiB",
         processors: int = 2,
+        quantum: int = 10_000,
         costs: PageCosts | None = None,
         root_page_size: int | str = "2 MiB",
     ) -> None:
@@ -72,8 +76,10 @@ class Hypervisor:
         self.costs = costs or PageCosts()
         # Enough for the root's tables when every large page is split, and for overlay frames.
         self.memory = SystemMemory(size, _RESERVE_BASE + (size // LARGE) // PAGE_SIZE * PAGE_SIZE)
-        self.scheduler = Scheduler(self.memory, processors)
+        self.scheduler = Scheduler(self.memory, processors, quantum)
         self.scheduler.service = self.service
+        self.interrupts = Interrupts(self)
+        """The interrupt sources of the machine, and who receives them."""
         self.owners = PageOwners(size // PAGE_SIZE)
         self.free_pages = FreePages(1, size // PAGE_SIZE - 1)
         self.partitions: dict[int, Partition] = {}
@@ -112,6 +118,22 @@ class Hypervisor:
         """One thread at a time. Raises RuntimeError when another thread is inside."""
         return self.scheduler
 
+    @property
+    def quantum(self) -> int:
+        """How many instructions a virtual processor keeps a logical processor for while others wait for it.
+
+        It also bounds how far processors run ahead of each other. Those that interrupt each other run closely beside
+        each other anyhow; those that only share memory see each other's stores up to a quantum too early or too late.
+        A small quantum is nearer to hardware, a large one faster: each change costs some hundred nanoseconds of the
+        host. May be set between runs; raises ValueError when it is not 1 to 2**32.
+        """
+        return self.scheduler.quantum
+
+    @quantum.setter
+    def quantum(self, instructions: int) -> None:
+        with self.exclusive():
+            self.scheduler.quantum = instructions
+
     def run(self, *, max_instructions: int | None = None) -> Any:
         """Run every runnable virtual processor until an exit that the caller must see, or the budget's end."""
         return self.scheduler.run(None, max_instructions)
@@ -125,7 +147,15 @@ class Hypervisor:
         self.scheduler.cancel()
 
     def hypercall(
-        self, caller: Partition, call: Hypercall | int, input: bytes, *, reps: int | None, start: int, fast: bool
+        self,
+        caller: Partition,
+        call: Hypercall | int,
+        input: bytes,
+        *,
+        reps: int | None,
+        start: int,
+        fast: bool,
+        variable: int | None,
     ) -> Result:
         """Partition.hypercall: checks what a Python caller may get wrong, then does what guest code gets."""
         row = TABLE.get(int(call))
@@ -135,13 +165,20 @@ class Hypervisor:
             raise ValueError(f"input has {len(input)} bytes: a hypercall takes at most {PAGE_SIZE}")
         if self.partitions.get(caller.id) is not caller:
             raise ValueError(f"{caller!r} does not exist any more")
+        if variable is not None and not 0 <= variable <= 0x3FF:
+            raise ValueError(f"variable must be 0 to 1023 qwords, not {variable}")
         if row is not None:
-            reps = _repetitions(row.rep, reps, len(input) - row.input.size, row.element_in.itemsize)
-            if len(input) < row.input_size(reps):
-                raise ValueError(f"input of {row.code.name} must have {row.input_size(reps)} bytes, not {len(input)}")
+            beyond = len(input) - row.input.size
+            if variable is None:
+                variable = -(-beyond // 8) if row.variable and not row.rep and beyond > 0 else 0
+                input += bytes(-beyond % 8 if variable else 0)
+            reps = _repetitions(row.rep, reps, beyond - 8 * variable, row.element_in.itemsize)
+            wanted = row.input_size(reps, variable)
+            if len(input) < wanted:
+                raise ValueError(f"input of {row.code.name} must have {wanted} bytes, not {len(input)}")
         if not 0 <= start < 4096:
             raise ValueError(f"start must be 0 to 4095, not {start}")
-        word = Control(int(call), fast=fast, rep_count=reps or 0, rep_start=start).word()
+        word = Control(int(call), fast, variable or 0, reps or 0, start).word()
         with self.exclusive():
             while True:
                 result = execute(self, caller, None, word, bytes(input))
@@ -156,7 +193,7 @@ class Hypervisor:
         -------
         bool
             HYPERCALL: the instruction is finished. MSR_READ, MSR_WRITE: done; False = #GP. INTERCEPT: True.
-            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT, DEVICE_MEMORY: True.
+            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. All others: True.
         """
         match reason:
             case ServiceReason.HYPERCALL:
@@ -186,6 +223,9 @@ class Hypervisor:
                     vp.answer(self.machine.memory.read(gpa, size))
                 else:
                     self.machine.memory.write(gpa, size, int.from_bytes(written, "little"))
+                return True
+            case ServiceReason.EOI:
+                intercepts.report_eois(self, vp)
                 return True
         raise ValueError(f"reason must be a ServiceReason, not {reason}")
 

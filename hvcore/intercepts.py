@@ -58,10 +58,23 @@ InterceptRecord: TypeAlias = "Record | NativeRecord"
 
 def deliver(hypervisor: Hypervisor, vp: VirtualProcessor, record: InterceptRecord) -> None:
     """Suspend `vp` and queue the message at the parent: at the first VP that takes messages, else at its first VP."""
+    vp.suspend_for_intercept()
+    _post(hypervisor, vp, record)
+
+
+def report_eois(hypervisor: Hypervisor, vp: VirtualProcessor) -> None:
+    """Tell sources and the parent of the interrupts that `vp` has ended (hyperv-abi.md 10.2). The processor runs on."""
+    partition = hypervisor.partition_of[vp]
+    while (vector := vp.interrupts.take_level_eoi()) is not None:
+        hypervisor.interrupts.end_of_interrupt(vp, vector)
+        if not partition.core.host_managed:
+            _post(hypervisor, vp, Record(MessageType.X64_APIC_EOI, vector=vector))
+
+
+def _post(hypervisor: Hypervisor, vp: VirtualProcessor, record: InterceptRecord) -> None:
     partition = hypervisor.partition_of[vp]
     parent = partition.parent
     assert parent is not None, "the root has no parent to intercept for it"
-    vp.suspend_for_intercept()
     targets = [target for _, target in sorted(parent.vps.items())]
     accepting = [target for target in targets if target.interrupts.accepts_messages]
     for target in (accepting or targets)[:1]:

@@ -7,7 +7,8 @@ stack.py makes. Charges are real pages of the partition's own pool.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from operator import index as as_index
 from typing import TYPE_CHECKING
 
 from hvcore import properties, stack
@@ -64,6 +65,7 @@ class Partition:
         """Where each page of the pool came from: system page number -> page number in the depositor's space."""
         self.regions: list[MemoryRegion] = []
         self.intercepts_hypercalls = False
+        self.intercepts_retargets = False
         self.reference_tsc: int = 0
         self.hypercall_frame, self.reference_tsc_frame = frames
         self.monitor_slots: set[int] = set()
@@ -73,6 +75,7 @@ class Partition:
         self.past_counters = Counters({})
         """What virtual processors that are gone had counted."""
         self._charges: dict[Hashable, list[int]] = {}
+        self._processors = tuple(range(hypervisor.processors))
 
     def __repr__(self) -> str:
         return f"Partition(id={self.id:#x}, state={self.state.name}, vps={len(self.vps)})"
@@ -80,7 +83,14 @@ class Partition:
     # What Python users call: sugar over hypercalls.
 
     def hypercall(
-        self, call: Hypercall | int, input: bytes = b"", *, reps: int | None = None, start: int = 0, fast: bool = False
+        self,
+        call: Hypercall | int,
+        input: bytes = b"",
+        *,
+        reps: int | None = None,
+        start: int = 0,
+        fast: bool = False,
+        variable: int | None = None,
     ) -> Result:
         """Make a hypercall as this partition, with the bytes that guest code would have in its input page.
 
@@ -91,13 +101,15 @@ class Partition:
         reps : elements of a rep call; by default as many as `input` holds.
         start : the first element to process.
         fast : set the fast bit of the control word.
+        variable : qwords of the variable header; by default what follows the fixed header of a simple call that may
+            have one, and none of a rep call.
 
         Raises
         ------
         ValueError
             `input` is shorter than the call's input or longer than a page; `reps` is missing or out of range.
         """
-        return self.hypervisor.hypercall(self, call, input, reps=reps, start=start, fast=fast)
+        return self.hypervisor.hypercall(self, call, input, reps=reps, start=start, fast=fast, variable=variable)
 
     def create_partition(
         self, *, vps: int = 1, flags: int = 0, privileges: int | None = None, intercept_io: bool = True
@@ -131,6 +143,34 @@ class Partition:
     def privileges(self, mask: int) -> None:
         self.core.privileges = mask
         self.properties[PartitionProperty.PRIVILEGE_FLAGS] = mask
+
+    @property
+    def processors(self) -> tuple[int, ...]:
+        """The logical processors that its virtual processors may run on, ascending: all of the machine, unless set.
+
+        They go where one is free, and back where they were if that is; when there are too few, those that have run
+        least, by weight, go first in each quantum. Each virtual processor of the root runs on the logical processor
+        of its number.
+
+        Raises
+        ------
+        ValueError
+            Setting: a number is not one of the machine's, or there is none; or the partition is the root.
+        """
+        return self._processors
+
+    @processors.setter
+    def processors(self, processors: Iterable[int]) -> None:
+        chosen = tuple(sorted({as_index(number) for number in processors}))
+        machine = self.hypervisor.processors
+        if not chosen or chosen[0] < 0 or chosen[-1] >= machine:
+            raise ValueError(f"processors must be some of 0 to {machine - 1}, not {list(chosen)}")
+        if self.parent is None:
+            raise ValueError("processors of the root cannot be set: each of its own runs on one")
+        with self.hypervisor.exclusive():
+            self._processors = chosen
+            for vp in self.vps.values():
+                self.hypervisor.scheduler.set_processors(vp, chosen)
 
     @property
     def page_limit(self) -> int:
@@ -186,6 +226,7 @@ class Partition:
         child.core.host_managed = host_managed
         child.core.creation_flags = flags
         child.core.device_domain_bits = self.core.device_domain_bits
+        child.report_eois(levels=not host_managed)
         hypervisor.last_partition_id = partition_id
         self.children[partition_id] = child
         self.mappings.below.append(child.mappings)
@@ -215,9 +256,26 @@ class Partition:
         vp.explicit_suspend = True
         self.frames[index] = frames
         self.vps[index] = vp
-        hypervisor.scheduler.add(vp)
+        hypervisor.scheduler.add(vp, self._processors_of(index), self.properties[PartitionProperty.CPU_WEIGHT])
         hypervisor.partition_of[vp] = self
         return vp
+
+    def report_eois(self, *, levels: bool | None = None, edges: bool | None = None) -> None:
+        """Whether ends of interrupts are told to the parent and to the lines that made them; None: as before."""
+        reports = self.core.eoi_reports
+        if levels is not None:
+            reports = reports & ~1 | levels
+        if edges is not None:
+            reports = reports & ~2 | edges << 1
+        self.core.eoi_reports = reports
+
+    def set_weight(self, weight: int) -> None:
+        """CPU_WEIGHT: how much its processors get of logical processors that others want, too."""
+        for vp in self.vps.values():
+            self.hypervisor.scheduler.set_weight(vp, weight)
+
+    def _processors_of(self, index: int) -> tuple[int, ...]:
+        return (index,) if self.parent is None else self._processors
 
     def add_connection(self, connection: Connection) -> None:
         """Register a connection and bind it to its port."""
@@ -244,9 +302,10 @@ class Partition:
     def finalize_step(self) -> bool:
         """One step of finalization; True when it was the last."""
         self.state = PartitionState.FINALIZING
+        self.hypervisor.interrupts.partition_ended(self)
         if self.vps:
             for index in list(self.vps):
-                self._remove_vp(index)
+                self.remove_vp(index)
             return False
         if self.ports or self.connections:
             for connection_id in list(self.connections):
@@ -293,7 +352,8 @@ class Partition:
             raise
         return frames
 
-    def _remove_vp(self, index: int) -> None:
+    def remove_vp(self, index: int) -> None:
+        """Let a virtual processor go, with what was charged for it."""
         vp = self.vps.pop(index)
         self.past_counters += vp.counters()
         self.hypervisor.scheduler.remove(vp)

@@ -113,6 +113,8 @@ def set(partition: Partition, code: int, value: int, *, grantable: int) -> None:
             _grant(partition, _translated(partition.privileges, value), grantable)
         case Property.SUSPEND:
             partition.core.suspended = bool(value)
+        case Property.CPU_WEIGHT:
+            partition.set_weight(value)
         case Property.PHYSICAL_ADDRESS_WIDTH:
             partition.core.physical_bits = value
     partition.properties[prop] = value

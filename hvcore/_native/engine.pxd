@@ -2,7 +2,7 @@
 from hvcore._native.base.status cimport REASON_COUNT
 from hvcore._native.base.types cimport i64, u32, u64, u8
 from hvcore._native.cpu.cache cimport block_cache_t
-from hvcore._native.cpu.schedule cimport scheduler_t
+from hvcore._native.cpu.placement cimport scheduler_t
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.hv.state cimport partition_t
 from hvcore._native.irq.clock cimport clock_t
@@ -53,6 +53,7 @@ cdef class Scheduler:
     cdef int deliver_last(self) except -1
     cdef int count_taps(self, int change) except -1
     cdef void set_taps(self, u32 count) noexcept
+    cdef int grow(self) except -1
     cdef int add_event(self, machine_event_t* event) except -1
     cdef void remove_event(self, machine_event_t* event) noexcept
     cdef int enter(self) except -1

@@ -22,7 +22,11 @@ from hvcore._native.cpu.emit cimport (
 from hvcore._native.cpu.flags cimport rflags_read, rflags_write
 from hvcore._native.cpu.listen cimport note_access, read_noted, write_noted
 from hvcore._native.cpu.reset cimport take_init, vp_reset
-from hvcore._native.cpu.schedule cimport PROCESSORS_MAXIMUM, schedule, scheduler_t, shorten_quantum
+from hvcore._native.cpu.placement cimport (
+    NO_PROCESSOR, PROCESSORS_MAXIMUM, bill, classify_noticed, end_quantum_by, leave_processor, scheduler_t,
+    set_start_time,
+)
+from hvcore._native.cpu.schedule cimport schedule
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport *
 from hvcore._native.cpu.state cimport *
@@ -39,9 +43,13 @@ from hvcore._native.exits cimport (
 from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.state cimport device_range_t, partition_t
 from hvcore._native.irq.apic_base cimport write_apic_base
+from hvcore._native.irq.apic_timer cimport move_tsc
+from hvcore._native.irq.clock cimport never_ticks
+from hvcore._native.irq.destination cimport is_addressed, widen_destination
+from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
 from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
-from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
-from hvcore._native.irqchip cimport InterruptController, irq_of
+from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t, machine_event_t
+from hvcore._native.irqchip cimport InterruptController, connect_controller, irq_of
 from hvcore._native.mem.descend cimport (
     WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
 )
@@ -77,7 +85,8 @@ cdef enum:
     SERVICE_INTERCEPT = 3
     SERVICE_UNMAPPED_WRITE = 4
     SERVICE_IO_PORT = 5
-    SERVICE_DEVICE_MEMORY = 6
+    SERVICE_EOI = 6
+    SERVICE_DEVICE_MEMORY = 7
     # HvTranslateGva flags and result codes (hyperv-abi 11.1)
     TRANSLATE_IGNORE_PRIVILEGE = 8
     TRANSLATE_SET_MARKS = 0x10

@@ -15,19 +15,8 @@ cdef class PartitionCore:
         self.partition.fabric.clock = &self.own_clock
 
     cdef int connect(self, InterruptController controller, u32 index) except -1:
-        """Make a controller one of this partition, in the order of VP indices."""
-        cdef fabric_t* fabric = &self.partition.fabric
-        cdef irq_t** grown = <irq_t**>realloc(fabric.controllers, (fabric.count + 1) * sizeof(irq_t*))
-        cdef u32 at = fabric.count
-        if grown == NULL:
-            raise MemoryError("the host has no memory for another interrupt controller")
-        fabric.controllers = grown
-        while at and grown[at - 1].index > index:
-            grown[at] = grown[at - 1]
-            at -= 1
-        grown[at] = irq_of(controller)
-        fabric.count += 1
-        controller.join(fabric, self, index)
+        """Make a controller one of this partition."""
+        return connect_controller(&self.partition.fabric, controller, self, index)
 
     cdef void disconnect(self, InterruptController controller) noexcept:
         """It is reached by nobody any more."""
@@ -39,6 +28,54 @@ cdef class PartitionCore:
                 kept += 1
         fabric.count = kept
         controller.leave()
+
+    def send_msi(self, u64 address, u32 data, u32 requester=0):
+        """A device writes `data` to `address` (SDM 3A 11.11): how many controllers accepted.
+
+        Returns
+        -------
+        int or None
+            None: interrupt remapping refused it.
+        """
+        cdef int accepted = fabric_send_msi(&self.partition.fabric, requester, address, data, 0)
+        return None if accepted < 0 else accepted
+
+    def send_interrupt(self, u64 destination, u8 mode, u8 vector, *, bint logical=False, bint level=False):
+        """A message of its parent to its controllers, as an APIC would send it: how many accepted.
+
+        Parameters
+        ----------
+        destination : an APIC id, or what a logical destination is; FFh and FFFFFFFFh: all.
+        mode : the delivery mode of an ICR: 0 fixed, 1 lowest priority, 4 NMI, 5 INIT, 6 SIPI.
+        """
+        cdef interrupt_message_t message
+        memset(&message, 0, sizeof(message))
+        if destination >> 32:
+            return 0
+        message.destination = widen_destination(<u32>destination)
+        message.delivery_mode = mode
+        message.vector = vector
+        message.logical = logical
+        message.level = level
+        message.asserted = True
+        return fabric_send(&self.partition.fabric, NULL, &message)
+
+    def addressed(self, u64 destination, bint logical):
+        """The VP indices whose controllers a destination means, ascending."""
+        cdef fabric_t* fabric = &self.partition.fabric
+        cdef u32 i
+        return [fabric.controllers[i].index for i in range(fabric.count)
+                if not destination >> 32
+                and is_addressed(fabric.controllers[i], widen_destination(<u32>destination), logical)]
+
+    @property
+    def eoi_reports(self):
+        """EOIs that the service is told of: 1 of level-triggered interrupts, 2 of the others."""
+        return self.partition.fabric.eoi_reports
+
+    @eoi_reports.setter
+    def eoi_reports(self, u8 kinds):
+        self.partition.fabric.eoi_reports = kinds
 
     @property
     def privileges(self):

@@ -261,6 +261,7 @@ cdef int set_tsc(vp_t* vp, u64* field, object value) except -1:
     if not fits(value, 64):
         return INVALID_REGISTER_VALUE
     vp.tsc_offset = (value - vp.slice_start) & WORD64
+    move_tsc(vp.irq, vp.tsc_offset, vp.slice_start)
     return SUCCESS
 
 

@@ -8,10 +8,13 @@ cdef class Scheduler:
     memory : SystemMemory
     processors : int
         Logical processors, 1 to 2048.
+    quantum : int
+        Ticks.
     """
 
-    def __cinit__(self, SystemMemory memory not None, u32 processors):
+    def __cinit__(self, SystemMemory memory not None, u32 processors, quantum):
         cdef u64 frames = memory.ram.size_bytes >> PAGE_SHIFT
+        cdef u32 processor
         if not 1 <= processors <= PROCESSORS_MAXIMUM:
             raise ValueError(f"processors must be 1 to {PROCESSORS_MAXIMUM}, not {processors}")
         self.memory = memory
@@ -38,7 +41,11 @@ cdef class Scheduler:
         self.cache.machine.note, self.cache.note_fetch = note, note_fetch
         self.cache.machine.enter_found, self.cache.machine.enter_linked = enter_found, enter_linked
         self.scheduler.cache = self.cache
-        self.scheduler.processor_count = self.scheduler.cursor = processors
+        self.scheduler.processor_count = processors
+        self.scheduler.last = NO_PROCESSOR
+        for processor in range(processors):
+            self.scheduler.vacant[processor >> 6] |= <u64>1 << (processor & 63)
+        self.quantum = quantum
         drop_all(self.cache)
 
     def __dealloc__(self):
@@ -52,15 +59,26 @@ cdef class Scheduler:
         free(self.cache)
         if self.scheduler != NULL:
             free(self.scheduler.events)
+            free(self.scheduler.start_times)
+            free(self.scheduler.order)
         free(self.scheduler)
 
     @property
     def now(self):
-        """Virtual time in ticks of 1 ns: that of the processor which is being served, or of the machine."""
-        cdef u32 cursor = self.scheduler.cursor
-        if cursor < self.scheduler.processor_count:
-            return self.scheduler.clocks[cursor]
-        return self.scheduler.quantum_end
+        """Virtual time in ticks of 1 ns: that of the processor which is being served, or which ran last."""
+        return self.scheduler.clock.now
+
+    @property
+    def quantum(self):
+        """Ticks for which a VP keeps a logical processor that others wait for, and the most that one processor runs
+        ahead of another. Raises ValueError when it is not 1 to 2**32."""
+        return self.scheduler.quantum
+
+    @quantum.setter
+    def quantum(self, value):
+        if not 1 <= value <= 1 << 32:
+            raise ValueError(f"quantum must be 1 to {1 << 32} instructions, not {value}")
+        self.scheduler.quantum = value
 
     def __enter__(self):
         """One thread at a time, any number of times. Raises RuntimeError when another one is inside."""
@@ -84,36 +102,73 @@ cdef class Scheduler:
         """Make a run in another thread return at once. Without one, the next run returns immediately."""
         self.scheduler.canceled = 1
 
-    def add(self, VirtualProcessor vp not None):
-        """Take a VP on: it runs on logical processor `number of VPs so far` modulo their count."""
-        cdef vp_t** grown = <vp_t**>realloc(self.cache.vps, (self.cache.vp_count + 1) * sizeof(vp_t*))
-        if grown == NULL:
+    cdef int grow(self) except -1:
+        """Room for another VP in all lists."""
+        cdef u64 count = self.cache.vp_count + 1
+        cdef void* vps = realloc(self.cache.vps, count * sizeof(vp_t*))
+        if vps != NULL:
+            self.cache.vps = <vp_t**>vps
+        cdef void* start_times = realloc(self.scheduler.start_times, count * sizeof(u64))
+        if start_times != NULL:
+            self.scheduler.start_times = <u64*>start_times
+        cdef void* order = realloc(self.scheduler.order, count * sizeof(u32))
+        if order != NULL:
+            self.scheduler.order = <u32*>order
+        if vps == NULL or start_times == NULL or order == NULL:
             raise MemoryError("the host has no memory for another virtual processor")
-        self.cache.vps = grown
+
+    def add(self, VirtualProcessor vp not None, processors, u32 weight):
+        """Take a VP on, to run on some of `processors`, with HV_PARTITION_PROPERTY CPU_WEIGHT `weight`."""
+        self.set_processors(vp, processors)
+        self.grow()
         vp.vp.machine = &self.cache.machine
         vp.vp.direct = self.cache.machine.direct
-        vp.vp.processor = self.cache.vp_count % self.scheduler.processor_count
-        vp.vp.slice_start = vp.vp.slice_end = self.now
+        vp.vp.slot = self.cache.vp_count
+        vp.vp.weight = weight
+        vp.vp.processor = processors[vp.vp.index % len(processors)]
+        vp.vp.slice_start = vp.vp.slice_end = vp.vp.irq.time = self.now
+        vp.vp.irq.processor = vp.vp
         vp.scheduler = self
         vp.core.scheduler = self
         vp.core.partition.fabric.clock = &self.scheduler.clock
-        grown[self.cache.vp_count] = vp.vp
+        self.cache.vps[vp.vp.slot] = vp.vp
+        self.scheduler.start_times[vp.vp.slot] = never_ticks()
         self.cache.vp_count += 1
+        self.scheduler.touched = True
         self.vps[<u64>vp.vp] = vp
+
+    def set_processors(self, VirtualProcessor vp not None, processors):
+        """Let a VP run on these logical processors alone, a list of at least one; from the next quantum on."""
+        cdef u32 processor
+        memset(vp.vp.processors, 0, sizeof(vp.vp.processors))
+        for processor in processors:
+            vp.vp.processors[processor >> 6] |= <u64>1 << (processor & 63)
+        end_quantum_by(self.scheduler, 0)
+
+    def set_weight(self, VirtualProcessor vp not None, u32 weight):
+        """HV_PARTITION_PROPERTY CPU_WEIGHT, 1 to 10,000: the part of a contended logical processor that it gets."""
+        bill(vp.vp)
+        vp.vp.weight = weight
 
     def remove(self, VirtualProcessor vp not None):
         """Let a VP go. It cannot run any more."""
-        cdef u32 i, kept = 0
-        for i in range(self.cache.vp_count):
-            if self.cache.vps[i] != vp.vp:
-                self.cache.vps[kept] = self.cache.vps[i]
-                kept += 1
-        self.cache.vp_count = kept
+        cdef u32 i
+        classify_noticed(self.scheduler)
+        if vp.vp.placed:
+            leave_processor(self.scheduler, vp.vp)
+        else:
+            set_start_time(self.scheduler, vp.vp, never_ticks())
+        self.cache.vp_count -= 1
+        for i in range(vp.vp.slot, self.cache.vp_count):
+            self.cache.vps[i] = self.cache.vps[i + 1]
+            self.cache.vps[i].slot = i
+            self.scheduler.start_times[i] = self.scheduler.start_times[i + 1]
         if vp.vp.tap != NULL:
             self.deliver_last()         # a guest may delete a processor in the midst of a run
             release_tap(vp.vp)
             self.set_taps(self.tap_count - 1)
         vp.scheduler = None
+        vp.vp.irq.processor = NULL
         vp.core.disconnect(vp.interrupts)
         self.vps.pop(<u64>vp.vp, None)
 
@@ -210,6 +265,7 @@ cdef class Scheduler:
             return exit_for(only, chosen.exit.reason)
         if chosen != NULL and chosen.shutdown:
             return plain_exit(only, REASON_TRIPLE_FAULT)
+        self.scheduler.touched = True
         while True:
             PyErr_CheckSignals()    # before a stretch, never behind it: an exit must reach its caller
             if self.tap_count or self.failure is not None:
@@ -219,6 +275,7 @@ cdef class Scheduler:
                 reason = schedule(self.scheduler, chosen, &budget, 1 if self.tap_count else QUANTA_BETWEEN_SIGNALS)
             if reason == REASON_NONE:
                 continue
+            self.scheduler.touched = True
             if chosen != NULL and self.scheduler.current == chosen:
                 vp = only
             elif self.scheduler.current == NULL or (<u64>self.scheduler.current) not in self.vps:
@@ -232,8 +289,8 @@ cdef class Scheduler:
             vp.vp.counters.exits += 1
             vp.exit_counts[reason] += 1
             if self.serve(vp, reason):
-                shorten_quantum(self.scheduler)
-            elif only is None or vp is only:
+                continue
+            if only is None or vp is only:
                 return exit_for(vp, reason)
             else:
                 vp.vp.exit_waits = True
@@ -248,6 +305,8 @@ cdef class Scheduler:
             return True
         if reason == REASON_MSR:
             return self.serve_msr(vp)
+        if reason == REASON_EOI:
+            return self.service(vp, SERVICE_EOI)
         if reason == REASON_IO_PORT and vp.vp.partition.is_root:
             if exit.access == RIGHT_READ:
                 vp.vp.answer_pending = True

@@ -22,5 +22,6 @@ cdef class InterruptController:
     cdef void leave(self) noexcept
 
 
+cdef int connect_controller(fabric_t *fabric, InterruptController controller, object owner, u32 index) except -1
 cdef irq_t *irq_of(InterruptController controller) noexcept
 cdef message_port_t *port_of(MessagePort port) noexcept

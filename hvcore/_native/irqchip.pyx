@@ -9,24 +9,35 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.irq.apic_spec cimport SVR_ENABLE
+from hvcore._native.irq.apic_base cimport is_apic_page, write_apic_base
+from hvcore._native.irq.apic_registers cimport (
+    read_apic, read_vectors, read_x2apic, read_xapic, write_svr, write_x2apic, write_xapic,
+)
+from hvcore._native.irq.apic_spec cimport (
+    APIC_LDR, DIVIDE_DEFINED, LVT_COUNT, LVT_REMOTE_IRR, SVR_DEFINED, SVR_ENABLE, VERSION_VALUE,
+)
+from hvcore._native.irq.apic_timer cimport current_count, rearm_timer, write_tsc_deadline
+from hvcore._native.irq.clock cimport clock_t
+from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.fabric cimport fabric_send_msi
 from hvcore._native.irq.inbox cimport empty_inbox
 from hvcore._native.irq.lapic cimport (
     irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
-    is_enabled, lapic_reset, request_interrupt, request_nmi, withdraw_interrupt,
+    is_enabled, lapic_init, lapic_reset, request_interrupt, request_nmi, withdraw_interrupt,
 )
+from hvcore._native.irq.lvt cimport local_interrupt, lvt_defined, set_local_pin, takes_external
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport (
     DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT,
     SINT_COUNT, SYNIC_PAGE_SIZE_BYTES,
 )
-from hvcore._native.irq.state cimport fabric_t, irq_t, message_port_t
+from hvcore._native.irq.state cimport fabric_t, irq_t, lapic_t, message_port_t
 from hvcore._native.irq.synic cimport (
     discard_buffer, discard_port, discard_queues, irq_accepts_events, irq_accepts_messages, irq_post_intercept,
     irq_post_message, irq_signal_event, is_sint_masked, synic_reset,
 )
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline, never, timers_reset
+from libc.stdlib cimport free, realloc
 
 
 cdef u64 checked(object value, u64 lowest, u64 highest, str name) except? 0xBAD:
@@ -178,7 +189,8 @@ cdef class InterruptController:
 
     @apic_enabled.setter
     def apic_enabled(self, bint enabled):
-        self.irq.lapic.svr = (self.irq.lapic.svr & ~<u32>SVR_ENABLE) | (SVR_ENABLE if enabled else 0)
+        write_svr(&self.irq, (self.irq.lapic.svr & ~<u32>SVR_ENABLE) | (SVR_ENABLE if enabled else 0),
+                  self.irq.fabric.clock.now)
 
     @property
     def accepts_messages(self):
@@ -189,6 +201,11 @@ cdef class InterruptController:
     def accepts_events(self):
         """SynIC and SIEF page are enabled."""
         return irq_accepts_events(&self.irq) != 0
+
+    @property
+    def apic(self):
+        """Its registers, as page and MSRs show them: a LocalApic."""
+        return apic_of(self)
 
     def post_message(self, MessagePort port not None, *, sint, message_type, sender, payload):
         """Queue a message and deliver what can be delivered.
@@ -345,3 +362,6 @@ cdef irq_t *irq_of(InterruptController controller) noexcept:
 cdef message_port_t *port_of(MessagePort port) noexcept:
     """The buffers of a port, valid as long as the object lives. The caller has ruled out None."""
     return &port.port
+
+
+include "irqchip_apic.pxi"

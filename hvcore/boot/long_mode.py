@@ -73,6 +73,9 @@ def enter_long_mode(
 ) -> None:
     """Write the tables and set the registers; the general registers other than RSP are zero.
 
+    The local APIC is software-enabled, with the spurious vector FFh, as firmware would leave it; after a mere reset it
+    is not (SDM 3A 11.4.7.1), and interrupts of SINTs are lost.
+
     Parameters
     ----------
     identity_map : bytes from address 0 that are mapped at their own address, readable, writable, executable.
@@ -107,6 +110,7 @@ def enter_long_mode(
     vp.gdtr, vp.idtr = Table(gdt, len(_GDT) * 8 - 1), Table(idt, PAGE_SIZE - 1)
     vp.rflags, vp.mxcsr = _RFLAGS, _MXCSR
     vp.rip, vp.rsp = rip, rsp
+    vp.interrupts.apic_enabled = True
 
 
 def _sizes(identity_map: int | str, page_size: int | str) -> tuple[int, bool]:

@@ -14,15 +14,23 @@ PAGE_SIZE = 4096
 FAST_INPUT_BYTES = 112
 """RDX, R8 and XMM0-XMM5 (CPUID 40000003.EDX[4] is offered)."""
 
+VP_SET_SPARSE, VP_SET_ALL = 0, 1
+"""Formats of an HV_VP_SET."""
+
 U8 = Annotated[int, "B"]
 U16 = Annotated[int, "H"]
 U32 = Annotated[int, "I"]
 U64 = Annotated[int, "Q"]
 Bytes3 = Annotated[bytes, "3s"]
+Bytes6 = Annotated[bytes, "6s"]
+Bytes7 = Annotated[bytes, "7s"]
 Bytes16 = Annotated[bytes, "16s"]
 Bytes24 = Annotated[bytes, "24s"]
 Bytes32 = Annotated[bytes, "32s"]
+Bytes40 = Annotated[bytes, "40s"]
+Bytes224 = Annotated[bytes, "224s"]
 Bytes240 = Annotated[bytes, "240s"]
+Bytes512 = Annotated[bytes, "512s"]
 
 T = TypeVar("T", bound=tuple[Any, ...])
 
@@ -131,3 +139,22 @@ def require_vtl0(vtl: int) -> None:
         raise Refused(Status.INVALID_PARAMETER)
     if vtl & 0x10 and vtl & 0x0F:
         raise Refused(Status.INVALID_VTL_STATE)
+
+
+def parse_vp_set(kind: int, valid_banks: int, banks: bytes) -> frozenset[int] | None:
+    """The VP indices of an HV_VP_SET, None for all (section 4.9). Bank k of a sparse set has VPs 64 k to 64 k + 63; only
+    those in `valid_banks` are there, one qword each.
+
+    Refuses with INVALID_PARAMETER for an unknown format, INVALID_HYPERCALL_INPUT if the banks are not as many.
+    """
+    if kind == VP_SET_ALL:
+        return None
+    if kind != VP_SET_SPARSE:
+        raise Refused(Status.INVALID_PARAMETER)
+    if len(banks) != 8 * valid_banks.bit_count():
+        raise Refused(Status.INVALID_HYPERCALL_INPUT)
+    numbers = [bank for bank in range(64) if valid_banks >> bank & 1]
+    words = Struct(f"<{len(numbers)}Q").unpack(banks)
+    return frozenset(
+        64 * bank + bit for bank, word in zip(numbers, words, strict=True) for bit in range(64) if word >> bit & 1
+    )

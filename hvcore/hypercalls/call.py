@@ -38,6 +38,8 @@ class Call:
     count: int = 0
     elements: Any = ()
     """A NumPy array of the list's element type; empty if the call has no list."""
+    variable: bytes = b""
+    """The variable part of the header, whole qwords."""
 
     def target(
         self,

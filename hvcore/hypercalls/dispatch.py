@@ -46,16 +46,18 @@ def execute(
     if not row.accepts(word):
         return Result(Status.INVALID_HYPERCALL_INPUT, 0, b"")
     reps = word.rep_count
-    if max(row.input_size(reps), row.output_size(reps), len(input)) > PAGE_SIZE:
+    reads = row.input_size(reps, word.variable_qwords)
+    if max(reads, row.output_size(reps), len(input)) > PAGE_SIZE:
         return Result(Status.INVALID_ALIGNMENT, word.rep_start, b"")
     if row.privilege & ~caller.privileges:
         return Result(Status.ACCESS_DENIED, word.rep_start, b"")
-    input = input.ljust(row.input_size(reps), b"\0")
+    input = input.ljust(reads, b"\0")
     header = row.input.unpack(input)
+    variable = input[row.input.size : row.input.size + 8 * word.variable_qwords]
     try:
         if row.rep:
             return _repeat(row, hypervisor, caller, vp, word, header, input, limit)
-        output = row.handler(Call(hypervisor, caller, vp), header)
+        output = row.handler(Call(hypervisor, caller, vp, variable=variable), header)
     except Refused as refusal:
         return Result(refusal.status, word.rep_start, b"")
     except Unfinished:
@@ -77,9 +79,10 @@ def _repeat(
     count = left if limit is None else min(left, limit)
     elements: Any = ()
     if row.element_in.itemsize:
-        offset = row.input.size + word.rep_start * row.element_in.itemsize
+        offset = row.input_size(word.rep_start, word.variable_qwords)
         elements = np.frombuffer(input, row.element_in, count, offset)
-    progress: Progress = row.handler(Call(hypervisor, caller, vp, word.rep_start, count, elements), header)
+    variable = input[row.input.size : row.input.size + 8 * word.variable_qwords]
+    progress: Progress = row.handler(Call(hypervisor, caller, vp, word.rep_start, count, elements, variable), header)
     completed = word.rep_start + progress.done
     finished = progress.status is not Status.SUCCESS or completed == word.rep_count
     return Result(progress.status, completed, progress.output, finished)

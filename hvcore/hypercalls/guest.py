@@ -79,11 +79,11 @@ class _GuestCall:
         if row is None or not row.accepts(self.word):
             return self._finish(execute(self.hypervisor, self.partition, self.vp, self.control, b""))
         if self.word.fast:
-            return self._enter(row, self._registers()[: row.input_size(self.word.rep_count)], 0)
+            return self._enter(row, self._registers()[: self._input_size(row)], 0)
         return self._run_from_pages(row)
 
     def _run_from_pages(self, row: Row) -> bool:
-        reads, writes = row.input_size(self.word.rep_count), row.output_size(self.word.rep_count)
+        reads, writes = self._input_size(row), row.output_size(self.word.rep_count)
         if not self._aligned(reads, writes):
             return self._refuse(Status.INVALID_ALIGNMENT)
         if row.privilege & ~self.partition.privileges:
@@ -109,6 +109,9 @@ class _GuestCall:
             else:
                 self.vp.rax, self.vp.rdx = resumed & _LOW, resumed >> 32
         return False
+
+    def _input_size(self, row: Row) -> int:
+        return row.input_size(self.word.rep_count, self.word.variable_qwords)
 
     def _registers(self) -> bytes:
         """The input of a fast call."""

@@ -80,6 +80,14 @@ def _hypercall(partition: Partition, access: int, _: int) -> None:
     partition.intercepts_hypercalls = bool(access)
 
 
+def _unknown_retarget(partition: Partition, access: int, _: int) -> None:
+    partition.intercepts_retargets = bool(access)
+
+
+def _apic_eoi(partition: Partition, access: int, _: int) -> None:
+    partition.report_eois(edges=bool(access))
+
+
 _ANY_IO = (0, AccessMask.READ, AccessMask.WRITE, _READ_WRITE)
 _BOTH = (0, _READ_WRITE)
 _EXECUTE = (0, AccessMask.EXECUTE)
@@ -91,6 +99,8 @@ _KINDS: dict[int, _Kind] = {
     InterceptType.EXCEPTION: _Kind(_EXECUTE, _EXCEPTION_VECTORS - 1, _exception),
     InterceptType.GLOBAL_CPUID: _Kind(_EXECUTE, (1 << 64) - 1, _every_cpuid),
     InterceptType.HYPERCALL: _Kind(_EXECUTE, (1 << 64) - 1, _hypercall),
+    InterceptType.APIC_EOI: _Kind((0, AccessMask.WRITE), (1 << 64) - 1, _apic_eoi),
+    InterceptType.RETARGET_UNKNOWN_DEVICE: _Kind(_EXECUTE, (1 << 64) - 1, _unknown_retarget),
     InterceptType.MSR_INDEX: _Kind(_ANY_IO, _ALL, _msr_index),
     InterceptType.IO_PORT_RANGE: _Kind(_ANY_IO, _ALL, _io_port_range),
 }

@@ -1,17 +1,16 @@
-"""Call 94: a parent asserts or withdraws interrupts of a child (TLFS 10, hyperv-abi.md 4.7, 10.2)."""
+"""Calls 55, 56, 94 and E5: a parent asserts interrupts of a child, and clears ExtINT (hyperv-abi.md 4.7, 10.2)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from hvcore.enums import InterruptType, Status
-from hvcore.hypercalls.abi import U8, U16, U32, U64, Refused, require_vtl0
+from hvcore.hypercalls.abi import U8, U16, U32, U64, VP_SET_SPARSE, Bytes6, Bytes512, Partition, Refused, require_vtl0
 from hvcore.hypercalls.call import Call
-from hvcore.registers import RegisterName
 
 if TYPE_CHECKING:
     from hvcore._native.irqchip import InterruptController
-    from hvcore.partition import Partition
+    from hvcore import partition as partitions
     from hvcore.processor import VirtualProcessor
 
 WITHDRAW = 0xFFFF_FFFF
@@ -33,6 +32,28 @@ class AssertInterruptInput(NamedTuple):
     reserved1: U16
 
 
+class OldAssertInput(NamedTuple):
+    partition_id: U64
+    type: U32
+    flags: U32
+    destination: U64
+    vector: U32
+
+
+class MdaInput(NamedTuple):
+    partition_id: U64
+    destination: U64
+    vtl: U8
+    logical: U8
+    reserved: Bytes6
+
+
+class VpSet(NamedTuple):
+    format: U64
+    valid_banks: U64
+    banks: Bytes512
+
+
 def assert_virtual_interrupt(call: Call, header: AssertInterruptInput) -> None:
     """Assert or (vector FFFFFFFF) withdraw one interrupt at every virtual processor that the destination names."""
     partition = call.target(header.partition_id)
@@ -41,13 +62,48 @@ def assert_virtual_interrupt(call: Call, header: AssertInterruptInput) -> None:
     if header.type == InterruptType.EXTINT:
         _external(partition, header)
         return
-    vps = _destinations(partition, header.destination, logical=bool(header.flags & _LOGICAL))
-    if not vps:
+    level, logical = bool(header.flags & _LEVEL), bool(header.flags & _LOGICAL)
+    indices = partition.core.addressed(header.destination, logical)
+    if not indices:
         raise Refused(Status.INVALID_VP_INDEX)
-    if header.type == InterruptType.LOWEST_PRIORITY:
-        vps = [min(vps, key=lambda vp: (vp.interrupts.processor_priority, vp.index))]
-    for vp in vps:
-        _assert_at(vp, header)
+    if header.type in (InterruptType.LOCAL_INT0, InterruptType.LOCAL_INT1):
+        for index in indices:
+            pins = partition.vps[index].interrupts.apic
+            pins.set_pin(header.type - InterruptType.LOCAL_INT0, True)
+            pins.set_pin(header.type - InterruptType.LOCAL_INT0, False)
+    elif header.vector != WITHDRAW:
+        partition.core.send_interrupt(
+            header.destination, header.type, header.vector, logical=logical, level=level and header.type in _MAILBOX
+        )
+    elif level:
+        for index in indices:
+            _withdraw_level(partition.vps[index].interrupts)
+
+
+def assert_virtual_interrupt_old(call: Call, header: OldAssertInput) -> None:
+    """Call 55: the same without a VTL."""
+    assert_virtual_interrupt(call, AssertInterruptInput(*header, vtl=0, reserved0=0, reserved1=0))
+
+
+def clear_virtual_interrupt(call: Call, header: Partition) -> None:
+    """The parent's ExtINT that the processor has acknowledged is over: the next one may be asserted."""
+    boot = call.target(header.partition_id).vps.get(0)
+    if boot is None or not boot.external_acknowledged:
+        raise Refused(Status.NOT_ACKNOWLEDGED)
+    boot.external_acknowledged = False
+
+
+def get_vp_set_from_mda(call: Call, header: MdaInput) -> VpSet:
+    """The virtual processors that a destination means."""
+    partition = call.target(header.partition_id)
+    require_vtl0(header.vtl)
+    if header.logical > 1 or any(header.reserved):
+        raise Refused(Status.INVALID_PARAMETER)
+    banks: dict[int, int] = {}
+    for index in partition.core.addressed(header.destination, bool(header.logical)):
+        banks[index >> 6] = banks.get(index >> 6, 0) | 1 << (index & 63)
+    words = b"".join(word.to_bytes(8, "little") for word in banks.values())
+    return VpSet(VP_SET_SPARSE, sum(1 << bank for bank in banks), words)
 
 
 def _require_legal(header: AssertInterruptInput) -> None:
@@ -71,7 +127,7 @@ def _require_legal(header: AssertInterruptInput) -> None:
         raise Refused(Status.INVALID_PARAMETER)
 
 
-def _external(partition: Partition, header: AssertInterruptInput) -> None:
+def _external(partition: partitions.Partition, header: AssertInterruptInput) -> None:
     """ExtINT goes to the boot processor; after it was acknowledged it must be cleared before the next one."""
     boot = partition.vps.get(0)
     if header.destination or boot is None:
@@ -82,25 +138,6 @@ def _external(partition: Partition, header: AssertInterruptInput) -> None:
         raise Refused(Status.ACKNOWLEDGED)
 
 
-def _assert_at(vp: VirtualProcessor, header: AssertInterruptInput) -> None:
-    interrupts = vp.interrupts
-    level = bool(header.flags & _LEVEL)
-    match header.type:
-        case InterruptType.NMI:
-            interrupts.assert_nmi()
-        case InterruptType.INIT:
-            vp.assert_init()
-        case InterruptType.SIPI:
-            vp.assert_startup(header.vector)
-        case InterruptType.LOCAL_INT0 | InterruptType.LOCAL_INT1:
-            vp.assert_local(header.type - InterruptType.LOCAL_INT0)
-        case _ if header.vector == WITHDRAW:
-            if level:
-                _withdraw_level(interrupts)
-        case _:
-            interrupts.assert_interrupt(header.vector, level=level)
-
-
 def _withdraw_level(interrupts: InterruptController) -> None:
     """Clear every level-triggered request that was not delivered yet; edges stay (section 10.2)."""
     waiting = interrupts.requested & interrupts.level_triggered
@@ -108,20 +145,3 @@ def _withdraw_level(interrupts: InterruptController) -> None:
         vector = waiting.bit_length() - 1
         interrupts.withdraw_interrupt(vector)
         waiting ^= 1 << vector
-
-
-def _destinations(partition: Partition, destination: int, *, logical: bool) -> list[VirtualProcessor]:
-    """The virtual processors that accept `destination`, in index order."""
-    vps = [vp for _, vp in sorted(partition.vps.items())]
-    if logical:
-        return [vp for vp in vps if matches_logical(vp.read_register(RegisterName.APIC_LDR) or 0, destination)]
-    if destination in _BROADCAST:
-        return vps
-    return [vp for vp in vps if vp.interrupts.apic_id == destination]
-
-
-def matches_logical(logical_id: int, destination: int) -> bool:
-    """x2APIC ids are cluster:members; an xAPIC id (flat model) is its top byte, one bit per processor."""
-    if logical_id >> 24 and not logical_id & 0xFF_FFFF:
-        return bool(logical_id >> 24 & destination & 0xFF)
-    return logical_id >> 16 == destination >> 16 & 0xFFFF and bool(logical_id & destination & 0xFFFF)

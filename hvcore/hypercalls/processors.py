@@ -1,4 +1,4 @@
-"""Virtual processors: calls 4E, 50, 51 and 52 (TLFS 8, hyperv-abi.md 4.5, 7, 11.1)."""
+"""Virtual processors: calls 4E, 4F, 50, 51, 52, 99 and 9A (TLFS 8, hyperv-abi.md 4.5, 7, 11.1)."""
 
 from typing import Any, NamedTuple
 
@@ -6,10 +6,20 @@ import numpy as np
 
 from hvcore import msrs, properties
 from hvcore.enums import Privilege, Status, TranslateFlags
-from hvcore.hypercalls.abi import U8, U32, U64, Bytes3, Refused, require_proximity, require_vtl0
+from hvcore.hypercalls.abi import U8, U32, U64, Bytes3, Bytes7, Bytes224, Refused, require_proximity, require_vtl0
 from hvcore.hypercalls.call import Call, Progress
+from hvcore.registers import RegisterName
 
 REGISTER_VALUE = np.dtype([("name", "<u4"), ("reserved", "V12"), ("value", "V16")])
+
+_STARTUP_SUSPEND = 1
+_SEGMENTS = ("CS", "DS", "ES", "FS", "GS", "SS", "TR", "LDTR", "IDTR", "GDTR")
+_CONTEXT = (
+    *((RegisterName[name], 24 + 16 * place, 16) for place, name in enumerate(_SEGMENTS)),
+    *((RegisterName[name], 184 + 8 * place, 8) for place, name in enumerate(("EFER", "CR0", "CR3", "CR4", "PAT"))),
+    *((RegisterName[name], 8 * place, 8) for place, name in enumerate(("RIP", "RSP", "RFLAGS"))),
+)
+"""The context of StartVirtualProcessor: register, offset, bytes (section 7.5)."""
 
 _ACCESS = TranslateFlags.VALIDATE_READ | TranslateFlags.VALIDATE_WRITE | TranslateFlags.VALIDATE_EXECUTE
 
@@ -45,6 +55,26 @@ class TranslateOutput(NamedTuple):
     gpa_page: U64
 
 
+class DeleteVpInput(NamedTuple):
+    partition_id: U64
+    vp_index: U32
+    reserved: U32
+
+
+class StartVpInput(NamedTuple):
+    partition_id: U64
+    vp_index: U32
+    vtl: U8
+    reserved: Bytes3
+    context: Bytes224
+
+
+class ApicIdInput(NamedTuple):
+    partition_id: U64
+    vtl: U8
+    reserved: Bytes7
+
+
 def create_vp(call: Call, header: CreateVpInput) -> None:
     """A virtual processor in reset state, explicitly suspended; charged to its partition."""
     partition = call.target(header.partition_id)
@@ -56,6 +86,44 @@ def create_vp(call: Call, header: CreateVpInput) -> None:
     if partition.reserve_with_one_more_vp() > call.hypervisor.processors * properties.WHOLE_PROCESSOR:
         raise Refused(Status.OPERATION_DENIED)
     partition.create_vp(header.vp_index)
+
+
+def delete_vp(call: Call, header: DeleteVpInput) -> None:
+    """Let a virtual processor of a child go."""
+    partition = call.target(header.partition_id)
+    call.target_vp(partition, header.vp_index)
+    partition.remove_vp(header.vp_index)
+
+
+def start_vp(call: Call, header: StartVpInput) -> None:
+    """Start a processor that waits for SIPI with the registers of the context; all others as INIT leaves them."""
+    partition = call.target(header.partition_id, caller=True)
+    require_vtl0(header.vtl)
+    vp = call.target_vp(partition, header.vp_index)
+    if not vp.internal_activity_state & _STARTUP_SUSPEND:
+        raise Refused(Status.INVALID_VP_STATE)
+    for name, offset, size in _CONTEXT:
+        value = int.from_bytes(header.context[offset : offset + size], "little")
+        if msrs.write_register(call.hypervisor, vp, name, value) is not Status.SUCCESS:
+            vp.assert_init()
+            raise Refused(Status.INVALID_REGISTER_VALUE)
+    vp.start()
+
+
+def get_vp_index_from_apic_id(call: Call, header: ApicIdInput) -> Progress:
+    """The VP index of each APIC id."""
+    partition = call.target(header.partition_id, caller=True)
+    if partition is call.caller and not call.caller.privileges & Privilege.ACCESS_VP_INDEX:
+        raise Refused(Status.ACCESS_DENIED)
+    require_vtl0(header.vtl)
+    indices = {vp.interrupts.apic_id: index for index, vp in partition.vps.items()}
+
+    def find(apic_id: Any) -> bytes:
+        if int(apic_id) not in indices:
+            raise Refused(Status.INVALID_PARAMETER)
+        return indices[int(apic_id)].to_bytes(4, "little")
+
+    return call.each(call.elements, find)
 
 
 def get_vp_registers(call: Call, header: RegistersInput) -> Progress:

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from hvcore.enums import Hypercall, Privilege
-from hvcore.hypercalls import domains, gpa, intercepts, interrupts, partitions, pool, ports, processors
+from hvcore.hypercalls import (
+    device_interrupts,
+    domains,
+    gpa,
+    intercepts,
+    interrupts,
+    partitions,
+    pool,
+    ports,
+    processors,
+)
 from hvcore.hypercalls.abi import FAST_INPUT_BYTES, Control, Layout, Nothing, Partition
 from hvcore.hypercalls.call import Call
 
@@ -23,7 +33,8 @@ NONE = np.dtype("V0")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One call: simple, or with `rep` one that walks a list of elements."""
+    """One call: simple, or with `rep` one that walks a list of elements. With `variable` the input's fixed header may
+    be followed by a header of as many qwords as the control word says (section 3.1)."""
 
     code: Hypercall
     handler: Callable[[Call, Any], Any]
@@ -33,21 +44,23 @@ class Row:
     rep: bool = False
     element_in: np.dtype[Any] = NONE
     element_out: np.dtype[Any] = NONE
+    variable: bool = False
 
-    def input_size(self, reps: int) -> int:
-        """Bytes of header and list."""
-        return self.input.size + reps * self.element_in.itemsize
+    def input_size(self, reps: int, variable_qwords: int = 0) -> int:
+        """Bytes of the headers and the list."""
+        return self.input.size + 8 * variable_qwords + reps * self.element_in.itemsize
 
     def output_size(self, reps: int) -> int:
         """Bytes of output, of all elements."""
         return self.output.size + reps * self.element_out.itemsize
 
     def accepts(self, control: Control) -> bool:
-        """The control word is legal for this call; no call of this table has a variable header (section 3.3)."""
+        """The control word is legal for this call (section 3.3)."""
         reps = control.rep_count
         in_order = control.rep_start < reps if self.rep else reps == control.rep_start == 0
-        in_registers = self.input_size(reps) <= FAST_INPUT_BYTES and self.output_size(reps) == 0
-        legal = not control.reserved and not control.variable_qwords
+        reads = self.input_size(reps, control.variable_qwords)
+        in_registers = reads <= FAST_INPUT_BYTES and self.output_size(reps) == 0
+        legal = not control.reserved and (self.variable or not control.variable_qwords)
         return legal and in_order and (in_registers or not control.fast)
 
 
@@ -55,8 +68,9 @@ _NO_PRIVILEGE = Privilege(0)
 _PARENT = Privilege.CREATE_PARTITIONS
 _POOL = Privilege.ACCESS_MEMORY_POOL
 _PORT = Privilege.CREATE_PORT
-_CONNECT = Privilege.CONNECT_PORT
 _MANAGE = Privilege.CPU_MANAGEMENT
+_START = Privilege.START_VIRTUAL_PROCESSOR
+_CONNECT = Privilege.CONNECT_PORT
 
 
 def _simple(
@@ -65,8 +79,10 @@ def _simple(
     input: type[Any],
     privilege: Privilege,
     output: type[Any] = Nothing,
+    *,
+    variable: bool = False,
 ) -> Row:
-    return Row(code, handler, Layout(input), Layout(output), privilege)
+    return Row(code, handler, Layout(input), Layout(output), privilege, variable=variable)
 
 
 def _rep(
@@ -103,6 +119,7 @@ _ROWS = (
     _rep(Hypercall.UNMAP_GPA_PAGES, gpa.unmap_gpa_pages, gpa.MapInput, _PARENT),
     _simple(Hypercall.INSTALL_INTERCEPT, intercepts.install_intercept, intercepts.InstallInput, _PARENT),
     _simple(Hypercall.CREATE_VP, processors.create_vp, processors.CreateVpInput, _PARENT),
+    _simple(Hypercall.DELETE_VP, processors.delete_vp, processors.DeleteVpInput, _PARENT),
     _rep(
         Hypercall.GET_VP_REGISTERS,
         processors.get_vp_registers,
@@ -127,10 +144,38 @@ _ROWS = (
     ),
     _simple(Hypercall.READ_GPA, gpa.read_gpa, gpa.ReadInput, _PARENT, gpa.ReadOutput),
     _simple(Hypercall.WRITE_GPA, gpa.write_gpa, gpa.WriteInput, _PARENT, gpa.WriteOutput),
+    _simple(
+        Hypercall.ASSERT_VIRTUAL_INTERRUPT_OLD,
+        interrupts.assert_virtual_interrupt_old,
+        interrupts.OldAssertInput,
+        _PARENT,
+    ),
+    _simple(Hypercall.CLEAR_VIRTUAL_INTERRUPT, interrupts.clear_virtual_interrupt, Partition, _PARENT),
     _simple(Hypercall.DELETE_PORT, ports.delete_port, ports.PortInput, _PORT),
     _simple(Hypercall.DISCONNECT_PORT, ports.disconnect_port, ports.PortInput, _CONNECT),
     _simple(Hypercall.POST_MESSAGE, ports.post_message, ports.PostMessageInput, Privilege.POST_MESSAGES),
     _simple(Hypercall.SIGNAL_EVENT, ports.signal_event, ports.SignalEventInput, Privilege.SIGNAL_EVENTS),
+    _simple(
+        Hypercall.MAP_DEVICE_INTERRUPT,
+        device_interrupts.map_device_interrupt,
+        device_interrupts.MapInput,
+        _MANAGE,
+        device_interrupts.MapOutput,
+        variable=True,
+    ),
+    _simple(
+        Hypercall.UNMAP_DEVICE_INTERRUPT,
+        device_interrupts.unmap_device_interrupt,
+        device_interrupts.UnmapInput,
+        _MANAGE,
+    ),
+    _simple(
+        Hypercall.RETARGET_DEVICE_INTERRUPT,
+        device_interrupts.retarget_device_interrupt,
+        device_interrupts.RetargetInput,
+        _NO_PRIVILEGE,
+        variable=True,
+    ),
     _simple(
         Hypercall.ASSERT_VIRTUAL_INTERRUPT,
         interrupts.assert_virtual_interrupt,
@@ -164,6 +209,22 @@ _ROWS = (
         domains.PropertyInput,
         _NO_PRIVILEGE,
         domains.Word,
+    ),
+    _simple(Hypercall.START_VIRTUAL_PROCESSOR, processors.start_vp, processors.StartVpInput, _START),
+    _rep(
+        Hypercall.GET_VP_INDEX_FROM_APIC_ID,
+        processors.get_vp_index_from_apic_id,
+        processors.ApicIdInput,
+        _NO_PRIVILEGE,
+        element_in=NAME,
+        element_out=NAME,
+    ),
+    _simple(
+        Hypercall.GET_VP_SET_FROM_MDA,
+        interrupts.get_vp_set_from_mda,
+        interrupts.MdaInput,
+        _PARENT,
+        interrupts.VpSet,
     ),
 )
 

@@ -4,7 +4,6 @@ import pytest
 from hypercall_machine import UNKNOWN_ID
 
 from hvcore.enums import Hypercall, Status
-from hvcore.hypercalls.interrupts import matches_logical
 
 FIXED, LOWEST, SMI, REMOTE_READ, NMI, INIT, SIPI, EXTINT, LINT0, LINT1 = range(10)
 LEVEL, LOGICAL = 1, 2
@@ -105,16 +104,3 @@ def test_targets(machine, child):
     assert_interrupt(machine, child.id, FIXED, 0x30, destination=1 << 40, expect=Status.INVALID_VP_INDEX)
     assert_interrupt(machine, child.id, FIXED, 0x30, vtl=0x11, expect=Status.INVALID_VTL_STATE)
     assert_interrupt(machine, child.id, FIXED, 0x30, vtl=0x80, expect=Status.INVALID_PARAMETER)
-
-
-@pytest.mark.parametrize(
-    ("logical_id", "destination", "hit"),
-    [
-        (0x02000000, 0x06, True),
-        (0x02000000, 0x05, False),
-        (0x00030004, 0x00030006, True),
-        (0x00030004, 0x00020004, False),
-    ],
-)
-def test_logical_ids(logical_id, destination, hit):
-    assert matches_logical(logical_id, destination) is hit

@@ -7,6 +7,7 @@ cdef enum Stop:
     STOP_FAULT              # an exception is pending in vp.fault, `rip` at the instruction
     STOP_EXIT               # vp.exit is filled; `rip` at the instruction, or behind it if it is complete
     STOP_STALE              # decoded code was written; blocks must go before anything runs
+    STOP_EVENTS             # a device was written to: events may be due before the next instruction
 
 # Why the scheduler came back to its caller; also the reason in an exit record.
 cdef enum Reason:
@@ -22,4 +23,5 @@ cdef enum Reason:
     REASON_TRIPLE_FAULT = 9
     REASON_UNSUPPORTED = 10     # a mode of the processor that does not exist yet
     REASON_CANCELED = 11
-    REASON_COUNT = 12
+    REASON_EOI = 12         # of an interrupt whose source has to know
+    REASON_COUNT = 13

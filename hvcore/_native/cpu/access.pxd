@@ -4,9 +4,12 @@ device memory, and what becomes of a failure: a fault of the guest or an exit.
 Called out of line through vp.machine. What cannot be a host pointer goes through vp.bounce: a read finds its bytes
 there; a write leaves them there, and `commit_bounce` takes them home when the instruction has succeeded.
 """
-from hvcore._native.base.status cimport REASON_MEMORY, STOP_EXIT, STOP_FAULT, STOP_NONE, STOP_STALE
+from hvcore._native.base.status cimport REASON_MEMORY, STOP_EVENTS, STOP_EXIT, STOP_FAULT, STOP_NONE, STOP_STALE
 from hvcore._native.base.types cimport u32, u64, u8
 from hvcore._native.cpu.answers cimport answer_take, is_claimed, reads_too_much
+from hvcore._native.cpu.devices cimport (
+    APIC_FRAME, NO_MEMORY, device_read, device_write, is_known_apic, is_memory, is_native_device, native_device_at,
+)
 from hvcore._native.cpu.spec cimport CR4_PGE, VECTOR_GP, VECTOR_PF, VECTOR_SS
 from hvcore._native.cpu.state cimport SLOT_RIP, vp_t
 from hvcore._native.cpu.tap cimport tap_learn
@@ -23,7 +26,6 @@ from hvcore._native.mem.walk cimport walk_t
 from libc.string cimport memcpy, memset
 
 cdef enum:
-    NO_MEMORY = -1              # instead of an SPA: device memory
     BOUNCE_BYTES = 64
 
 
@@ -71,7 +73,8 @@ cdef inline bint leave_for_memory(vp_t* vp, u64 gva, u64 gpa, u8 access, u32 siz
 
 
 cdef inline bint reach(vp_t* vp, u64 gva, u64 access, u32 size_bytes, u8 stack, walk_t* found) noexcept nogil:
-    """A counted walk. False: vp.stop is set. True: `found.spa` is memory, or NO_MEMORY for device memory."""
+    """A counted walk. False: vp.stop is set. True: `found.spa` is memory, or the number of a place that is not."""
+    cdef u64 device
     access = access_now(vp, access)
     gva = linear_address(&vp.request, access, gva)
     vp_translate(vp, &vp.request, access, gva, found)
@@ -82,6 +85,11 @@ cdef inline bint reach(vp_t* vp, u64 gva, u64 access, u32 size_bytes, u8 stack, 
     vp.counters.second_level_references += found.nested_references
     if vp.tap != NULL and found.status == WALK_OK:
         tap_learn(vp.tap, gva, found)
+    if (found.status == WALK_OK or found.status == WALK_NESTED) and not access & RIGHT_EXECUTE:
+        device = native_device_at(vp, found.address)
+        if device:
+            found.spa = device
+            return True
     if found.status == WALK_OK:
         return True
     if found.status == WALK_NOT_PRESENT or found.status == WALK_RIGHTS or found.status == WALK_RESERVED:
@@ -122,6 +130,9 @@ cdef inline bint read_part(vp_t* vp, u64 gva, u8* target, u32 size_bytes, u8 sta
     if found.spa == <u64>NO_MEMORY:
         gpa[0] = found.address
         return True
+    if is_native_device(found.spa):
+        device_read(vp, found.spa, found.address, target, size_bytes)
+        return True
     tlb_fill_read(vp.own_tlb, gva, ram_at(vp.space.ram, found.spa), found.page_shift, is_global(vp, &found))
     memcpy(target, ram_at(vp.space.ram, found.spa), size_bytes)
     return True
@@ -154,13 +165,20 @@ cdef inline void* read_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack) noexc
             fault_address(vp, stack)
             return NULL
         return read_split(vp, gva, <u32>first, size_bytes, stack)
+    if is_known_apic(vp, gva) and size_bytes <= BOUNCE_BYTES:
+        device_read(vp, <u64>APIC_FRAME | (gva & PAGE_OFFSET_MASK), 0, <u8*>vp.bounce, size_bytes)
+        return vp.bounce
     if not reach(vp, gva, RIGHT_READ, size_bytes, stack, &found):
         return NULL
-    if found.spa != <u64>NO_MEMORY:
+    if is_memory(found.spa):
         tlb_fill_read(vp.own_tlb, gva, ram_at(vp.space.ram, found.spa), found.page_shift, is_global(vp, &found))
         return ram_at(vp.space.ram, found.spa)
     vp.stop = STOP_NONE
-    if size_bytes > BOUNCE_BYTES or not read_device(vp, gva, found.address, <u8*>vp.bounce, size_bytes):
+    if size_bytes > BOUNCE_BYTES:
+        return NULL
+    if is_native_device(found.spa):
+        device_read(vp, found.spa, found.address, <u8*>vp.bounce, size_bytes)
+    elif not read_device(vp, gva, found.address, <u8*>vp.bounce, size_bytes):
         return NULL
     return vp.bounce
 
@@ -175,8 +193,10 @@ cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int par
     if not reach(vp, gva, RIGHT_READ | RIGHT_WRITE, size_bytes, stack, &found):
         return False
     vp.bounce_spa[part] = found.spa
-    if found.spa == <u64>NO_MEMORY:
+    if not is_memory(found.spa):
         gpa[0] = found.address
+        if found.spa >= <u64>APIC_FRAME and found.spa != <u64>NO_MEMORY:
+            tlb_fill_known(vp.own_tlb, gva, found.spa, found.page_shift, is_global(vp, &found))
         return True
     tlb_fill_known(vp.own_tlb, gva, found.spa, found.page_shift, is_global(vp, &found))
     if vp.space.ram.watched[found.spa >> PAGE_SHIFT] == 0:
@@ -186,6 +206,9 @@ cdef inline bint write_part(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, int par
 
 cdef inline bint fetch_part(vp_t* vp, u64 gva, u64 gpa, int part, u32 offset, u32 size_bytes) noexcept nogil:
     """The old bytes of a piece into the bounce buffer."""
+    if is_native_device(vp.bounce_spa[part]):
+        device_read(vp, vp.bounce_spa[part], gpa, <u8*>vp.bounce + offset, size_bytes)
+        return True
     if vp.bounce_spa[part] != <u64>NO_MEMORY:
         memcpy(<u8*>vp.bounce + offset, ram_at(vp.space.ram, vp.bounce_spa[part]), size_bytes)
         return True
@@ -219,7 +242,7 @@ cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint
         return NULL
     if not write_part(vp, gva, <u32>first, stack, 0, &gpa):
         return NULL
-    if not split and vp.bounce_spa[0] != <u64>NO_MEMORY:
+    if not split and is_memory(vp.bounce_spa[0]):
         if vp.space.ram.watched[vp.bounce_spa[0] >> PAGE_SHIFT] == 0:
             tlb_fill_write(vp.own_tlb, gva, ram_at(vp.space.ram, vp.bounce_spa[0]))
             return ram_at(vp.space.ram, vp.bounce_spa[0])
@@ -231,7 +254,9 @@ cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint
     if split and vp.bounce_spa[0] == <u64>NO_MEMORY and vp.bounce_spa[1] == <u64>NO_MEMORY:
         split, first = False, size_bytes        # one access, as in read_split
     vp.bounce_gva = gva
-    vp.bounce_gpa = gpa if vp.bounce_spa[0] == <u64>NO_MEMORY else second_gpa
+    # One GPA is enough: of the two parts only one is device memory that needs it.
+    vp.bounce_gpa = second_gpa if is_memory(vp.bounce_spa[0]) or (
+        split and vp.bounce_spa[1] == <u64>NO_MEMORY and is_native_device(vp.bounce_spa[0])) else gpa
     vp.bounce_size = size_bytes
     vp.bounce_first = <u32>first
     if not vp.partition.is_root and not vp.partition.host_managed and (
@@ -249,6 +274,9 @@ cdef inline void* write_access(vp_t* vp, u64 gva, u32 size_bytes, u8 stack, bint
 
 
 cdef inline int commit_part(vp_t* vp, int part, u32 offset, u32 size_bytes) noexcept nogil:
+    if is_native_device(vp.bounce_spa[part]):
+        device_write(vp, vp.bounce_spa[part], vp.bounce_gpa, <u8*>vp.bounce + offset, size_bytes)
+        return STOP_EVENTS
     if vp.bounce_spa[part] == <u64>NO_MEMORY:
         if vp.partition.is_root and not is_claimed(vp.partition, vp.bounce_gpa, size_bytes):
             return STOP_NONE
@@ -266,4 +294,6 @@ cdef inline int commit_bounce(vp_t* vp) noexcept nogil:
     cdef int stop = commit_part(vp, 0, 0, vp.bounce_first), second = STOP_NONE
     if vp.bounce_first < vp.bounce_size:
         second = commit_part(vp, 1, vp.bounce_first, vp.bounce_size - vp.bounce_first)
-    return STOP_EXIT if STOP_EXIT in (stop, second) else STOP_STALE if STOP_STALE in (stop, second) else STOP_NONE
+    if STOP_EXIT in (stop, second):
+        return STOP_EXIT
+    return STOP_STALE if STOP_STALE in (stop, second) else max(stop, second)

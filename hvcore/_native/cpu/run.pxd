@@ -4,7 +4,7 @@ Time is `slice_end - remaining`. Whatever must happen at an exact time (a timer,
 flag) withholds the rest of the slice, so that `remaining` falls to zero right there.
 """
 from hvcore._native.base.status cimport (
-    REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
+    REASON_BUDGET, REASON_EOI, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
 )
 from hvcore._native.base.types cimport i32, i64, u32, u64, u8
 from hvcore._native.cpu.contexts cimport flush_translations, select_tlb
@@ -15,18 +15,23 @@ from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
 from hvcore._native.cpu.reset cimport take_init
 from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
+from hvcore._native.irq.clock cimport never_ticks
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
-from hvcore._native.irq.lapic cimport irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector
+from hvcore._native.irq.lapic cimport (
+    irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_reports_eoi,
+)
+from hvcore._native.irq.lvt cimport takes_external
+from hvcore._native.irq.platform cimport platform_acknowledge
+from hvcore._native.irq.state cimport arrivals_t
 from libc.string cimport memset
 
 cdef enum:
     DR6_SINGLE_STEP = 0x4000
     PENDING_SINGLE_STEP = 1 | 3 << 1 | 1 << 16
-    NEVER = -1
 
 
 cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
-    return vp.slice_end - <u64>(vp.remaining + vp.withheld)
+    return vp.slice_end - <u64>vp.remaining        # what is withheld has been taken from both
 
 
 cdef inline void tell_time(const vp_t* vp) noexcept nogil:
@@ -39,27 +44,31 @@ cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
     return irq_next_event(vp.irq)
 
 
-cdef inline u64 wake_time_of(const vp_t* vp) noexcept nogil:
-    """When something may wake this VP while it sleeps: with interrupts off, or waiting for SIPI, no timer."""
-    if vp.rflags_system & FLAG_IF and not vp.startup_suspend:
-        return deadline_of(vp)
-    if vp.irq.inbox.init or vp.irq.inbox.startup or vp.irq.inbox.nmi:
-        return vp.irq.inbox.time
-    return <u64>NEVER
-
-
 cdef inline bint interrupt_waits(const vp_t* vp) noexcept nogil:
     """INIT, an NMI or an interrupt that would be taken now; SIPI too where one is waited for."""
     if vp.irq.lapic.init_pending or vp.startup_suspend:
         return vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending
     if irq_nmi_pending(vp.irq) and not vp.nmi_masked:
         return True
-    return vp.rflags_system & FLAG_IF != 0 and (vp.external_pending or irq_pending_vector(vp.irq) >= 0)
+    return vp.rflags_system & FLAG_IF != 0 and (
+        vp.external_pending or irq_pending_vector(vp.irq) >= 0 or takes_external(vp.irq))
+
+
+cdef inline u8 acknowledge_external(vp_t* vp) noexcept nogil:
+    """The vector of an ExtINT: the one that a parent has asserted (hyperv-abi 10.2), else what the 8259 pair gives."""
+    if vp.external_pending:
+        vp.external_pending = False
+        vp.external_acknowledged = True
+        return vp.external_vector
+    vp.irq.lapic.external_pending = False
+    vp.irq.counters.externals_delivered += 1
+    return platform_acknowledge(vp.irq.fabric)
 
 
 cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
+    """Its parent or Python has to do something before it runs."""
     return (vp.explicit_suspend or vp.intercept_suspend or vp.answer_pending or vp.exit_waits
-            or vp.shutdown and not (vp.irq.lapic.init_pending or vp.irq.inbox.init) or vp.partition.suspended)
+            or vp.partition.suspended)
 
 
 cdef inline bint is_asleep(const vp_t* vp) noexcept nogil:
@@ -67,8 +76,27 @@ cdef inline bint is_asleep(const vp_t* vp) noexcept nogil:
     return vp.halted or vp.startup_suspend or vp.shutdown
 
 
-cdef inline bint is_runnable(const vp_t* vp) noexcept nogil:
-    return not is_suspended(vp) and (not is_asleep(vp) or interrupt_waits(vp))
+cdef inline u64 urgent_time(const vp_t* vp) noexcept nogil:
+    """When something arrives that wakes a sleeping VP whatever RFLAGS.IF says; never."""
+    cdef const arrivals_t* inbox = &vp.irq.inbox
+    cdef bint dead = vp.startup_suspend or vp.shutdown
+    cdef u32 i
+    for i in range(inbox.count):
+        if inbox.moments[i].init or (inbox.moments[i].startup and vp.startup_suspend) \
+                or (inbox.moments[i].nmi and not dead):
+            return inbox.moments[i].time
+    return never_ticks()
+
+
+cdef inline u64 start_time_of(const vp_t* vp) noexcept nogil:
+    """When this VP can go on as far as its own state says: at once is the time that it has come to."""
+    if is_suspended(vp):
+        return never_ticks()
+    if not is_asleep(vp) or vp.irq.lapic.init_pending or (not vp.shutdown and interrupt_waits(vp)):
+        return vp.irq.time
+    if vp.startup_suspend or vp.shutdown or not vp.rflags_system & FLAG_IF:
+        return max(urgent_time(vp), vp.irq.time)
+    return max(deadline_of(vp), vp.irq.time)
 
 
 cdef inline void withhold_beyond(vp_t* vp, i64 ticks) noexcept nogil:
@@ -123,10 +151,8 @@ cdef inline u32 take_events(vp_t* vp) noexcept nogil:
         vp.counters.interrupts += 1
         return deliver_event(vp, event, True)
     if vp.rflags_system & FLAG_IF:
-        if vp.external_pending:
-            vp.external_pending = False
-            vp.external_acknowledged = True
-            event.vector = vp.external_vector
+        if vp.external_pending or takes_external(vp.irq):
+            event.vector = acknowledge_external(vp)
             vp.counters.interrupts += 1
             return deliver_event(vp, event, True)
         vector = irq_pending_vector(vp.irq)
@@ -183,7 +209,9 @@ cdef inline int run_block(vp_t* vp, block_cache_t* cache) noexcept nogil:
 
 
 cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
-    """Run until the slice is used up (REASON_BUDGET) or a caller is needed: its reason. HALT: nothing to do now."""
+    """Run until the slice is used up or others have to catch up (REASON_BUDGET), or a caller is needed: its reason.
+
+    HALT: nothing to do now."""
     cdef u32 reason
     cdef int stop
     cdef bint shadow, stepping, software
@@ -237,6 +265,11 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
                 reason = take_fault(vp)
             else:
                 vp.pending_interruption = PENDING_SINGLE_STEP   # the caller's exit comes first
+        if reason == REASON_NONE and irq_reports_eoi(vp.irq):
+            reason = REASON_EOI
         if reason != REASON_NONE:
             release(vp)
             return reason
+        if vp.irq.fabric.clock.attention:
+            release(vp)
+            return REASON_BUDGET        # what was sent is the others' to see first

@@ -233,7 +233,7 @@ cdef struct vp_t:
     bint external_pending   # ExtINT asserted by the parent ...
     bint external_acknowledged      # ... taken by the processor, not yet cleared
     u8 external_vector
-    u32 processor           # logical processor that it runs on
+    u32 processor           # logical processor that it runs on, or ran on last
     bint shadow             # one instruction runs before interrupts are looked at
     bint nmi_masked
     bint exception_passed   # the parent has seen the exception at this instruction and lets it through
@@ -254,6 +254,12 @@ cdef struct vp_t:
     tap_t* tap              # NULL: nobody listens
     u32 index
     u64 runtime             # ticks
+    u64 billed              # ticks of `runtime` that `share` has in it
+    u64 share               # runtime by weight: who has the least goes first
+    u32 weight              # HV_PARTITION_PROPERTY CPU_WEIGHT of its partition
+    u32 slot                # its place in the scheduler's lists
+    bint placed             # `processor` is its own until it halts or the quantum ends
+    u64[32] processors      # logical processors that it may run on
     device_answer_t[16] answers
     u32 answer_count
     u32 answers_taken       # by the instruction that runs again

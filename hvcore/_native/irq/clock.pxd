@@ -12,11 +12,19 @@ cdef enum:
 cdef struct clock_t:
     u64 now                     # ticks: the time of whoever acts: a running processor, or the caller between runs
     bint running                # a processor acts: others may lag behind its time
+    bint attention              # what was done concerns others: the slice of who acts ends behind this instruction
+    void *actor                 # the irq_t of the processor that acts; NULL: hardware of the machine
+    void *noticed               # irq_t's that were sent something since the scheduler looked last: a list
 
 
 cdef struct timebase_t:
     u64 creation_time           # ticks at which reference time was 0
     u64 last_reference_time     # what a read of the counter gave last: the next one gives more, on any VP
+
+
+cdef inline void call_attention(clock_t *clock) noexcept nogil:
+    """A deadline of the machine's hardware came nearer, or another processor was sent something."""
+    clock.attention = True
 
 
 cdef inline u64 never_ticks() noexcept nogil:

@@ -1,7 +1,8 @@
 """When an interrupt controller has something to do next, and doing it. The engine asks between blocks."""
 from hvcore._native.base.types cimport u32, u64
+from hvcore._native.irq.apic_timer cimport expire_apic_timer
 from hvcore._native.irq.clock cimport reference_time, ticks_of_reference
-from hvcore._native.irq.inbox cimport empty_inbox
+from hvcore._native.irq.inbox cimport take_inbox
 from hvcore._native.irq.lapic cimport (
     accept_init, accept_interrupt, accept_nmi, accept_startup, has_vector, highest_vector, put_vector,
 )
@@ -11,14 +12,13 @@ from hvcore._native.irq.timer cimport irq_expire
 
 cdef inline u64 irq_next_event(const irq_t *irq) noexcept nogil:
     """Ticks; never_ticks() when nothing is armed."""
-    return min(irq.inbox.time, ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
+    return min(min(irq.inbox.time, irq.lapic.timer_deadline), ticks_of_reference(&irq.fabric.timebase, irq.next_deadline))
 
 
 cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
-    """Its time has come: what waits in the inbox arrives."""
-    cdef inbox_t inbox = irq.inbox
+    """Its time has come: what was sent at the earliest moment arrives."""
+    cdef inbox_t inbox = take_inbox(irq)
     cdef int vector
-    empty_inbox(irq)
     if inbox.init:
         accept_init(irq)
     if inbox.startup:
@@ -39,7 +39,9 @@ cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
 cdef inline void irq_advance(irq_t *irq, u64 now) noexcept nogil:
     """The processor has come to `now` ticks: everything that is due happens."""
     irq.time = irq.fabric.clock.now = now
-    if irq.inbox.time <= now:
+    while irq.inbox.time <= now:
         receive_inbox(irq)
+    if irq.lapic.timer_deadline <= now:
+        expire_apic_timer(irq, now)
     if ticks_of_reference(&irq.fabric.timebase, irq.next_deadline) <= now:
         irq_expire(irq, reference_time(&irq.fabric.timebase, now))

@@ -12,9 +12,14 @@ from hvcore._native.irq.apic_spec cimport (
     SVR_RESET,
 )
 from hvcore._native.irq.clock cimport never_ticks
-from hvcore._native.irq.inbox cimport lags_behind, open_inbox
+from hvcore._native.irq.inbox cimport lags_behind, notice, open_inbox
 from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.state cimport inbox_t, irq_t, lapic_t
+
+cdef enum:
+    EOI_REPORT_LEVEL = 1        # of level-triggered interrupts: a parent's message, or a line that may still be up
+    EOI_REPORT_EDGE = 2         # of the others, too (intercept X64ApicEoi)
+
 
 cdef extern from *:
     int count_leading_zeros "__builtin_clzll"(u64 word) noexcept nogil
@@ -107,6 +112,7 @@ cdef inline void record_error(irq_t *irq, u32 error) noexcept nogil:
 
 cdef inline void accept_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
     """Accept a fixed interrupt into IRR. It is lost, and counted so, when the APIC is disabled or the vector illegal."""
+    notice(irq)
     if not is_enabled(&irq.lapic):
         irq.counters.interrupts_lost += 1
     elif vector < LOWEST_VECTOR:
@@ -127,7 +133,7 @@ cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto
     if has_vector(inbox.vectors, vector):
         irq.counters.interrupts_merged += 1
         level = level or has_vector(inbox.levels, vector)
-        auto_eoi = auto_eoi and has_vector(inbox.auto_eoi, vector)
+        auto_eoi = auto_eoi or has_vector(inbox.auto_eoi, vector)
     put_vector(inbox.vectors, vector, True)
     put_vector(inbox.levels, vector, level)
     put_vector(inbox.auto_eoi, vector, auto_eoi)
@@ -135,6 +141,12 @@ cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto
 
 cdef inline void withdraw_interrupt(irq_t *irq, u32 vector) noexcept nogil:
     """Take back a level-triggered request that was not delivered yet. An edge stays requested (10.2)."""
+    cdef u32 i
+    for i in range(irq.inbox.count):
+        if has_vector(irq.inbox.moments[i].levels, vector):
+            put_vector(irq.inbox.moments[i].vectors, vector, False)
+            put_vector(irq.inbox.moments[i].levels, vector, False)
+            irq.counters.interrupts_withdrawn += 1
     if has_vector(irq.lapic.irr, vector) and has_vector(irq.lapic.tmr, vector):
         put_vector(irq.lapic.irr, vector, False)
         irq.counters.interrupts_withdrawn += 1
@@ -175,9 +187,16 @@ cdef inline int retire_interrupt(irq_t *irq) noexcept nogil:
         return -1
     put_vector(irq.lapic.isr, <u32>vector, False)
     if not has_vector(irq.lapic.tmr, <u32>vector):
+        put_vector(irq.lapic.level_eois, <u32>vector, irq.fabric.eoi_reports & EOI_REPORT_EDGE != 0)
         return -1
     put_vector(irq.lapic.level_eois, <u32>vector, True)
     return vector
+
+
+cdef inline bint irq_reports_eoi(const irq_t *irq) noexcept nogil:
+    """Somebody has to be told of an EOI before the processor goes on."""
+    cdef const u64 *eois = irq.lapic.level_eois
+    return irq.fabric.eoi_reports and eois[0] | eois[1] | eois[2] | eois[3]
 
 
 cdef inline int irq_take_level_eoi(irq_t *irq) noexcept nogil:
@@ -198,6 +217,7 @@ cdef inline void request_nmi(irq_t *irq) noexcept nogil:
 
 
 cdef inline void accept_nmi(irq_t *irq) noexcept nogil:
+    notice(irq)
     if irq.lapic.nmi_pending:
         irq.counters.nmis_merged += 1
     irq.lapic.nmi_pending = True
@@ -226,6 +246,7 @@ cdef inline void irq_set_cr8(irq_t *irq, u32 value) noexcept nogil:
 
 cdef inline void accept_init(irq_t *irq) noexcept nogil:
     """A SIPI from before it does not count any more."""
+    notice(irq)
     irq.lapic.init_pending = True
     irq.lapic.startup_pending = False
 
@@ -243,6 +264,7 @@ cdef inline void request_init(irq_t *irq) noexcept nogil:
 
 cdef inline void accept_startup(irq_t *irq, u8 page) noexcept nogil:
     """The first of several counts, as for a processor that is already on its way."""
+    notice(irq)
     if irq.lapic.startup_pending:
         irq.counters.startups_ignored += 1
     else:

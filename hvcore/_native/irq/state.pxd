@@ -27,9 +27,9 @@ cdef struct interrupt_message_t:
     bint redirection_hint               # of an MSI
 
 
-# What arrived from processors that are ahead in time: nothing in it is seen before its time.
+# What processors that are ahead in time sent at one moment.
 cdef struct inbox_t:
-    u64 time                            # ticks; never_ticks() while it is empty
+    u64 time                            # ticks
     u64[4] vectors
     u64[4] levels
     u64[4] auto_eoi
@@ -40,10 +40,18 @@ cdef struct inbox_t:
     bint external                       # ExtINT: the 8259 has a vector
 
 
+# What has been sent and is not to be seen yet, by its moments, the earliest first.
+cdef struct arrivals_t:
+    u64 time                            # ticks of the earliest; never_ticks() while there is none
+    u32 count
+    inbox_t[8] moments                  # MOMENT_COUNT
+
+
 # What connects the interrupt controllers of one partition with each other and with what interrupts them.
 cdef struct fabric_t:
     irq_t **controllers                 # in the order of VP indices
     u32 count
+    u8 eoi_reports                      # EOIs that the run loop stops for: EOI_REPORT_ of lapic.pxd
     clock_t *clock
     timebase_t timebase
     platform_t *platform                # NULL: the partition has no I/O APIC, 8259 and 8254
@@ -165,7 +173,7 @@ cdef struct irq_t:
     fabric_t *fabric
     u32 index                           # of the virtual processor
     u64 time                            # ticks: how far this processor has come
-    inbox_t inbox
+    arrivals_t inbox
     observer_t *observer                # NULL: nobody watches
     lapic_t lapic
     synic_t synic
@@ -175,3 +183,6 @@ cdef struct irq_t:
     message_buffer_t intercept          # this VP's one intercept buffer; waits in its parent's queue
     irq_counters_t counters
     u64[256] delivered                  # interrupts delivered to the core, per vector
+    void *processor                     # the vp_t of the engine; NULL: a controller on its own
+    irq_t *next_noticed                 # in the clock's list, while `noticed`
+    bint noticed

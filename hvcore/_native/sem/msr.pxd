@@ -10,10 +10,12 @@ from hvcore._native.hv.privileges cimport privilege_of
 from hvcore._native.hv.spec cimport (
     APIC_FREQUENCY, MSR_APIC_BASE, MSR_APIC_FREQUENCY, MSR_CSTAR, MSR_EFER, MSR_EOI, MSR_FS_BASE, MSR_GS_BASE,
     MSR_KERNEL_GS_BASE, MSR_LSTAR, MSR_PAT, MSR_PKRS, MSR_SFMASK, MSR_SINT15, MSR_STAR, MSR_SYSENTER_CS,
-    MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_AUX, MSR_TSC_FREQUENCY, MSR_VP_INDEX,
-    MSR_VP_RUNTIME, TICKS_PER_SECOND,
+    MSR_SYSENTER_EIP, MSR_SYSENTER_ESP, MSR_TIME_REF_COUNT, MSR_TSC, MSR_TSC_AUX, MSR_TSC_DEADLINE, MSR_TSC_FREQUENCY,
+    MSR_VP_INDEX, MSR_VP_RUNTIME, MSR_X2APIC, MSR_X2APIC_LAST, TICKS_PER_SECOND,
 )
 from hvcore._native.irq.apic_base cimport write_apic_base
+from hvcore._native.irq.apic_registers cimport read_x2apic, write_x2apic
+from hvcore._native.irq.apic_timer cimport move_tsc, write_tsc_deadline
 from hvcore._native.irq.clock cimport TICKS_PER_REFERENCE_UNIT, read_reference_counter, reference_time
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport GENERAL_PROTECTION, NOT_MINE
@@ -57,8 +59,12 @@ cdef inline MsrOutcome synthetic_write(vp_t* vp, u32 index, u64 value, u64 now) 
 
 cdef inline MsrOutcome msr_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
     """The value into vp.carried."""
+    if MSR_X2APIC <= index <= MSR_X2APIC_LAST:
+        return MSR_DONE if read_x2apic(vp.irq, index - MSR_X2APIC, now, &vp.carried) else MSR_FAULT
     if index == MSR_TSC:
         vp.carried = now + vp.tsc_offset
+    elif index == MSR_TSC_DEADLINE:
+        vp.carried = vp.irq.lapic.tsc_deadline
     elif index == MSR_APIC_BASE:
         vp.carried = vp.irq.lapic.base
     elif index == MSR_SYSENTER_CS:
@@ -122,10 +128,16 @@ cdef inline MsrOutcome msr_write(vp_t* vp, u32 index, u64 value, u64 now) noexce
     cdef bint is_address = (index == MSR_SYSENTER_ESP or index == MSR_SYSENTER_EIP or index == MSR_LSTAR
                             or index == MSR_CSTAR or index == MSR_FS_BASE or index == MSR_GS_BASE
                             or index == MSR_KERNEL_GS_BASE)
+    vp.irq.time = vp.irq.fabric.clock.now = now
+    if MSR_X2APIC <= index <= MSR_X2APIC_LAST:
+        return MSR_DONE if write_x2apic(vp.irq, index - MSR_X2APIC, value, now) else MSR_FAULT
     if is_address and not vp_is_canonical(vp, value):
         return MSR_FAULT
     if index == MSR_TSC:
         vp.tsc_offset = value - now
+        move_tsc(vp.irq, vp.tsc_offset, now)
+    elif index == MSR_TSC_DEADLINE:
+        write_tsc_deadline(vp.irq, value, now)
     elif index == MSR_APIC_BASE:
         if not write_apic_base(vp.irq, value, vp.partition.physical_bits):
             return MSR_FAULT

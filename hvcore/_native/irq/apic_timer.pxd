@@ -1,0 +1,132 @@
+"""The timer of the local APIC: one-shot, periodic, TSC-deadline (SDM 3A 11.5.4), exact to the tick.
+
+The count is never stepped: it follows from the tick at which it was known last. A masked timer counts on but has no
+deadline, so that it wakes nobody; unmasking finds out where it is.
+"""
+from hvcore._native.base.types cimport u32, u64
+from hvcore._native.irq.apic_spec cimport (
+    LVT_MASKED, LVT_PERIODIC, LVT_TIMER, LVT_TIMER_MODE, LVT_TSC_DEADLINE, LVT_VECTOR, TICKS_PER_COUNT,
+)
+from hvcore._native.irq.clock cimport never_ticks
+from hvcore._native.irq.lapic cimport request_interrupt
+from hvcore._native.irq.state cimport irq_t, lapic_t
+
+
+cdef inline u32 timer_mode(const lapic_t *lapic) noexcept nogil:
+    """0 one-shot, LVT_PERIODIC, LVT_TSC_DEADLINE; both bits are reserved, and such a timer stands still."""
+    return lapic.lvt[LVT_TIMER] & LVT_TIMER_MODE
+
+
+cdef inline u64 ticks_of_count(const lapic_t *lapic) noexcept nogil:
+    """Divide configuration: bits 3, 1 and 0; 000 is by two, 111 by one."""
+    cdef u32 code = (lapic.divide >> 1 & 4) | (lapic.divide & 3)
+    return <u64>TICKS_PER_COUNT << ((code + 1) & 7)
+
+
+cdef inline u64 expiry(const lapic_t *lapic) noexcept nogil:
+    """The tick at which the current count falls to zero; never, if it stands still."""
+    if lapic.timer_count == 0 or timer_mode(lapic) == LVT_TIMER_MODE:
+        return never_ticks()
+    return lapic.timer_start + lapic.timer_count * ticks_of_count(lapic)
+
+
+cdef inline void settle_timer(irq_t *irq, u64 now) noexcept nogil:
+    """Make timer_start and timer_count those of the round that `now` falls into."""
+    cdef lapic_t *lapic = &irq.lapic
+    cdef u64 end = expiry(lapic), period
+    if end > now or end == never_ticks():
+        return
+    if timer_mode(lapic) == LVT_PERIODIC and lapic.initial_count:
+        period = lapic.initial_count * ticks_of_count(lapic)
+        lapic.timer_start = end + (now - end) // period * period
+        lapic.timer_count = lapic.initial_count
+    else:
+        lapic.timer_count = 0
+
+
+cdef inline u64 deadline_of_tsc(const lapic_t *lapic, u64 now) noexcept nogil:
+    """The tick at which TSC reaches IA32_TSC_DEADLINE: now, if that is past."""
+    cdef u64 tsc = now + lapic.tsc_offset
+    if lapic.tsc_deadline == 0:
+        return never_ticks()
+    if lapic.tsc_deadline <= tsc:
+        return now
+    return now + min(lapic.tsc_deadline - tsc, never_ticks() - now)
+
+
+cdef inline void rearm_timer(irq_t *irq, u64 now) noexcept nogil:
+    """After any change: when the next interrupt is due."""
+    cdef lapic_t *lapic = &irq.lapic
+    if timer_mode(lapic) == LVT_TSC_DEADLINE:
+        lapic.timer_deadline = deadline_of_tsc(lapic, now)
+    elif lapic.lvt[LVT_TIMER] & LVT_MASKED:
+        lapic.timer_deadline = never_ticks()
+    else:
+        lapic.timer_deadline = expiry(lapic)
+
+
+cdef inline void expire_apic_timer(irq_t *irq, u64 now) noexcept nogil:
+    """The deadline has come. Periods that were slept through make one interrupt: IRR could not hold more."""
+    cdef lapic_t *lapic = &irq.lapic
+    if timer_mode(lapic) == LVT_TSC_DEADLINE:
+        lapic.tsc_deadline = 0
+    else:
+        settle_timer(irq, now)
+    rearm_timer(irq, now)
+    irq.counters.apic_timer_expired += 1
+    if not lapic.lvt[LVT_TIMER] & LVT_MASKED:
+        request_interrupt(irq, lapic.lvt[LVT_TIMER] & LVT_VECTOR, False, False)
+
+
+cdef inline u32 current_count(irq_t *irq, u64 now) noexcept nogil:
+    cdef lapic_t *lapic = &irq.lapic
+    if timer_mode(lapic) & LVT_TSC_DEADLINE:
+        return 0
+    settle_timer(irq, now)
+    if lapic.timer_count == 0:
+        return 0
+    return lapic.timer_count - <u32>((now - lapic.timer_start) // ticks_of_count(lapic))
+
+
+cdef inline void write_initial_count(irq_t *irq, u32 value, u64 now) noexcept nogil:
+    """Starts the timer over; zero stops it. In TSC-deadline mode writes are ignored (11.5.4.1)."""
+    if timer_mode(&irq.lapic) & LVT_TSC_DEADLINE:
+        return
+    irq.lapic.initial_count = irq.lapic.timer_count = value
+    irq.lapic.timer_start = now
+    rearm_timer(irq, now)
+
+
+cdef inline void write_divide(irq_t *irq, u32 value, u64 now) noexcept nogil:
+    """The count that is left goes on at the new pace; the prescaler starts over."""
+    cdef u32 left = current_count(irq, now)
+    irq.lapic.divide = value
+    if not timer_mode(&irq.lapic) & LVT_TSC_DEADLINE:
+        irq.lapic.timer_count = left
+        irq.lapic.timer_start = now
+    rearm_timer(irq, now)
+
+
+cdef inline void write_lvt_timer(irq_t *irq, u32 value, u64 now) noexcept nogil:
+    """Into TSC-deadline mode or out of it the timer is disarmed (11.5.4.1); otherwise it counts on."""
+    cdef lapic_t *lapic = &irq.lapic
+    settle_timer(irq, now)
+    if (value ^ lapic.lvt[LVT_TIMER]) & LVT_TSC_DEADLINE:
+        lapic.timer_count = lapic.initial_count = 0
+        lapic.tsc_deadline = 0
+    lapic.lvt[LVT_TIMER] = value
+    rearm_timer(irq, now)
+
+
+cdef inline void write_tsc_deadline(irq_t *irq, u64 value, u64 now) noexcept nogil:
+    """IA32_TSC_DEADLINE: ignored in the other modes; zero disarms."""
+    if timer_mode(&irq.lapic) == LVT_TSC_DEADLINE:
+        irq.lapic.tsc_deadline = value
+        rearm_timer(irq, now)
+
+
+cdef inline void move_tsc(irq_t *irq, u64 offset, u64 now) noexcept nogil:
+    """TSC - ticks is `offset` from now on."""
+    irq.lapic.tsc_offset = offset
+    if timer_mode(&irq.lapic) == LVT_TSC_DEADLINE:
+        rearm_timer(irq, now)

@@ -1,0 +1,312 @@
+"""Which partition and which virtual processors an interrupt of the machine reaches.
+
+A source belongs to the machine: a line, a timer, a device that writes messages, or something of the user's own. Until
+it is routed the root receives it; when the partition that it is routed to ends, the root receives it again. Devices
+are named by HV_DEVICE_ID (hyperv-abi.md 4.11); HvCallMapDeviceInterrupt and HvCallRetargetDeviceInterrupt write the
+same table as the methods here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hvcore.enums import PartitionState
+
+if TYPE_CHECKING:
+    from hvcore.hypervisor import Hypervisor
+    from hvcore.partition import Partition
+    from hvcore.processor import VirtualProcessor
+
+Line = Callable[[bool], int]
+"""Drives an interrupt line of the root: called with its new level, gives the number of processors that accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a source goes: `vector` at the processors `vps` of `partition`.
+
+    `multicast`: every one of them receives it; otherwise the one of the lowest priority, and of equals the first.
+    """
+
+    partition: Partition
+    vps: tuple[int, ...]
+    vector: int
+    level: bool = False
+    multicast: bool = False
+
+    def targets(self) -> list[VirtualProcessor]:
+        """The processors that receive it now. Those that do not exist (any more) are left out."""
+        there = [self.partition.vps[index] for index in self.vps if index in self.partition.vps]
+        if self.multicast or len(there) < 2:
+            return there
+        return [min(there, key=lambda vp: (vp.interrupts.processor_priority, vp.index))]
+
+
+class InterruptSource:
+    """One source. `counts`: "asserted" by who drives it, "delivered" to a processor, "lost" for want of a receiver.
+
+    A device counts "messages" instead of assertions, and "blocked" for those that interrupt remapping refused.
+    """
+
+    def __init__(self, hypervisor: Hypervisor, name: str, *, level: bool = False, line: Line | None = None) -> None:
+        self.hypervisor = hypervisor
+        self.name = name
+        self.level = level
+        """It stays asserted until it is deasserted; False: an edge."""
+        self.route: Route | None = None
+        """None: the root's, as its line or, for a device, as the message says."""
+        self.asserted = False
+        self.counts: Counter[str] = Counter()
+        self._line = line
+
+    def __repr__(self) -> str:
+        return f"InterruptSource({self.name!r}, route={self.route})"
+
+    @property
+    def partition(self) -> Partition:
+        """Who receives it."""
+        return self.hypervisor.root if self.route is None else self.route.partition
+
+    def assert_(self) -> int:
+        """Raise it; the number of processors that accepted. A level that is asserted already stays so."""
+        with self.hypervisor.exclusive():
+            self.counts["asserted"] += 1
+            if self.asserted:
+                return 0
+            self.asserted = self.level
+            return self._drive(True)
+
+    def deassert(self) -> None:
+        """Let a level fall: what was not delivered yet is withdrawn. An edge stays requested."""
+        with self.hypervisor.exclusive():
+            self.asserted = False
+            self._drive(False)
+
+    def pulse(self) -> int:
+        """Assert and deassert: an edge. A level that nobody takes in between is gone."""
+        accepted = self.assert_()
+        self.deassert()
+        return accepted
+
+    def resend(self, vp: VirtualProcessor, vector: int) -> None:
+        """A processor ended `vector`: a level that is still asserted comes again, as from an I/O APIC pin."""
+        route = self.route
+        if self.asserted and route is not None and route.vector == vector and vp in route.targets():
+            self.counts["delivered"] += 1
+            vp.interrupts.assert_interrupt(vector, level=True)
+
+    def send(self, route: Route) -> int:
+        """Request the interrupt at the processors of `route`; how many there were."""
+        targets = route.targets()
+        for vp in targets:
+            vp.interrupts.assert_interrupt(route.vector, level=route.level)
+        self.counts["delivered"] += len(targets)
+        self.counts["lost"] += not targets
+        return len(targets)
+
+    def change(self, route: Route | None) -> None:
+        """Give it another receiver; a level that is asserted is taken from the old one and given to the new one."""
+        if self.asserted:
+            self._drive(False)
+        self.route = route
+        if route is not None and route.level:
+            route.partition.report_eois(levels=True)
+        if self.asserted:
+            self._drive(True)
+
+    def _drive(self, level: bool) -> int:
+        if self.route is None:
+            if self._line is None:
+                self.counts["lost"] += level
+                return 0
+            accepted = self._line(level)
+            self.counts["delivered"] += accepted
+            return accepted
+        if level:
+            return self.send(self.route)
+        if self.level:
+            for vp in self.route.targets():
+                vp.interrupts.withdraw_interrupt(self.route.vector)
+        return 0
+
+
+class Interrupts:
+    """`hypervisor.interrupts`: the sources of the machine by name, and the table that says where they go."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.hypervisor = hypervisor
+        self._sources: dict[str, InterruptSource] = {}
+        self._devices: dict[int, InterruptSource] = {}
+        self._entries: dict[int, dict[tuple[int, int], Route]] = {}
+        self._owners: dict[int, Partition] = {}
+
+    def __getitem__(self, name: str) -> InterruptSource:
+        """Raises KeyError."""
+        return self._sources[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def add(self, name: str, *, level: bool = False, line: Line | None = None) -> InterruptSource:
+        """Make a source. `line` drives the root's line while it is not routed; without one, that is counted as lost.
+
+        Raises
+        ------
+        ValueError
+            There is one of that name.
+        """
+        if name in self._sources:
+            raise ValueError(f"name must be new: there is a source {name!r}")
+        self._sources[name] = InterruptSource(self.hypervisor, name, level=level, line=line)
+        return self._sources[name]
+
+    def device(self, device_id: int) -> InterruptSource:
+        """The source of a device that writes messages, "device 0x..."; it is made when it is first asked for.
+
+        Raises
+        ------
+        ValueError
+            `device_id` is no HV_DEVICE_ID.
+        """
+        if not 0 <= device_id < 1 << 64:
+            raise ValueError(f"device_id must be 0 to 2**64 - 1, not {device_id:#x}")
+        if device_id not in self._devices:
+            self._devices[device_id] = self.add(f"device {device_id:#x}")
+        return self._devices[device_id]
+
+    def route(
+        self,
+        source: InterruptSource | str,
+        partition: Partition,
+        *,
+        vp: int | Iterable[int] = 0,
+        vector: int,
+        multicast: bool = False,
+    ) -> None:
+        """Send a source to processors of a partition, by VP index, from now on.
+
+        Raises
+        ------
+        KeyError
+            There is no such source.
+        ValueError
+            The partition is not active, has no such processor, or `vector` is not 16 to 255.
+        """
+        found = self._sources[source] if isinstance(source, str) else source
+        with self.hypervisor.exclusive():
+            found.change(self._checked(partition, vp, vector, level=found.level, multicast=multicast))
+
+    def to_root(self, source: InterruptSource | str) -> None:
+        """Give a source back to the root."""
+        found = self._sources[source] if isinstance(source, str) else source
+        with self.hypervisor.exclusive():
+            found.change(None)
+
+    # Devices, whose interrupts are messages: an address and the data that is written there.
+
+    def give_device(self, device_id: int, partition: Partition | None) -> None:
+        """Whose messages a device writes when no entry says more: the root's with None."""
+        self.device(device_id)
+        if partition is None or partition is self.hypervisor.root:
+            self._owners.pop(device_id, None)
+        else:
+            self._owners[device_id] = partition
+
+    def owner_of(self, device_id: int) -> Partition | None:
+        """The partition that a device was given to; None: nobody but the root knows it."""
+        return self._owners.get(device_id)
+
+    def knows(self, device_id: int) -> bool:
+        """It was given to a partition, or has an entry."""
+        return device_id in self._owners or device_id in self._entries
+
+    def set_entry(
+        self,
+        device_id: int,
+        address: int,
+        data: int,
+        partition: Partition,
+        *,
+        vp: int | Iterable[int],
+        vector: int,
+        level: bool = False,
+        multicast: bool = False,
+    ) -> None:
+        """Where this message of this device goes. Raises ValueError as `route` does."""
+        route = self._checked(partition, vp, vector, level=level, multicast=multicast)
+        self.device(device_id)
+        self._entries.setdefault(device_id, {})[address, data] = route
+
+    def entry(self, device_id: int, address: int, data: int) -> Route | None:
+        """What `set_entry` said."""
+        return self._entries.get(device_id, {}).get((address, data))
+
+    def entry_of_handle(self, address: int) -> int | None:
+        """The device that has an entry for this address."""
+        return next((device for device, entries in self._entries.items() for key in entries if key[0] == address), None)
+
+    def remove_entry(self, device_id: int, address: int, data: int) -> bool:
+        """Forget one; whether there was one."""
+        entries = self._entries.get(device_id, {})
+        found = entries.pop((address, data), None) is not None
+        if not entries:
+            self._entries.pop(device_id, None)
+        return found
+
+    def deliver_msi(self, device_id: int, address: int, data: int) -> int:
+        """A device writes its message: by its entry, else into the interrupt controllers of whom it belongs to.
+
+        Returns
+        -------
+        int
+            How many processors accepted it. None: `counts` of the device say whether it was "blocked" or "lost".
+        """
+        with self.hypervisor.exclusive():
+            source = self.device(device_id)
+            source.counts["messages"] += 1
+            route = self.entry(device_id, address, data)
+            if route is not None:
+                return source.send(route)
+            owner = self._owners.get(device_id, self.hypervisor.root)
+            accepted = owner.core.send_msi(address, data, device_id & 0xFFFF)
+            if accepted is None:
+                source.counts["blocked"] += 1
+                return 0
+            source.counts["delivered"] += accepted
+            source.counts["lost"] += not accepted
+            return accepted
+
+    def end_of_interrupt(self, vp: VirtualProcessor, vector: int) -> None:
+        """A processor ended a level-triggered interrupt: lines that are still up raise it again."""
+        for source in self._sources.values():
+            if source.asserted:
+                source.resend(vp, vector)
+
+    def partition_ended(self, partition: Partition) -> None:
+        """Its sources and devices are the root's again."""
+        for source in self._sources.values():
+            if source.route is not None and source.route.partition is partition:
+                source.change(None)
+        for device_id in [one for one, owner in self._owners.items() if owner is partition]:
+            del self._owners[device_id]
+        for device_id, entries in list(self._entries.items()):
+            for address, data in [key for key, route in entries.items() if route.partition is partition]:
+                self.remove_entry(device_id, address, data)
+
+    def _checked(
+        self, partition: Partition, vp: int | Iterable[int], vector: int, *, level: bool, multicast: bool
+    ) -> Route:
+        indices = (vp,) if isinstance(vp, int) else tuple(vp)
+        if partition.state is not PartitionState.ACTIVE:
+            raise ValueError(f"partition must be active, not {partition.state.name}")
+        if not indices or any(index not in partition.vps for index in indices):
+            raise ValueError(f"vp must name virtual processors of {partition!r}, not {vp!r}")
+        if not 16 <= vector <= 255:
+            raise ValueError(f"vector must be 16 to 255, not {vector}")
+        return Route(partition, indices, vector, level, multicast)
