@@ -124,6 +124,7 @@ class DeviceDomains:
         if device in self._attached or device in self._logical.values():
             raise Refused(Status.INVALID_DEVICE_STATE)
         device.owner = partition
+        self.hypervisor.interrupts.give_device(device.device_id, partition)
         self._logical[partition.id, logical_id] = device
         self.apply(device)
 
@@ -134,6 +135,7 @@ class DeviceDomains:
             raise Refused(Status.INVALID_DEVICE_ID)
         self._attached.pop(device, None)
         device.owner = self.hypervisor.root
+        self.hypervisor.interrupts.give_device(device.device_id, None)
         self.apply(device)
 
     def attach(self, device: Device, domain: DeviceDomain | None) -> None:

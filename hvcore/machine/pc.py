@@ -62,9 +62,7 @@ class Machine(SerialMachine):
 
     def send_message(self, device: Device, address: int, data: int) -> bool:
         """An interrupt message of a device on its way: whether it reached a processor."""
-        if self.unit is not None and device.owner is self.hypervisor.root:
-            return self.unit.interrupt(device.requester_id, address, data) > 0
-        return False
+        return self.hypervisor.interrupts.deliver_msi(device.device_id, address, data) > 0
 
     def set_line(self, line: int, level: bool) -> None:
         """Drive a pin of the I/O APIC."""

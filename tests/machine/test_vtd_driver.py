@@ -43,7 +43,6 @@ def test_the_driver(program, preset):
         vp = hypervisor.root.vps[0]
         enter_long_mode(hypervisor.root, vp, rip=CODE, rsp=0x90000, identity_map="8 GiB")
         vp.rdi, vp.rsi = hypervisor.machine.unit_gpa, hypervisor.machine.pci.ecam
-        vp.interrupts.apic_enabled = True
         vp.explicit_suspend = False
         stopped = vp.run(max_instructions=100_000)
         found = unpack("<8Q", hypervisor.memory.read(RESULTS, 64))
