@@ -232,7 +232,11 @@ class DeviceDomains:
                 for _, vp in sorted(device.owner.vps.items()):
                     if vp.interrupts.accepts_messages:
                         vp.interrupts.post_message(
-                            self._messages, sint=_FAULT_SINT, message_type=MessageType.IOMMU_FAULT, sender=0, payload=payload
+                            self._messages,
+                            sint=_FAULT_SINT,
+                            message_type=MessageType.IOMMU_FAULT,
+                            sender=0,
+                            payload=payload,
                         )
                         break
 

@@ -103,8 +103,8 @@ def integrated_properties(*, segment: int = 0, scopes: Iterable[Scope] = ()) -> 
     return _structure(_SIDP, pack("<HH", 0, segment), scopes)
 
 
-def table(structures: Iterable[bytes], *, address_bits: int = 48, flags: DmarFlags = DmarFlags(0)) -> bytes:
-    """The whole table, with its checksum. `address_bits` is the width of the machine's addresses.
+def table(structures: Iterable[bytes], *, address_bits: int = 48, flags: int = 0) -> bytes:
+    """The whole table, with its checksum. `address_bits` is the width of the machine's addresses, `flags` DmarFlags.
 
     Raises
     ------

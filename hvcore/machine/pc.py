@@ -65,7 +65,10 @@ class Machine(SerialMachine):
         return self.hypervisor.interrupts.deliver_msi(device.device_id, address, data) > 0
 
     def set_line(self, line: int, level: bool) -> None:
-        """Drive a pin of the I/O APIC."""
+        """Drive a pin of the root's I/O APIC, if it has one."""
+        platform: Any = getattr(self.hypervisor.root, "platform", None)
+        if platform is not None:
+            platform.set_pin(line, level)
 
     def attach_unit(self, *, gpa: int | None = None, driver: str = "root", **options: Any) -> RemappingUnit:
         """Put a remapping unit in front of all devices.

@@ -75,7 +75,8 @@ class PciFunction(Device):
         subsystem: tuple[int, int] = (0, 0),
         interrupt_pin: int = 0,
     ) -> None:
-        for name, value, limit in (("vendor", vendor, 0xFFFE), ("device", device, 0xFFFF), ("class_code", class_code, 0xFF_FFFF)):
+        limits = (("vendor", vendor, 0xFFFE), ("device", device, 0xFFFF), ("class_code", class_code, 0xFF_FFFF))
+        for name, value, limit in limits:
             if not 0 <= value <= limit:
                 raise ValueError(f"{name} must be 0 to {limit:#x}, not {value:#x}")
         if not 0 <= interrupt_pin <= 4:

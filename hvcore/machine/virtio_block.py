@@ -38,7 +38,7 @@ class Disk:
         if isinstance(backing, bytes | bytearray):
             self._bytes = bytearray(backing) if isinstance(backing, bytes) else backing
         else:
-            self._file = Path(backing).open("rb" if read_only else "r+b")  # noqa: SIM115  closed by `close`
+            self._file = Path(backing).open("rb" if read_only else "r+b")
 
     @property
     def sectors(self) -> int:
@@ -109,7 +109,7 @@ class VirtioBlock(VirtioDevice):
             raise ValueError(f"identity must have at most 20 characters, not {len(identity)}")
         self.disk = Disk(backing, read_only=read_only)
         self.identity = identity
-        offered = (SIZE_MAX, SEG_MAX, BLK_SIZE, FLUSH)
+        offered: tuple[int, ...] = (SIZE_MAX, SEG_MAX, BLK_SIZE, FLUSH)
         offered += (READ_ONLY,) if self.disk.read_only else (DISCARD, WRITE_ZEROES)
         super().__init__(
             hypervisor,

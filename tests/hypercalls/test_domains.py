@@ -386,6 +386,41 @@ def test_faults_are_messages_to_the_owner(setup):
     assert setup.unit.read(0x34, 4) & 2 == 0  # the records are free again
 
 
+def test_from_guest_code(setup):
+    """The root's code makes the calls: VMCALL with the control word in RCX and the input page in RDX."""
+    vp = setup.hypervisor.root.vps[0]
+    assert msrs.write(setup.hypervisor, vp, 0x40000000, 1)
+    assert msrs.write(setup.hypervisor, vp, 0x40000001, 0x7000 | 1)
+    setup.assign()
+
+    def call(control, data):
+        setup.machine.memory.write(0x6000, data)
+        return run(setup.hypervisor, "0f01c1", rcx=control, rdx=0x6000, r8=0).rax
+
+    head = (setup.child.id, 0, SECOND, 5)
+    assert call(0xB1, pack("<" + HEAD + "II", *head, 0, 0)) == 0
+    assert call(0xB2, pack("<" + HEAD + "Q", *head, LOGICAL)) == 0
+    elements = pack("<3Q", 4, 5, 6)
+    assert call(0xB3 | 3 << 32, pack("<" + HEAD + "B3xIQ", *head, 0, 3, 0x9000) + elements) == 3 << 32
+    assert setup.reaches(0xA000) == b"\5"
+    assert call(0xB4 | 1 << 32, pack("<" + HEAD + "Q", *head, 0xA000)) == 1 << 32
+    assert setup.reaches(0xA000) is None
+    assert call(0xC5, pack("<" + HEAD, *head)) == Status.INVALID_DEVICE_STATE
+
+
+def test_messages_of_a_device_go_to_its_owner(setup):
+    """After AttachDevice an interrupt message means the child's processors."""
+    target = setup.child.vps[0].interrupts
+    target.write_msr(0x40000080, 1, 0)
+    before = setup.hypervisor.interrupts.device(setup.device.device_id).counts["messages"]
+    setup.assign()
+    assert setup.hypervisor.interrupts.owner_of(setup.device.device_id) is setup.child
+    setup.device.send_message(0xFEE0_0000, 0x55)
+    assert setup.hypervisor.interrupts.device(setup.device.device_id).counts["messages"] == before + 1
+    setup.call(0x83, "QQ", setup.child.id, LOGICAL)
+    assert setup.hypervisor.interrupts.owner_of(setup.device.device_id) is None
+
+
 def test_cpuid(setup):
     vp = run(setup.hypervisor, "0fa2", rax=0x40000003)
     assert vp.rdx >> 24 & 3 == 3

@@ -1,4 +1,4 @@
-"""A driver for tests, in Python: reaches devices by the machine's buses alone, with offsets out of the specifications."""
+"""A driver for tests, in Python: reaches devices by the buses alone, with offsets out of the specifications."""
 
 from __future__ import annotations
 

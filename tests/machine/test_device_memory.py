@@ -181,5 +181,6 @@ def test_pieces_are_aligned_and_complete():
     for address in range(16):
         for size in range(1, 33):
             parts = list(pieces(address, size))
-            assert [byte for at, count in parts for byte in range(at, at + count)] == list(range(address, address + size))
+            covered = [byte for at, count in parts for byte in range(at, at + count)]
+            assert covered == list(range(address, address + size))
             assert all(at % count == 0 and count in (1, 2, 4, 8) for at, count in parts)

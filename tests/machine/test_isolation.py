@@ -100,7 +100,8 @@ class Isolation(RuleBasedStateMachine):
     @rule(device=devices, partition=partitions)
     def give(self, device, partition):
         free = self.owner[device] is None
-        self.call(0x82, "<QQIB3xQIHH", self.children[partition].id, self.devices[device].device_id, 0, 0, device, 0, 0, 0,
+        device_id = self.devices[device].device_id
+        self.call(0x82, "<QQIB3xQIHH", self.children[partition].id, device_id, 0, 0, device, 0, 0, 0,
                   expect=Status.SUCCESS if free else Status.INVALID_DEVICE_STATE)  # fmt: skip
         if free:
             self.owner[device] = partition

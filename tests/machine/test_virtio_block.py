@@ -1,4 +1,4 @@
-"""The block device against virtio 1.2: transport (4.1), split queues (2.7), block requests (5.2), and hostile drivers."""
+"""The block device against virtio 1.2: transport (4.1), split queues (2.7), requests (5.2), and hostile drivers."""
 
 import random
 from struct import pack
@@ -154,7 +154,8 @@ def test_any_layout_of_a_request(driver, disk):
     """2.7.4.1: where one descriptor ends and the next begins means nothing."""
     base = driver.buffers
     driver.memory.write(base, pack("<IIQ", 0, 0, 6))
-    for index, (at, size, flags) in enumerate(((base, 4, 1), (base + 4, 12, 1), (base + 0x100, 100, 3), (base + 0x200, 413, 2))):
+    parts = ((base, 4, 1), (base + 4, 12, 1), (base + 0x100, 100, 3), (base + 0x200, 413, 2))
+    for index, (at, size, flags) in enumerate(parts):
         driver.describe(index, at, size, flags, index + 1)
     driver.offer(0)
     driver.kick()
@@ -320,7 +321,8 @@ def test_random_rings_end(hypervisor, disk, seed):
     for _ in range(20):
         driver.start()
         driver.memory.write(driver.available, pack("<HH", 0, rng.choice((1, 3, 8, 9, 0xFFFF))))
-        driver.memory.write(driver.available + 4, bytes(rng.randbytes(16)) if rng.random() < 0.2 else pack("<8H", *range(8)))
+        heads = rng.randbytes(16) if rng.random() < 0.2 else pack("<8H", *range(8))
+        driver.memory.write(driver.available + 4, heads)
         for index in range(driver.SIZE):
             at = driver.base_of(rng)
             size = rng.choice((0, 1, 16, 512, 48, 0xFFFFFFFF))
