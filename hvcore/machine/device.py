@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hvcore._native.space import READ, WRITE
-from hvcore.paging.results import Translations, TranslationStatus
+from hvcore.paging.results import Translations
 
 if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
@@ -49,12 +49,15 @@ COLUMNS = {
     "nested_references": np.uint8,
 }
 """The columns of a batch of device addresses and their types."""
+_NO_MEMORY = 4
+"""RemapStatus of hvcore.iommu: the partition has no such memory, or not the right to it."""
 _ACCESSES = {"r": READ, "w": WRITE, "rw": READ | WRITE}
 
 
 class DeviceTranslations(Translations):
-    """Columns of translated device addresses: those of a processor's, with `reason`, the fault reason of the unit, for
-    the error code, and `table_references`, entries of root, context and PASID tables that were read."""
+    """Columns of translated device addresses: those of a processor's, with numbers of RemapStatus as `status`,
+    `reason`, the fault reason of the unit, for the error code, and `table_references`, entries of root, context and
+    PASID tables that were read."""
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         if name in COLUMNS:
@@ -247,10 +250,8 @@ class Device:
         columns["gpa"][:] = gpas
         for number, gpa in enumerate(gpas.tolist()):
             found = self.owner.space.resolve(gpa)
-            if found is None:
-                columns["status"][number] = TranslationStatus.GPA_UNMAPPED
-            elif rights & ~found[1]:
-                columns["status"][number] = TranslationStatus.GPA_DENIED
+            if found is None or rights & ~found[1]:
+                columns["status"][number] = _NO_MEMORY
             else:
                 columns["spa"][number], columns["nested_page_shift"][number] = found[0], found[2]
         return DeviceTranslations(columns)
