@@ -6,13 +6,13 @@ is clear). A default or null domain cannot be created, deleted, mapped or config
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
 from hvcore.domains import ADDRESS_BITS, DEFAULT_DOMAIN, NULL_DOMAIN, DeviceDomain
 from hvcore.enums import AccessMask, DeviceDomainType, Status
-from hvcore.hypercalls.abi import U8, U16, U32, U64, Bytes3, Refused, require_vtl0
+from hvcore.hypercalls.abi import U8, U16, U32, U64, Bytes3, Bytes24, Layout, Refused, require_vtl0
 from hvcore.hypercalls.call import Call, Progress
 from hvcore.pages import PRESENT, spns_of
 
@@ -26,8 +26,8 @@ _TRANSLATES, _BLOCKED, _PAGING_5 = 1, 2, 4
 _FLAGS_OF_ATTACH = 0xFF
 
 
-class DomainInput(NamedTuple):
-    """The head of every call about a domain."""
+class Head(NamedTuple):
+    """What every call about a domain begins with."""
 
     partition_id: U64
     vtl: U8
@@ -36,28 +36,23 @@ class DomainInput(NamedTuple):
     reserved2: U32
     type: U32
     domain_id: U32
+
+
+_HEAD = Layout(Head)
+
+
+class DomainInput(NamedTuple):
+    head: Bytes24
 
 
 class CreateInput(NamedTuple):
-    partition_id: U64
-    vtl: U8
-    reserved0: U8
-    reserved1: U16
-    reserved2: U32
-    type: U32
-    domain_id: U32
+    head: Bytes24
     flags: U32
-    reserved3: U32
+    reserved: U32
 
 
 class AttachDomainInput(NamedTuple):
-    partition_id: U64
-    vtl: U8
-    reserved0: U8
-    reserved1: U16
-    reserved2: U32
-    type: U32
-    domain_id: U32
+    head: Bytes24
     device_id: U64
 
 
@@ -67,38 +62,20 @@ class DetachDomainInput(NamedTuple):
 
 
 class MapInput(NamedTuple):
-    partition_id: U64
-    vtl: U8
-    reserved0: U8
-    reserved1: U16
-    reserved2: U32
-    type: U32
-    domain_id: U32
+    head: Bytes24
     target_vtl: U8
-    reserved3: Bytes3
+    reserved: Bytes3
     flags: U32
     base: U64
 
 
 class UnmapInput(NamedTuple):
-    partition_id: U64
-    vtl: U8
-    reserved0: U8
-    reserved1: U16
-    reserved2: U32
-    type: U32
-    domain_id: U32
+    head: Bytes24
     base: U64
 
 
 class ConfigureInput(NamedTuple):
-    partition_id: U64
-    vtl: U8
-    reserved0: U8
-    reserved1: U16
-    reserved2: U32
-    type: U32
-    domain_id: U32
+    head: Bytes24
     settings: U64
     table_root: U64
 
@@ -146,12 +123,16 @@ class Word(NamedTuple):
     value: U64
 
 
+_Domain: TypeAlias = DomainInput | CreateInput | AttachDomainInput | MapInput | UnmapInput | ConfigureInput
+
+
 def create_device_domain(call: Call, header: CreateInput) -> None:
     """A new domain, with nothing mapped."""
-    owner = _owner(call, header.partition_id, header.vtl)
-    if header.flags & ~3 or header.type not in (DeviceDomainType.SECOND_STAGE, DeviceDomainType.FIRST_STAGE):
+    head = _HEAD.unpack(header.head)
+    owner = _owner(call, head.partition_id, head.vtl)
+    if header.flags & ~3 or head.type not in (DeviceDomainType.SECOND_STAGE, DeviceDomainType.FIRST_STAGE):
         raise Refused(Status.INVALID_PARAMETER)
-    call.hypervisor.domains.create(owner, header.domain_id, DeviceDomainType(header.type))
+    call.hypervisor.domains.create(owner, head.domain_id, DeviceDomainType(head.type))
 
 
 def delete_device_domain(call: Call, header: DomainInput) -> None:
@@ -161,8 +142,9 @@ def delete_device_domain(call: Call, header: DomainInput) -> None:
 
 def attach_device_domain(call: Call, header: AttachDomainInput) -> None:
     """Move a device out of its default domain; into the null domain, where every access is blocked."""
-    owner = _owner(call, header.partition_id, header.vtl)
-    domain = None if header.domain_id == NULL_DOMAIN else _domain(call, header)
+    head = _HEAD.unpack(header.head)
+    owner = _owner(call, head.partition_id, head.vtl)
+    domain = None if head.domain_id == NULL_DOMAIN else _domain(call, header)
     call.hypervisor.domains.attach(call.hypervisor.domains.find(owner, header.device_id), domain)
 
 
@@ -272,14 +254,13 @@ def _owner(call: Call, partition_id: int, vtl: int) -> Partition:
     return owner
 
 
-def _domain(
-    call: Call,
-    header: DomainInput | CreateInput | AttachDomainInput | MapInput | UnmapInput | ConfigureInput,
-) -> DeviceDomain:
-    owner = _owner(call, header.partition_id, header.vtl)
-    if header.domain_id in (DEFAULT_DOMAIN, NULL_DOMAIN):
+def _domain(call: Call, header: _Domain) -> DeviceDomain:
+    """The domain that the head names: none of the two that always exist."""
+    head = _HEAD.unpack(header.head)
+    owner = _owner(call, head.partition_id, head.vtl)
+    if head.domain_id in (DEFAULT_DOMAIN, NULL_DOMAIN):
         raise Refused(Status.INVALID_PARAMETER)
-    return call.hypervisor.domains.get(owner, header.domain_id, header.type)
+    return call.hypervisor.domains.get(owner, head.domain_id, head.type)
 
 
 def _page(base: int, count: int) -> int:
