@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
     from hvcore.instruction_table import InstructionTable
     from hvcore.listing import format
+    from hvcore.machine.device import Device, DmaStatus
+    from hvcore.machine.msix import MsixTable
+    from hvcore.machine.pci import Bar, PciFunction
+    from hvcore.machine.virtio_block import VirtioBlock
     from hvcore.memory import MemoryRegion
     from hvcore.partition import Partition
     from hvcore.processor import VirtualProcessor
@@ -45,7 +49,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Access",
+    "Bar",
     "Counters",
+    "Device",
+    "DmaStatus",
     "Element",
     "ExitNotCompleted",
     "FarOperand",
@@ -60,12 +67,14 @@ __all__ = [
     "InstructionTable",
     "MemoryOperand",
     "MemoryRegion",
+    "MsixTable",
     "Operand",
     "OperandKind",
     "PageCosts",
     "Partition",
     "PartitionProperty",
     "PartitionState",
+    "PciFunction",
     "Prefix",
     "Privilege",
     "Register",
@@ -75,6 +84,7 @@ __all__ = [
     "Status",
     "Table",
     "TargetOperand",
+    "VirtioBlock",
     "VirtualProcessor",
     "decode",
     "decode_one",
@@ -94,7 +104,10 @@ if not TYPE_CHECKING:  # checkers know the names by the imports above, and missp
         __name__,
         {
             "Access": "_native.facts:Access",
+            "Bar": "machine.pci:Bar",
             "Counters": "counters:Counters",
+            "Device": "machine.device:Device",
+            "DmaStatus": "machine.device:DmaStatus",
             "Element": "_native.facts:Element",
             "ExitNotCompleted": "errors:ExitNotCompleted",
             "Flags": "_native.facts:Flags",
@@ -106,6 +119,7 @@ if not TYPE_CHECKING:  # checkers know the names by the imports above, and missp
             "Instruction": "_native.instructions:Instruction",
             "InstructionTable": "instruction_table:InstructionTable",
             "MemoryRegion": "memory:MemoryRegion",
+            "MsixTable": "machine.msix:MsixTable",
             "FarOperand": "_native.operands:FarOperand",
             "ImmediateOperand": "_native.operands:ImmediateOperand",
             "MemoryOperand": "_native.operands:MemoryOperand",
@@ -117,6 +131,7 @@ if not TYPE_CHECKING:  # checkers know the names by the imports above, and missp
             "Partition": "partition:Partition",
             "PartitionProperty": "enums:PartitionProperty",
             "PartitionState": "enums:PartitionState",
+            "PciFunction": "machine.pci:PciFunction",
             "Prefix": "_native.facts:Prefix",
             "Privilege": "enums:Privilege",
             "Register": "_native.facts:Register",
@@ -124,6 +139,7 @@ if not TYPE_CHECKING:  # checkers know the names by the imports above, and missp
             "Segment": "_native.engine:Segment",
             "Status": "status:Status",
             "Table": "_native.engine:Table",
+            "VirtioBlock": "machine.virtio_block:VirtioBlock",
             "VirtualProcessor": "processor:VirtualProcessor",
             "decode": "sweeps:decode",
             "decode_one": "_native.instructions:decode_one",

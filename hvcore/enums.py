@@ -66,6 +66,8 @@ class Hypercall(IntEnum):
     MAP_DEVICE_INTERRUPT = 0x7C
     UNMAP_DEVICE_INTERRUPT = 0x7D
     RETARGET_DEVICE_INTERRUPT = 0x7E
+    ATTACH_DEVICE = 0x82
+    DETACH_DEVICE = 0x83
     NOTIFY_PORT_RING_EMPTY = 0x8B
     ASSERT_VIRTUAL_INTERRUPT = 0x94
     CREATE_PORT = 0x95
@@ -75,7 +77,23 @@ class Hypercall(IntEnum):
     SIGNAL_EVENT_DIRECT = 0xC0
     POST_MESSAGE_DIRECT = 0xC1
     GET_VP_SET_FROM_MDA = 0xE5
+    CREATE_DEVICE_DOMAIN = 0xB1
+    ATTACH_DEVICE_DOMAIN = 0xB2
+    MAP_DEVICE_GPA_PAGES = 0xB3
+    UNMAP_DEVICE_GPA_PAGES = 0xB4
+    DETACH_DEVICE_DOMAIN = 0xC4
+    DELETE_DEVICE_DOMAIN = 0xC5
+    CONFIGURE_DEVICE_DOMAIN = 0xCE
+    FLUSH_DEVICE_DOMAIN = 0xD0
     RESTORE_PARTITION_TIME = 0x103
+    GET_IOMMU_CAPABILITIES = 0x125
+    GET_LOGICAL_DEVICE_PROPERTY = 0x127
+
+
+class DeviceDomainType(IntEnum):
+    """HV_DEVICE_DOMAIN_TYPE (section 4.11)."""
+
+    SECOND_STAGE, FIRST_STAGE, SOC = range(3)
 
 
 class PartitionState(IntEnum):
@@ -211,6 +229,7 @@ class MessageType(IntEnum):
     INVALID_VP_REGISTER_VALUE = 0x8000_0020
     UNRECOVERABLE_EXCEPTION = 0x8000_0021
     UNSUPPORTED_FEATURE = 0x8000_0022
+    IOMMU_FAULT = 0x8000_0024
     HYPERCALL_INTERCEPT = 0x8000_0050
     SYNIC_SINT_INTERCEPT = 0x8000_0061
     SYNIC_SINT_DELIVERABLE = 0x8000_0062
@@ -248,6 +267,8 @@ class ServiceReason(IntEnum):
     """IN or OUT of the root: it reaches the machine."""
     EOI = 6
     """An interrupt ended whose source has to know."""
+    DEVICE_MEMORY = 7
+    """The root reads or writes addresses that a device of the machine claims."""
 
 
 class PartitionProperty(IntEnum):

@@ -19,6 +19,7 @@ from hvcore._native.ports import ring
 from hvcore._native.space import GpaSpace, PagePool, SystemMemory
 from hvcore.costs import PageCosts
 from hvcore.counters import Counters
+from hvcore.domains import DeviceDomains
 from hvcore.enums import AccessType, Hypercall, OverlayKind, PartitionState, Privilege, ServiceReason, Status
 from hvcore.hypercalls.abi import PAGE_SIZE, Control, Refused, Result
 from hvcore.hypercalls.dispatch import call_name, execute
@@ -86,7 +87,6 @@ class Hypervisor:
         self.memory = SystemMemory(size, _RESERVE_BASE + (size // LARGE) // PAGE_SIZE * PAGE_SIZE)
         self.scheduler = Scheduler(self.memory, processors, quantum, time == "host")
         self.scheduler.service = self.service
-        self.machine = Machine(self._drive_line)
         self.interrupts = Interrupts(self)
         """The interrupt sources of the machine, and who receives them."""
         self.owners = PageOwners(size // PAGE_SIZE)
@@ -100,6 +100,8 @@ class Hypervisor:
         self.last_partition_id = _ROOT_ID
         """Ids ascend and never come back."""
         self.root = self._make_root(parse_page_size(root_page_size, "root_page_size"))
+        self.machine = Machine(self)
+        self.domains = DeviceDomains(self)
 
     def __enter__(self) -> Hypervisor:
         return self
@@ -223,7 +225,7 @@ class Hypervisor:
         -------
         bool
             HYPERCALL: the instruction is finished. MSR_READ, MSR_WRITE: done; False = #GP. INTERCEPT: True.
-            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. IO_PORT: True. EOI: of a line.
+            UNMAPPED_WRITE: a doorbell took the write; False = raise the intercept. EOI: of a line. All others: True.
         """
         match reason:
             case ServiceReason.HYPERCALL:
@@ -247,6 +249,13 @@ class Hypervisor:
                     vp.answer(self.machine.ports.read(access.port, access.size))
                 else:
                     self.machine.ports.write(access.port, access.size, access.value)
+                return True
+            case ServiceReason.DEVICE_MEMORY:
+                gpa, size, written = vp.device_access()
+                if written is None:
+                    vp.answer(self.machine.memory.read(gpa, size))
+                else:
+                    self.machine.memory.write(gpa, size, int.from_bytes(written, "little"))
                 return True
             case ServiceReason.EOI:
                 return self.interrupts.end_of_interrupt(vp, vp.intercept.vector)
@@ -290,11 +299,6 @@ class Hypervisor:
         """Give pages back to the reserve."""
         for frame in frames:
             self.memory.reserve_pool.release(frame)
-
-    def _drive_line(self, pin: int, high: bool) -> None:
-        """A device of the machine drives its interrupt line: the root's, as all of them are."""
-        if self.root.platform is not None:
-            self.root.platform.set_pin(pin, high)
 
     def _make_root(self, page_size: int) -> Partition:
         space = GpaSpace(self.memory, self.memory.reserve_pool)

@@ -4,7 +4,7 @@
 record of what is mapped where, so that a page withdrawn by a parent also leaves the spaces below (section 13, #43).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,9 @@ class Mappings:
         self.space = space
         self.owners = owners
         self.below: list[Mappings] = []
-        """The spaces of the child partitions, whose mappings name pages of this one."""
+        """The spaces of the child partitions, and of device domains, whose mappings name pages of this one."""
+        self.on_loss: list[Callable[[], None]] = []
+        """Called when pages have left the space, or have lost rights: whoever caches translations forgets them."""
         self._chunks: dict[int, Pages] = {}
 
     def entries(self, gpns: Pages) -> Pages:
@@ -97,6 +99,7 @@ class Mappings:
             self._count(chunk, -1)
         self._chunks.clear()
         self.space.destroy()
+        self._lost()
 
     def revoke(self, spns: Pages) -> None:
         """Take pages that this partition lost out of every space below it (section 13, #43)."""
@@ -119,7 +122,14 @@ class Mappings:
         self._count(before, -1)
         moved = spns_of(before) != spns_of(entries)
         weaker = (before & ~entries & np.uint64(RWX | PRESENT)) != 0
-        self.revoke(spns_of(before[((before & np.uint64(PRESENT)) != 0) & (moved | weaker)]))
+        gone = spns_of(before[((before & np.uint64(PRESENT)) != 0) & (moved | weaker)])
+        self.revoke(gone)
+        if gone.size:
+            self._lost()
+
+    def _lost(self) -> None:
+        for forget in self.on_loss:
+            forget()
 
     def _store(self, gpns: Pages, entries: Pages) -> None:
         for key, where in self._by_chunk(gpns):
@@ -159,6 +169,8 @@ class RootMappings(Mappings):
         weaker = spns[(~self.owners.denied[spns] & RWX & ~rights) != 0]
         self.owners.denied[spns] = RWX & ~rights
         self.revoke(weaker)
+        if weaker.size:
+            self._lost()
         return changed
 
     def _store(self, gpns: Pages, entries: Pages) -> None:

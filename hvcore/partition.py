@@ -233,6 +233,7 @@ class Partition(Wiring):
         child.privileges = Privilege.DEFAULT_CHILD & self.privileges
         child.core.host_managed = host_managed
         child.core.creation_flags = flags
+        child.core.device_domain_bits = self.core.device_domain_bits
         hypervisor.last_partition_id = partition_id
         self.children[partition_id] = child
         self.mappings.below.append(child.mappings)
@@ -301,6 +302,7 @@ class Partition(Wiring):
                 self.remove_port(port_id)
             return False
         self.detach_platform()
+        self.hypervisor.domains.release(self)
         self.mappings.clear()
         for key in list(self._charges):
             self.release(key)

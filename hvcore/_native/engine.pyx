@@ -13,6 +13,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, write_access
+from hvcore._native.cpu.answers cimport answer_give
 from hvcore._native.cpu.blocks cimport find, link
 from hvcore._native.cpu.cache cimport ARENA_BYTES, BUCKETS, CODE_FRAMES, block_cache_t, drop_all, drop_range
 from hvcore._native.cpu.contexts cimport flush_translations, forget_code_page, select_tlb
@@ -44,7 +45,7 @@ from hvcore._native.exits cimport (
 )
 from hvcore._native.exits import ExitNotCompleted
 from hvcore._native.hv.hypercall cimport ELEMENTS_PER_ENTRY as _ELEMENTS_PER_ENTRY, NATIVE_CALLS, row_of
-from hvcore._native.hv.state cimport partition_t
+from hvcore._native.hv.state cimport device_range_t, partition_t
 from hvcore._native.irq.apic_base cimport write_apic_base
 from hvcore._native.irq.apic_registers cimport (
     NO_REGISTER, READABLE, WRITABLE, apic_access, read_apic, write_apic, x2apic_defined,
@@ -60,22 +61,14 @@ from hvcore._native.irq.clock cimport (
 from hvcore._native.irq.destination cimport is_addressed, is_x2apic, widen_destination
 from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
 from hvcore._native.irq.lapic cimport irq_cr8, request_init, request_startup
-<<<<<<< HEAD
 from hvcore._native.irq.lvt cimport pulse_local_pin
 from hvcore._native.irq.observer cimport SOURCE_PARENT
 from hvcore._native.irq.platform cimport platform_read_port, platform_write_port
 from hvcore._native.irq.reference_page cimport follow_time, restore_time, scale_of, update_reference_page
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t, lapic_t, machine_event_t
 from hvcore._native.irqchip cimport InterruptController, checked, connect_controller, irq_of
-from hvcore._native.mem.descend cimport (
-    WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS, space_translate,
-)
-=======
-from hvcore._native.irq.state cimport fabric_t, irq_t, machine_event_t
-from hvcore._native.irqchip cimport InterruptController, irq_of
 from hvcore._native.mem.descend cimport space_translate
 from hvcore._native.mem.descent cimport WALK_NOT_CANONICAL, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS
->>>>>>> g_unit
 from hvcore._native.mem.format cimport PAGING_NONE, RIGHT_EXECUTE, RIGHT_READ, RIGHT_USER, RIGHT_WRITE
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
 from hvcore._native.mem.request cimport ACCESS_ALIGNMENT, walk_request_t
@@ -112,6 +105,7 @@ cdef enum:
     SERVICE_UNMAPPED_WRITE = 4
     SERVICE_IO_PORT = 5
     SERVICE_EOI = 6
+    SERVICE_DEVICE_MEMORY = 7
     # HvTranslateGva flags and result codes (hyperv-abi 11.1)
     TRANSLATE_IGNORE_PRIVILEGE = 8
     TRANSLATE_SET_MARKS = 0x10

@@ -24,7 +24,7 @@ cdef object exit_for(VirtualProcessor self, u32 reason):
         mmio.vp, mmio.rip, mmio.size = self, self.vp.registers[SLOT_RIP], exit.size_bytes
         mmio.gpa, mmio.gva = exit.gpa, exit.gva
         mmio.write = exit.access & RIGHT_WRITE != 0
-        mmio.value = int.from_bytes((<const char*>self.vp.answer)[:exit.size_bytes], "little") \
+        mmio.value = int.from_bytes((<const char*>self.vp.written)[:exit.size_bytes], "little") \
             if mmio.write else None
         self.vp.answer_pending = not mmio.write
         return mmio

@@ -10,6 +10,7 @@ cdef class PartitionCore:
         self.partition.fabric.count = 0     # its processors are gone, some without a word to the scheduler
         self.detach()
         free(self.partition.io_intercepts)
+        free(self.partition.device_ranges)
         free(self.partition.fabric.controllers)
         free(self.partition.ports.entries)
         free(self.partition.connections.entries)
@@ -228,6 +229,28 @@ cdef class PartitionCore:
     def creation_time(self):
         """Ticks at which reference time was 0, had it never stood still."""
         return self.partition.fabric.timebase.origin
+
+    @property
+    def device_domain_bits(self):
+        """Width of device addresses that CPUID shows, 0 without device domains."""
+        return self.partition.device_domain_bits
+
+    @device_domain_bits.setter
+    def device_domain_bits(self, u32 bits):
+        self.partition.device_domain_bits = bits
+
+    def set_device_ranges(self, ranges):
+        """Of the root: the (first, last) GPAs that devices of the machine answer for; all others float."""
+        cdef list wanted = list(ranges)
+        cdef device_range_t *made = <device_range_t*>calloc(max(1, len(wanted)), sizeof(device_range_t))
+        cdef Py_ssize_t i
+        if made == NULL:
+            raise MemoryError("the host has no memory for ranges of device memory")
+        for i, (first, last) in enumerate(wanted):
+            made[i].first, made[i].last = first, last
+        free(self.partition.device_ranges)
+        self.partition.device_ranges = made
+        self.partition.device_range_count = <u32>len(wanted)
 
     def set_io_intercept(self, u32 first, u32 last, u8 access):
         """Intercept reads (1), writes (2), both or neither of ports `first` to `last`."""

@@ -142,8 +142,7 @@ cdef class VirtualProcessor(RegisterFile):
         cdef exit_t* exit = &self.vp.exit
         if exit.reason == REASON_MEMORY:
             data = int(value).to_bytes(64, "little")
-            memcpy(self.vp.answer, <const char*>data, 64)
-            exit.answered = True
+            answer_give(self.vp, <const u8*><const char*>data)
         elif exit.reason == REASON_MSR:
             self.rax, self.rdx = value & 0xFFFFFFFF, value >> 32
         elif exit.string:
@@ -155,6 +154,13 @@ cdef class VirtualProcessor(RegisterFile):
             data = int(value).to_bytes(8, "little")
             memcpy(&self.vp.registers[RAX], <const char*>data, exit.size_bytes)
         self.vp.answer_pending = False
+
+    def device_access(self):
+        """Of the last exit, an access to device memory: (GPA, bytes in size, what was written or None for a read)."""
+        cdef exit_t* exit = &self.vp.exit
+        if exit.access & RIGHT_WRITE:
+            return exit.gpa, exit.size_bytes, (<const char*>self.vp.written)[:exit.size_bytes]
+        return exit.gpa, exit.size_bytes, None
 
     def start_tap(self):
         """Note every access, fetch and flush from now on, for `take_noted`. Raises RuntimeError while it runs."""
@@ -174,6 +180,7 @@ cdef class VirtualProcessor(RegisterFile):
         """What happened on this VP since it was made, by name."""
         cdef dict names = self.vp.counters
         names["runtime_ticks"], names["idle_ticks"] = self.vp.runtime, self.vp.idle
+        names["device_reads_lost"] = self.vp.device_reads_lost
         return names
 
     def native_calls(self):

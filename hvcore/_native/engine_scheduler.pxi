@@ -322,6 +322,12 @@ cdef class Scheduler:
                 vp.vp.answer_pending = True
             self.service(vp, SERVICE_IO_PORT)
             return True
+        if reason == REASON_MEMORY and vp.vp.partition.is_root and not exit.rights and exit.gva_valid \
+                and not exit.access & RIGHT_EXECUTE:
+            self.service(vp, SERVICE_DEVICE_MEMORY)
+            # The read and what the instruction does with it are one: no interrupt comes between them.
+            vp.vp.shadow = vp.vp.shadow or exit.access == RIGHT_READ
+            return True
         if reason == REASON_CPUID and None not in vp.core.cpuid_leaves and exit.index not in vp.core.cpuid_leaves:
             vp.rax, vp.rbx, vp.rcx, vp.rdx = tuple(vp.vp.cpuid)
             return True

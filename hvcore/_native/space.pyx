@@ -285,6 +285,11 @@ cdef class GpaSpace:
             raise IndexError(f"gpn {gpn:#x} with {count} pages is outside the GPA space")
         return level
 
+    @property
+    def root(self):
+        """SPA of the top table: 0 before `create`."""
+        return self.space.root_spa
+
     def create(self):
         """Allocate the root table; False when the pool is empty."""
         if self.space.root_spa == 0:

@@ -15,7 +15,7 @@ from hvcore.boot.program import boot
 from hvcore.cli import PAGE_SIZES
 from hvcore.cli.failure import refusals
 from hvcore.hypervisor import Hypervisor
-from hvcore.machine.pc import Machine
+from hvcore.machine.pc import SerialMachine
 from hvcore.memory import LARGE_PAGE_SIZE
 from hvcore.processor import VirtualProcessor
 
@@ -62,12 +62,12 @@ def child_guest(options: Namespace, put: Callable[[int], object]) -> Guest:
     vp = child.vps[0]
     with refusals(options.program):
         boot(child, vp, image, page_size=PAGE_SIZES[options.guest_pages])
-    devices = Machine()
+    devices = SerialMachine()
     devices.console.sink = put
     return Guest(hypervisor, vp, lambda maximum: run_child(vp, devices, maximum))
 
 
-def run_child(vp: VirtualProcessor, devices: Machine, max_instructions: int | None) -> Any:
+def run_child(vp: VirtualProcessor, devices: SerialMachine, max_instructions: int | None) -> Any:
     """Run with the ports of `devices` and with floating memory where none is mapped, until something else happens."""
     begin = vp.counters().instructions
     left = max_instructions

@@ -13,6 +13,7 @@ import numpy as np
 from hvcore.enums import Hypercall, Privilege
 from hvcore.hypercalls import (
     device_interrupts,
+    domains,
     gpa,
     intercepts,
     interrupts,
@@ -208,6 +209,32 @@ _ROWS = (
     ),
     _simple(Hypercall.CREATE_PORT, ports.create_port, ports.CreatePortInput, _PORT),
     _simple(Hypercall.CONNECT_PORT, ports.connect_port, ports.ConnectPortInput, _CONNECT),
+    _simple(Hypercall.ATTACH_DEVICE, domains.attach_device, domains.AttachDeviceInput, _MANAGE),
+    _simple(Hypercall.DETACH_DEVICE, domains.detach_device, domains.DetachDeviceInput, _MANAGE),
+    _simple(Hypercall.CREATE_DEVICE_DOMAIN, domains.create_device_domain, domains.CreateInput, _NO_PRIVILEGE),
+    _simple(Hypercall.ATTACH_DEVICE_DOMAIN, domains.attach_device_domain, domains.AttachDomainInput, _NO_PRIVILEGE),
+    _rep(
+        Hypercall.MAP_DEVICE_GPA_PAGES, domains.map_device_gpa_pages, domains.MapInput, _NO_PRIVILEGE, element_in=GPN
+    ),
+    _rep(Hypercall.UNMAP_DEVICE_GPA_PAGES, domains.unmap_device_gpa_pages, domains.UnmapInput, _NO_PRIVILEGE),
+    _simple(Hypercall.DETACH_DEVICE_DOMAIN, domains.detach_device_domain, domains.DetachDomainInput, _NO_PRIVILEGE),
+    _simple(Hypercall.DELETE_DEVICE_DOMAIN, domains.delete_device_domain, domains.DomainInput, _NO_PRIVILEGE),
+    _simple(Hypercall.CONFIGURE_DEVICE_DOMAIN, domains.configure_device_domain, domains.ConfigureInput, _NO_PRIVILEGE),
+    _simple(Hypercall.FLUSH_DEVICE_DOMAIN, domains.flush_device_domain, domains.CreateInput, _NO_PRIVILEGE),
+    _simple(
+        Hypercall.GET_IOMMU_CAPABILITIES,
+        domains.get_iommu_capabilities,
+        domains.CapabilitiesInput,
+        _NO_PRIVILEGE,
+        domains.Capabilities,
+    ),
+    _simple(
+        Hypercall.GET_LOGICAL_DEVICE_PROPERTY,
+        domains.get_logical_device_property,
+        domains.PropertyInput,
+        _NO_PRIVILEGE,
+        domains.Word,
+    ),
     _simple(
         Hypercall.SIGNAL_EVENT_DIRECT,
         messages.signal_event_direct,

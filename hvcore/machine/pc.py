@@ -1,15 +1,32 @@
-"""The machine below the root partition: what its I/O ports reach."""
+"""The machine below the root partition: what its I/O ports and its device memory reach, and its devices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from hvcore.machine.bus import Bus
+import numpy as np
+
+from hvcore._native.iommu import RemappingUnit
+from hvcore._native.space import GpaSpace
+from hvcore.machine import dmar
+from hvcore.machine.bus import Bus, MemoryBus
+from hvcore.machine.pci_host import PciHost
 from hvcore.machine.uart import COM1, COM1_INTERRUPT, PORT_COUNT, Uart
+from hvcore.memory import LARGE_PAGE_SIZE
+from hvcore.pages import RWX
+
+if TYPE_CHECKING:
+    from hvcore.hypervisor import Hypervisor
+    from hvcore.machine.device import Device
+
+UNIT = 0xFED9_0000
+_IO_APIC_REQUESTER = 0xFF00
+_REQUESTERS = 0x1_0000
 
 
-class Machine:
-    """`ports`, the bus, with `console`, a UART, at 3F8h.
+class SerialMachine:
+    """`ports`, the port bus, with `console`, a UART at 3F8h: what a child that Python manages is given.
 
     Parameters
     ----------
@@ -22,3 +39,115 @@ class Machine:
         if drive_line is not None:
             self.console.line = lambda high: drive_line(COM1_INTERRUPT, high)
         self.ports.attach(self.console, port=COM1, count=PORT_COUNT)
+
+
+class Machine(SerialMachine):
+    """Below the root: also `memory`, the bus of device memory; `pci`, the host bridge; `devices` by requester id.
+
+    `unit` is the remapping unit in front of the devices, None while there is none.
+    """
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        super().__init__(self.set_line)
+        root = hypervisor.root
+        self.hypervisor = hypervisor
+        self.devices: dict[int, Device] = {}
+        self.unit: RemappingUnit | None = None
+        self.unit_gpa: int | None = None
+        """Where the root finds its registers."""
+        self.memory = MemoryBus(root.space.gpa_bits, root.core.set_device_ranges)
+        self.pci = PciHost(hypervisor, self.ports, self.memory)
+
+    def add_device(self, device: Device, requester_id: int) -> None:
+        """Called by the constructor of a device. Raises ValueError: the requester id is out of range or taken."""
+        if not 0 <= requester_id < _REQUESTERS:
+            raise ValueError(f"requester_id must be 0 to {_REQUESTERS - 1:#x}, not {requester_id:#x}")
+        if requester_id in self.devices:
+            raise ValueError(f"requester_id {requester_id:#06x} belongs to {self.devices[requester_id]!r} already")
+        device._requester_id = requester_id
+        self.devices[requester_id] = device
+        self.hypervisor.domains.apply(device)
+
+    def send_message(self, device: Device, address: int, data: int) -> bool:
+        """An interrupt message of a device on its way: whether it reached a processor."""
+        return self.hypervisor.interrupts.deliver_msi(device.device_id, address, data) > 0
+
+    def set_line(self, line: int, level: bool) -> None:
+        """Drive a pin of the root's I/O APIC, if it has one."""
+        if self.hypervisor.root.platform is not None:
+            self.hypervisor.root.platform.set_pin(line, level)
+
+    def attach_unit(self, *, gpa: int | None = None, driver: str = "root", **options: Any) -> RemappingUnit:
+        """Put a remapping unit in front of all devices.
+
+        Parameters
+        ----------
+        gpa : where its registers are, a multiple of 4096; default FED9_0000h, or above RAM if that reaches so far.
+        driver : "root": the root's code programs it, in its own memory, and its interrupts are remapped.
+            "hypervisor": the hypervisor does, for the device domains of all partitions; nobody else sees it.
+        options : of RemappingUnit: preset, cap, ecap, caches ...
+
+        Raises
+        ------
+        ValueError
+            There is one already, `driver` is neither, or the addresses are taken.
+        """
+        if self.unit is not None:
+            raise ValueError("the machine has a remapping unit already")
+        hypervisor = self.hypervisor
+        if driver == "hypervisor":
+            if gpa is not None:
+                raise ValueError("gpa is only for a unit that the root drives")
+            unit = RemappingUnit(hypervisor.memory, _whole_memory(hypervisor), **options)
+            self.unit = unit
+            hypervisor.domains.take(unit)
+            return unit
+        if driver != "root":
+            raise ValueError(f'driver must be "root" or "hypervisor", not {driver!r}')
+        unit = RemappingUnit(hypervisor.memory, hypervisor.root.space, **options)
+        if gpa is None:
+            gpa = UNIT if hypervisor.memory.size <= UNIT else self.pci.windows[-1][1] + 1
+        self.memory.attach(_UnitRegisters(unit), gpa=gpa, size=unit.region_size)
+        unit.connect(hypervisor.root.core)
+        self.unit, self.unit_gpa = unit, gpa
+        return unit
+
+    def dmar(self) -> bytes:
+        """The ACPI table that tells the root's system of its unit: every PCI device and the I/O APIC are behind it.
+
+        Raises
+        ------
+        ValueError
+            The root drives no unit.
+        """
+        if self.unit is None or self.unit_gpa is None:
+            raise ValueError("the root drives no remapping unit")
+        io_apic = dmar.Scope(dmar.ScopeType.IO_APIC, _IO_APIC_REQUESTER >> 8, ((0, 0),))
+        return dmar.table(
+            [dmar.remapping_unit(self.unit_gpa, include_all=True, scopes=[io_apic])],
+            address_bits=self.hypervisor.root.space.gpa_bits,
+            flags=dmar.DmarFlags.INTERRUPT_REMAPPING,
+        )
+
+
+class _UnitRegisters:
+    """The registers of a unit on the memory bus."""
+
+    def __init__(self, unit: RemappingUnit) -> None:
+        self.read = unit.read
+        self._unit = unit
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self._unit.write(offset, size, value)
+
+
+def _whole_memory(hypervisor: Hypervisor) -> GpaSpace:
+    """All system memory at its own address, reserve and pools included: what the hypervisor itself sees."""
+    memory = hypervisor.memory
+    space = GpaSpace(memory, memory.reserve_pool)
+    space.create()
+    large = memory.size // LARGE_PAGE_SIZE
+    space.map(0, np.arange(large, dtype=np.uint64) * np.uint64(512), rights=RWX, large=True)
+    first, last = memory.size >> 12, memory.size + memory.reserve >> 12
+    space.map(first, np.arange(first, last, dtype=np.uint64), rights=RWX)
+    return space

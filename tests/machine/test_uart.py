@@ -3,7 +3,7 @@
 import pytest
 
 from hvcore.machine.bus import Bus
-from hvcore.machine.pc import Machine
+from hvcore.machine.pc import SerialMachine
 from hvcore.machine.uart import COM1, Uart
 
 DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)
@@ -159,7 +159,7 @@ def test_bus_refuses_overlap(uart):
 
 
 def test_machine_has_its_console_at_3f8():
-    machine = Machine()
+    machine = SerialMachine()
     sent = []
     machine.console.sink = sent.append
     machine.ports.write(COM1, 1, 65)

@@ -6,6 +6,7 @@ there; a write leaves them there, and `commit_bounce` takes them home when the i
 """
 from hvcore._native.base.status cimport REASON_MEMORY, STOP_EVENTS, STOP_EXIT, STOP_FAULT, STOP_NONE, STOP_STALE
 from hvcore._native.base.types cimport u32, u64, u8
+from hvcore._native.cpu.answers cimport answer_take, is_claimed, reads_too_much
 from hvcore._native.cpu.devices cimport (
     APIC_FRAME, NO_MEMORY, device_read, device_write, is_known_apic, is_memory, is_native_device, native_device_at,
 )
@@ -104,13 +105,15 @@ cdef inline bint reach(vp_t* vp, u64 gva, u64 access, u32 size_bytes, u8 stack, 
 
 
 cdef inline bint read_device(vp_t* vp, u64 gva, u64 gpa, u8* target, u32 size_bytes) noexcept nogil:
-    """Bytes of device memory: the caller's answer, or an exit to get it. The root's own space floats."""
-    if vp.partition.is_root:
+    """Bytes of device memory: the answer, or an exit to get it. What no device of the machine claims floats."""
+    cdef const u8 *answer
+    if reads_too_much(vp) or (vp.partition.is_root and not is_claimed(vp.partition, gpa, size_bytes)):
+        vp.device_reads_lost += reads_too_much(vp)
         memset(target, 0xFF, size_bytes)
         return True
-    if vp.exit.answered and vp.exit.gpa == gpa and vp.exit.size_bytes == size_bytes:
-        vp.exit.answered = False
-        memcpy(target, vp.answer, size_bytes)
+    answer = answer_take(vp, gpa, size_bytes)
+    if answer != NULL:
+        memcpy(target, answer, size_bytes)
         return True
     return leave_for_memory(vp, gva, gpa, RIGHT_READ, size_bytes, True, False)
 
@@ -275,11 +278,11 @@ cdef inline int commit_part(vp_t* vp, int part, u32 offset, u32 size_bytes) noex
         device_write(vp, vp.bounce_spa[part], vp.bounce_gpa, <u8*>vp.bounce + offset, size_bytes)
         return STOP_EVENTS
     if vp.bounce_spa[part] == <u64>NO_MEMORY:
-        if vp.partition.is_root:
+        if vp.partition.is_root and not is_claimed(vp.partition, vp.bounce_gpa, size_bytes):
             return STOP_NONE
         leave_for_memory(vp, vp.bounce_gva + offset, vp.bounce_gpa, RIGHT_WRITE, size_bytes, True, False)
-        memcpy(vp.answer, <u8*>vp.bounce + offset, size_bytes)
-        vp.exit.value = vp.answer[0] & (<u64>-1 >> (64 - 8 * min(size_bytes, <u32>8)))
+        memcpy(vp.written, <u8*>vp.bounce + offset, size_bytes)
+        vp.exit.value = vp.written[0] & (<u64>-1 >> (64 - 8 * min(size_bytes, <u32>8)))
         vp.exit.retired = True
         return STOP_EXIT
     memcpy(ram_at(vp.space.ram, vp.bounce_spa[part]), <u8*>vp.bounce + offset, size_bytes)

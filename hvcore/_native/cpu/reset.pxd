@@ -53,6 +53,7 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.exception_passed = False
     vp.answer_pending = vp.exit_waits = False
     vp.exit.answered = False
+    vp.answer_count = vp.answers_taken = 0
     flush_translations(vp)
 
 

@@ -23,6 +23,7 @@ cdef enum:
     SLOT_ADDRESS            # an address that a preparing operation has computed
     SLOT_COUNT = 20
     DIRECT_SIZE = 8192
+    ANSWERS = 16            # reads of device memory that one instruction may make
     # Among op_t.prefixes, in bits of prefixes that decoding has used up:
     OP_LOOKUP = 1           # one TLB look-up for the memory operand
     OP_STACK_LOOKUP = 4     # one for the stack
@@ -102,7 +103,7 @@ cdef struct exit_t:
     u8 access               # RIGHT_ bits: read, write, execute
     u8 size_bytes
     u8 length               # of the instruction
-    bint answered           # `value` answers the read at `gpa` or `port` when the instruction runs again
+    bint answered           # `value` answers the read at `port` when the instruction runs again
     bint gva_valid
     bint retired            # memory: a write that has gone through the instruction
     bint rights             # memory: mapped, but the rights forbid the access
@@ -115,6 +116,13 @@ cdef struct exit_t:
     u64 gva
     u64 gpa
     u64 value
+
+
+# What a read of device memory was answered with (cpu/answers.pxd).
+cdef struct device_answer_t:
+    u64 gpa
+    u32 size_bytes
+    u8[64] data
 
 
 cdef struct counters_t:
@@ -183,7 +191,7 @@ cdef struct vp_t:
     i64 kept_flag_result
     u64 kept_flag_aux
     u8 retired_length       # ... and how far RIP has moved since
-    u64[8] answer           # what the caller answered a read of device memory with
+    u64[8] written          # what a write to device memory stored
     u32[4] cpuid            # result of the last CPUID
     u64 carried             # a value on its way from one bounced place to another
 
@@ -266,3 +274,9 @@ cdef struct vp_t:
     bint placed             # `processor` is its own until it halts or the quantum ends
     u64[32] processors      # logical processors that it may run on
     bint guest_idle         # halted by a read of GUEST_IDLE: any interrupt goes on, even with interrupts off
+    device_answer_t[16] answers
+    u32 answer_count
+    u32 answers_taken       # by the instruction that runs again
+    u64 answers_rip         # whose they are ...
+    u64 answers_time        # ... and when it began
+    u64 device_reads_lost   # of an instruction with more reads than there is room for answers

@@ -28,6 +28,12 @@ cdef struct connection_t:   # sends to one port; `connections` of the sending pa
     u8 size_bytes           # 0: any
     bint any_value
 
+# Guest physical addresses of the machine that a device answers for.
+cdef struct device_range_t:
+    u64 first
+    u64 last
+
+
 cdef struct partition_t:
     u64 id
     u64 privileges
@@ -47,3 +53,6 @@ cdef struct partition_t:
     sorted_table_t ports            # port_t by id
     sorted_table_t connections      # connection_t by id
     sorted_table_t doorbells        # those of its connections that a write rings, by GPA
+    device_range_t *device_ranges   # of the root: what does not float
+    u32 device_range_count
+    u32 device_domain_bits  # width of device addresses; 0: there are no device domains

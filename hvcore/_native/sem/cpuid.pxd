@@ -4,8 +4,9 @@ from hvcore._native.cpu.spec cimport CR4_PKE
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.irq.apic_spec cimport BASE_ENABLE
 from hvcore._native.hv.spec cimport (
-    BUILD_NUMBER, FEATURE_DIRECT_TIMERS, FEATURE_FREQUENCY_MSRS, FEATURE_GUEST_IDLE, FEATURE_UNHALTED_TIMER,
-    FEATURE_XMM_INPUT, HARDWARE_APIC_ASSIST, HARDWARE_SECOND_LEVEL,
+    BUILD_NUMBER, FEATURE_DEVICE_DOMAINS, FEATURE_DIRECT_TIMERS, FEATURE_FREQUENCY_MSRS, FEATURE_GUEST_IDLE,
+    FEATURE_UNHALTED_TIMER, FEATURE_XMM_INPUT, HARDWARE_APIC_ASSIST, HARDWARE_DMA_REMAPPING,
+    HARDWARE_INTERRUPT_REMAPPING, HARDWARE_SECOND_LEVEL,
     LEAF_FEATURES, LEAF_HARDWARE, LEAF_HYPERVISOR, LEAF_INTERFACE, LEAF_LAST_HYPERVISOR, LEAF_LIMITS,
     LEAF_RECOMMENDATIONS, LEAF_VERSION, MAXIMUM_VPS, RECOMMEND_APIC_MSRS, VERSION_MAJOR,
 )
@@ -90,10 +91,15 @@ cdef inline void cpuid(vp_t* vp, u32 leaf, u32 subleaf) noexcept nogil:
     elif leaf == LEAF_FEATURES:
         cpuid_set(vp, <u32>privileges, <u32>(privileges >> 32), 0,
                   FEATURE_XMM_INPUT | FEATURE_GUEST_IDLE | FEATURE_FREQUENCY_MSRS | FEATURE_DIRECT_TIMERS
-                  | FEATURE_UNHALTED_TIMER)
+                  | FEATURE_UNHALTED_TIMER
+                  | (FEATURE_DEVICE_DOMAINS if vp.partition.device_domain_bits else 0))
     elif leaf == LEAF_RECOMMENDATIONS:
         cpuid_set(vp, RECOMMEND_APIC_MSRS, <u32>0xFFFFFFFF, vp.partition.physical_bits, 0)
     elif leaf == LEAF_LIMITS:
         cpuid_set(vp, MAXIMUM_VPS, MAXIMUM_VPS, 0, 0)
     elif leaf == LEAF_HARDWARE:
-        cpuid_set(vp, HARDWARE_APIC_ASSIST | HARDWARE_SECOND_LEVEL, 0, 0, 0)
+        if vp.partition.device_domain_bits:
+            cpuid_set(vp, HARDWARE_APIC_ASSIST | HARDWARE_SECOND_LEVEL | HARDWARE_DMA_REMAPPING
+                      | HARDWARE_INTERRUPT_REMAPPING, vp.partition.device_domain_bits, 0, 0)
+        else:
+            cpuid_set(vp, HARDWARE_APIC_ASSIST | HARDWARE_SECOND_LEVEL, 0, 0, 0)
