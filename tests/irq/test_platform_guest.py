@@ -193,6 +193,7 @@ def test_one_processor_programs_the_timer_that_wakes_another() -> None:
     guest.load(VIRTUAL_WIRE, STI_HLT, at=CODE + 0x800, vp=second)
     start = out(0x43, 0x30) + out(0x40, 20) + RDTSC_TO_R13 + out(0x40, 0)
     guest.load(*("90" for _ in range(40)), pic(0xFE), start, JMP_SELF, vp=first)
+    assert isinstance(second.run(max_instructions=100), Halt)
     assert isinstance(first.run(max_instructions=100_000), Budget)
     assert second.rip == STUBS + 16 * 0x20 + 3
     assert second.rdx << 32 | second.rax == nanoseconds(clocks(first.r13 + 3) + 21)
