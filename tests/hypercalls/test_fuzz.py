@@ -10,6 +10,7 @@ from hypercall_machine import ALL_PRIVILEGES, SELF
 from hvcore.enums import Hypercall, Privilege, ServiceReason, Status
 from hvcore.hypercalls.dispatch import execute
 from hvcore.hypercalls.table import TABLE
+from hvcore.machine.device import Device
 
 SEED = 20240607
 ROUNDS = 8000
@@ -17,6 +18,8 @@ ROUNDS = 8000
 
 # A field is a choice of values, "id" (a partition), "page" (a root page), "new" (a free one) or "any".
 SMALL, FLAGS = (0, 1, 2, 3), (0, 0, 0, 1)
+DEVICE = (1 << 62 | 8, 1 << 62 | 16, 1 << 62)
+DOMAIN = ("id", (0,), (0, 0, 1), (5, 6, 0, 0xFFFFFFFF))
 PLAUSIBLE = {
     0x40: ("QQIIQQQQ", (0, 0x100), FLAGS, (0x609,), (0,), (0,), (0,), (0,), FLAGS),
     0x41: ("Q", "id"),
@@ -44,6 +47,18 @@ PLAUSIBLE = {
     0x94: ("QIIQII", "id", tuple(range(10)), SMALL, SMALL, (0, 0x30, 0xFF), (0,)),
     0x95: ("QIIQIIIIHHIQ", "id", SMALL, (0,), "id", (1, 2, 3, 4), (0,), (2,), (0,), (0,), (16,), (0,), (0,)),
     0x96: ("QIIQIIIIQQQQ", "id", SMALL, (0,), "id", SMALL, (0,), (1, 2, 3, 4), (0,), (0x7000,), (0,), (0,), (0,)),
+    0x82: ("QQIIQII", "id", DEVICE, (0,), (0,), (1, 2), (0,), (0,)),
+    0x83: ("QQ", "id", (1, 2)),
+    0xB1: ("QQIIII", *DOMAIN, FLAGS, (0,)),
+    0xB2: ("QQIIQ", *DOMAIN, (1, 2, *DEVICE)),
+    0xB3: ("QQIIIIQQ", *DOMAIN, (0,), (1, 3), (0, 0x5000, 1 << 47), "page"),
+    0xB4: ("QQIIQ", *DOMAIN, (0, 0x5000, 1 << 47)),
+    0xC4: ("QQ", "id", (1, 2, *DEVICE)),
+    0xC5: ("QQII", *DOMAIN),
+    0xCE: ("QQIIQQ", *DOMAIN, (0, 1, 2, 5), (0, 0x3000)),
+    0xD0: ("QQIIII", *DOMAIN, (0,), (0,)),
+    0x125: ("QQ", "id", (0,)),
+    0x127: ("QQII", "id", (1, 2), (10, 9), (0,)),
 }
 
 
@@ -84,11 +99,9 @@ def accounts_hold(machine):
     for partition in machine.hypervisor.partitions.values():
         held = partition.pool.available + partition.pool.in_use
         assert held == len(partition.deposits) == int((owners.pool == partition.id).sum())
-    counted = sum(
-        int((chunk & 8 != 0).sum())
-        for partition in machine.hypervisor.partitions.values()
-        for chunk in partition.mappings._chunks.values()
-    )
+    spaces = [partition.mappings for partition in machine.hypervisor.partitions.values()]
+    spaces += [domain.mappings for domain in machine.hypervisor.domains._domains.values() if domain.mappings]
+    counted = sum(int((chunk & 8 != 0).sum()) for space in spaces for chunk in space._chunks.values())
     assert counted == int(owners.shared.sum())
 
 
@@ -98,6 +111,8 @@ def test_random_calls(machine, round_):
     print(f"seed {seed}")
     randomness = random.Random(seed)
     seen = set()
+    machine.hypervisor.machine.attach_unit(driver="hypervisor")
+    devices = [Device(machine.hypervisor, requester_id=requester) for requester in (8, 16)]
     for number in range(ROUNDS):
         if number % 400 == 0:
             machine.root.privileges = sum(Privilege)
@@ -112,6 +127,7 @@ def test_random_calls(machine, round_):
         result = execute(machine.hypervisor, caller, vp, word, body, limit=randomness.choice([None, 64]))
         assert isinstance(result.status, Status)
         assert result.reps_completed <= word >> 32 & 0xFFF
+        randomness.choice(devices).write(randomness.randrange(1 << 26) if number % 50 == 0 else 1 << 60, b"dma")
         seen.add((word & 0xFFFF, result.status))
     accounts_hold(machine)
     assert {code for code, _ in seen} >= {int(code) for code in Hypercall}
