@@ -10,6 +10,7 @@ from hypercall_machine import ALL_PRIVILEGES, SELF
 from hvcore.enums import Hypercall, Privilege, ServiceReason, Status
 from hvcore.hypercalls.dispatch import execute
 from hvcore.hypercalls.table import TABLE
+from hvcore.machine.device import Device
 
 SEED = 20240607
 ROUNDS = 8000
@@ -17,6 +18,8 @@ ROUNDS = 8000
 
 # A field is a choice of values, "id" (a partition), "page" (a root page), "new" (a free one) or "any".
 SMALL, FLAGS = (0, 1, 2, 3), (0, 0, 0, 1)
+DEVICE = (1 << 62 | 8, 1 << 62 | 16, 1 << 62)
+DOMAIN = ("id", (0,), (0, 0, 1), (5, 6, 0, 0xFFFFFFFF))
 PLAUSIBLE = {
     0x01: ("Q", (0x1000, 0, 1 << 60)),
     0x02: ("QQQ", (0, 0x5000), (0, 1, 2, 3, 4, 0x110, 0x400), SMALL),
@@ -70,6 +73,18 @@ PLAUSIBLE = {
     0x99: ("QII224s", "id", SMALL, (0,), (bytes(224),)),
     0x9A: ("QQI", "id", (0,), SMALL),
     0xE5: ("QQBB6x", "id", SMALL, (0,), (0, 1)),
+    0x82: ("QQIIQII", "id", DEVICE, (0,), (0,), (1, 2), (0,), (0,)),
+    0x83: ("QQ", "id", (1, 2)),
+    0xB1: ("QQIIII", *DOMAIN, FLAGS, (0,)),
+    0xB2: ("QQIIQ", *DOMAIN, (1, 2, *DEVICE)),
+    0xB3: ("QQIIIIQQ", *DOMAIN, (0,), (1, 3), (0, 0x5000, 1 << 47), "page"),
+    0xB4: ("QQIIQ", *DOMAIN, (0, 0x5000, 1 << 47)),
+    0xC4: ("QQ", "id", (1, 2, *DEVICE)),
+    0xC5: ("QQII", *DOMAIN),
+    0xCE: ("QQIIQQ", *DOMAIN, (0, 1, 2, 5), (0, 0x3000)),
+    0xD0: ("QQIIII", *DOMAIN, (0,), (0,)),
+    0x125: ("QQ", "id", (0,)),
+    0x127: ("QQII", "id", (1, 2), (10, 9), (0,)),
 }
 
 
@@ -110,11 +125,9 @@ def accounts_hold(machine):
     for partition in machine.hypervisor.partitions.values():
         held = partition.pool.available + partition.pool.in_use
         assert held == len(partition.deposits) == int((owners.pool == partition.id).sum())
-    counted = sum(
-        int((chunk & 8 != 0).sum())
-        for partition in machine.hypervisor.partitions.values()
-        for chunk in partition.mappings._chunks.values()
-    )
+    spaces = [partition.mappings for partition in machine.hypervisor.partitions.values()]
+    spaces += [domain.mappings for domain in machine.hypervisor.domains._domains.values() if domain.mappings]
+    counted = sum(int((chunk & 8 != 0).sum()) for space in spaces for chunk in space._chunks.values())
     assert counted == int(owners.shared.sum())
 
 
@@ -124,6 +137,8 @@ def test_random_calls(machine, round_):
     print(f"seed {seed}")
     randomness = random.Random(seed)
     seen = set()
+    machine.hypervisor.machine.attach_unit(driver="hypervisor")
+    devices = [Device(machine.hypervisor, requester_id=requester) for requester in (8, 16)]
     for number in range(ROUNDS):
         if number % 400 == 0:
             machine.root.privileges = sum(Privilege)
@@ -138,6 +153,7 @@ def test_random_calls(machine, round_):
         result = execute(machine.hypervisor, caller, vp, word, body, limit=randomness.choice([None, 64]))
         assert isinstance(result.status, Status)
         assert result.reps_completed <= word >> 32 & 0xFFF
+        randomness.choice(devices).write(randomness.randrange(1 << 26) if number % 50 == 0 else 1 << 60, b"dma")
         seen.add((word & 0xFFFF, result.status))
     accounts_hold(machine)
     assert {code for code, _ in seen} >= {int(code) for code in Hypercall}
