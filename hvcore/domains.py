@@ -8,12 +8,13 @@ pool; what they name leaves them with the page itself, like any mapping below a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import IntEnum
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
 from hvcore._native.irqchip import MessagePort
 from hvcore._native.space import GpaSpace
-from hvcore.enums import DeviceDomainType, MessageType, Status
+from hvcore.enums import MessageType, Status
 from hvcore.hypercalls.abi import Refused
 from hvcore.pages import Mappings
 from hvcore.unit_tables import Translation, UnitTables
@@ -27,6 +28,12 @@ DEFAULT_DOMAIN, NULL_DOMAIN = 0, 0xFFFF_FFFF
 ADDRESS_BITS = 48
 _CAP, _FSTS, _FAULT_BITS = 0x08, 0x34, 3
 _FAULT_SINT = 1
+
+
+class DeviceDomainType(IntEnum):
+    """HV_DEVICE_DOMAIN_TYPE (section 4.11)."""
+
+    SECOND_STAGE, FIRST_STAGE, SOC = range(3)
 
 
 class DeviceDomain:

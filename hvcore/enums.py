@@ -90,12 +90,6 @@ class Hypercall(IntEnum):
     GET_LOGICAL_DEVICE_PROPERTY = 0x127
 
 
-class DeviceDomainType(IntEnum):
-    """HV_DEVICE_DOMAIN_TYPE (section 4.11)."""
-
-    SECOND_STAGE, FIRST_STAGE, SOC = range(3)
-
-
 class PartitionState(IntEnum):
     """The lifecycle of section 6.1; a deleted partition has no state, its id is invalid."""
 

@@ -7,7 +7,7 @@ stack.py makes. Charges are real pages of the partition's own pool.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from operator import index as as_index
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,11 @@ from hvcore import properties, stack
 from hvcore._native.engine import PartitionCore, PartitionTime
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.space import GpaSpace, PagePool
+from hvcore.charges import Charged
 from hvcore.counters import Counters
 from hvcore.enums import Hypercall, PartitionProperty, PartitionState, Privilege, Status
 from hvcore.hypercalls.abi import Refused, Result
+from hvcore.hypercalls.python import python_call
 from hvcore.pages import Mappings
 from hvcore.processor import VirtualProcessor, VpFrames
 from hvcore.wiring import Wiring
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from hvcore.ports import Connection, Port
 
 
-class Partition(Wiring):
+class Partition(Charged, Wiring):
     """One partition. `Hypervisor.root` is the first; `create_partition` makes its children."""
 
     FRAMES = 2
@@ -50,7 +52,7 @@ class Partition(Wiring):
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.space = mappings.space
         self.mappings = mappings
-        self.pool = pool
+        super().__init__(pool)
         self.core: PartitionCore = PartitionCore()
         self.state = PartitionState.UNINITIALIZED
         self.core.is_root = parent is None
@@ -73,7 +75,6 @@ class Partition(Wiring):
         """Finished hypercalls that Python made as this partition."""
         self.past_counters = Counters({})
         """What virtual processors that are gone had counted."""
-        self._charges: dict[Hashable, list[int]] = {}
         self._processors = tuple(range(hypervisor.processors))
 
     def __repr__(self) -> str:
@@ -108,7 +109,7 @@ class Partition(Wiring):
         ValueError
             `input` is shorter than the call's input or longer than a page; `reps` is missing or out of range.
         """
-        return self.hypervisor.hypercall(self, call, input, reps=reps, start=start, fast=fast, variable=variable)
+        return python_call(self, call, input, reps=reps, start=start, fast=fast, variable=variable)
 
     def create_partition(
         self,
@@ -163,9 +164,8 @@ class Partition(Wiring):
     def processors(self) -> tuple[int, ...]:
         """The logical processors that its virtual processors may run on, ascending: all of the machine, unless set.
 
-        They go where one is free, and back where they were if that is; when there are too few, those that have run
-        least, by weight, go first in each quantum. Each virtual processor of the root runs on the logical processor
-        of its number.
+        Where there are too few, those that have run least, by weight, go first in each quantum (docs/scheduling.md).
+        Each virtual processor of the root runs on the logical processor of its number.
 
         Raises
         ------
@@ -197,36 +197,13 @@ class Partition(Wiring):
         """100 ns units of time since creation in which a processor was not explicitly suspended."""
         return self.time.reference
 
-    # Charges.
-
-    def charge(self, key: Hashable, count: int) -> None:
-        """Take `count` pages of the own pool for `key`, all or none. Refuses with INSUFFICIENT_MEMORY."""
-        pages: list[int] = []
-        for _ in range(count):
-            page = self.pool.allocate()
-            if page is None:
-                for taken in pages:
-                    self.pool.release(taken)
-                raise Refused(Status.INSUFFICIENT_MEMORY)
-            pages.append(page)
-        self._charges[key] = pages
-
-    def release(self, key: Hashable) -> None:
-        """Give the pages of `key` back to the pool."""
-        for page in self._charges.pop(key):
-            self.pool.release(page)
-
-    def is_charged(self, key: Hashable) -> bool:
-        """`charge` was called for `key`, and `release` was not."""
-        return key in self._charges
-
     # Lifecycle, called by the handlers.
 
     def new_child(self, flags: int, *, host_managed: bool) -> Partition:
         """An uninitialized child. `host_managed`: its intercepts become exits for Python, not messages."""
         hypervisor = self.hypervisor
         partition_id = hypervisor.last_partition_id + 1
-        frames = self._charge_with_frames(("partition", partition_id), hypervisor.costs.partition, Partition.FRAMES)
+        frames = self.charge_with_frames(("partition", partition_id), hypervisor.costs.partition, Partition.FRAMES)
         pool = PagePool(hypervisor.memory)
         mappings = Mappings(GpaSpace(hypervisor.memory, pool), hypervisor.owners)
         child = Partition(hypervisor, partition_id, self, pool=pool, mappings=mappings, frames=frames)
@@ -252,20 +229,16 @@ class Partition(Wiring):
         """A virtual processor with an interrupt controller, explicitly suspended."""
         hypervisor = self.hypervisor
         cost = 0 if self.parent is None else hypervisor.costs.vp
-        frames = VpFrames(*self._charge_with_frames(("vp", index), cost, len(VpFrames._fields)))
-        interrupts = InterruptController(
-            apic_id=index,
-            message_page=hypervisor.memory.page(frames.message_page),
-            event_page=hypervisor.memory.page(frames.event_page),
-            event_ring=hypervisor.memory.page(frames.event_ring),
-            assist_page=hypervisor.memory.page(frames.assist_page),
-        )
+        frames = VpFrames(*self.charge_with_frames(("vp", index), cost, len(VpFrames._fields)))
+        pages = {name: hypervisor.memory.page(frame) for name, frame in frames._asdict().items()}
+        interrupts = InterruptController(apic_id=index, **pages)
         vp = VirtualProcessor(self.core, self.space, interrupts, index)
         vp.join(self)
         vp.explicit_suspend = True
         self.frames[index] = frames
         self.vps[index] = vp
-        hypervisor.scheduler.add(vp, self._processors_of(index), self.properties[PartitionProperty.CPU_WEIGHT])
+        processors = (index,) if self.parent is None else self._processors
+        hypervisor.scheduler.add(vp, processors, self.properties[PartitionProperty.CPU_WEIGHT])
         hypervisor.partition_of[vp] = self
         return vp
 
@@ -273,9 +246,6 @@ class Partition(Wiring):
         """CPU_WEIGHT: how much its processors get of logical processors that others want, too."""
         for vp in self.vps.values():
             self.hypervisor.scheduler.set_weight(vp, weight)
-
-    def _processors_of(self, index: int) -> tuple[int, ...]:
-        return (index,) if self.parent is None else self._processors
 
     def remove_connection(self, connection_id: int) -> None:
         """Free its port for another connection."""
@@ -304,8 +274,7 @@ class Partition(Wiring):
         self.detach_platform()
         self.hypervisor.domains.release(self)
         self.mappings.clear()
-        for key in list(self._charges):
-            self.release(key)
+        self.release_all()
         self.state = PartitionState.FINALIZED
         return True
 
@@ -318,16 +287,6 @@ class Partition(Wiring):
         del self.parent.children[self.id]
         del self.hypervisor.partitions[self.id]
         self.hypervisor.free_frames(self.hypercall_frame, self.reference_tsc_frame)
-
-    def _charge_with_frames(self, key: Hashable, pages: int, frame_count: int) -> list[int]:
-        """Charge `pages` and take frames of the reserve, all or none."""
-        frames = self.hypervisor.new_frames(frame_count)
-        try:
-            self.charge(key, pages)
-        except Refused:
-            self.hypervisor.free_frames(*frames)
-            raise
-        return frames
 
     def remove_vp(self, index: int) -> None:
         """Let a virtual processor go, with what was charged for it."""

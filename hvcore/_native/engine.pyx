@@ -82,6 +82,7 @@ from hvcore._native.sem.control_registers cimport (
 )
 from hvcore._native.sem.fxsave cimport MXCSR_MASK
 from hvcore._native.sem.hypercall cimport call_result_t, call_t, execute_call, guest_call
+from hvcore._native.sem.msr cimport msr_read, msr_write
 from hvcore._native.space cimport GpaSpace, SystemMemory
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -183,6 +184,14 @@ cdef int enter_linked(vp_t* vp, const op_t* slot, bint fallen) noexcept nogil:
         return STOP_BUDGET
     block = link(vp, <block_cache_t*>vp.machine, slot, fallen)
     return enter(vp, block) if block != NULL else vp.stop
+
+
+cdef int read_msr(vp_t* vp, u32 index, u64 now) noexcept nogil:
+    return msr_read(vp, index, now)
+
+
+cdef int write_msr(vp_t* vp, u32 index, u64 value, u64 now) noexcept nogil:
+    return msr_write(vp, index, value, now)
 
 
 cdef int hypercall(vp_t* vp, u64 now) noexcept nogil:

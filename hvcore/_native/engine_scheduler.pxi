@@ -43,6 +43,7 @@ cdef class Scheduler:
         self.cache.machine.note, self.cache.note_fetch = note, note_fetch
         self.cache.machine.read_port, self.cache.machine.write_port = read_port, write_port
         self.cache.machine.hypercall = hypercall
+        self.cache.machine.read_msr, self.cache.machine.write_msr = read_msr, write_msr
         self.cache.machine.enter_found, self.cache.machine.enter_linked = enter_found, enter_linked
         self.scheduler.cache = self.cache
         self.scheduler.host.followed = host_time

@@ -48,6 +48,7 @@ cdef class InterruptFabric:
     def __cinit__(self):
         self.controllers = []
         self.fabric.clock = &self.clock
+        timebase_reset(&self.fabric.timebase)
 
     def __dealloc__(self):
         free(self.fabric.controllers)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from hvcore.domains import ADDRESS_BITS, DEFAULT_DOMAIN, NULL_DOMAIN, DeviceDomain
-from hvcore.enums import AccessMask, DeviceDomainType, Status
+from hvcore.domains import ADDRESS_BITS, DEFAULT_DOMAIN, NULL_DOMAIN, DeviceDomain, DeviceDomainType
+from hvcore.enums import AccessMask, Status
 from hvcore.hypercalls.abi import U8, U16, U32, U64, Bytes3, Bytes24, Layout, Refused, require_vtl0
 from hvcore.hypercalls.call import Call, Progress
 from hvcore.pages import PRESENT, spns_of

@@ -155,6 +155,8 @@ cdef struct machine_t:
     u64 (*read_port)(vp_t* vp, u16 port, u32 size_bytes, u64 now) noexcept nogil
     void (*write_port)(vp_t* vp, u16 port, u32 size_bytes, u64 value, u64 now) noexcept nogil
     int (*hypercall)(vp_t* vp, u64 now) noexcept nogil                          # a CallOutcome of sem/hypercall.pxd
+    int (*read_msr)(vp_t* vp, u32 index, u64 now) noexcept nogil                # MsrOutcomes of sem/msr.pxd
+    int (*write_msr)(vp_t* vp, u32 index, u64 value, u64 now) noexcept nogil
 
 
 cdef struct vp_t:

@@ -20,7 +20,7 @@ from hvcore._native.cpu.tsc cimport read_tsc
 from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
 from hvcore._native.hv.hypercall cimport CALL_AGAIN, CALL_DEFERRED, CALL_DONE
 from hvcore._native.sem.cpuid cimport cpuid
-from hvcore._native.sem.msr cimport MSR_DEFERRED, MSR_DONE, MSR_FAULT, msr_read, msr_write
+from hvcore._native.sem.msr cimport MSR_DEFERRED, MSR_DONE, MSR_FAULT
 
 cdef inline int system_cache(vp_t* vp, const op_t* op) noexcept nogil:
     """INVD, WBINVD: there is no cache to write back."""
@@ -54,7 +54,7 @@ cdef inline int system_rdmsr(vp_t* vp, const op_t* op) noexcept nogil:
     cdef int outcome
     if vp.cpl:
         return raise_error(vp, op, VECTOR_GP, 0)
-    outcome = msr_read(vp, index, time_at(vp, op))
+    outcome = vp.machine.read_msr(vp, index, time_at(vp, op))
     if outcome == MSR_DEFERRED:
         vp.exit.index = index
         vp.exit.access = RIGHT_READ
@@ -72,7 +72,7 @@ cdef inline int system_wrmsr(vp_t* vp, const op_t* op) noexcept nogil:
     cdef int outcome
     if vp.cpl:
         return raise_error(vp, op, VECTOR_GP, 0)
-    outcome = msr_write(vp, index, value, time_at(vp, op))
+    outcome = vp.machine.write_msr(vp, index, value, time_at(vp, op))
     if outcome == MSR_FAULT:
         return raise_error(vp, op, VECTOR_GP, 0)
     if outcome == MSR_DONE:
