@@ -12,8 +12,11 @@ cdef class MessagePort:
     cdef message_port_t port
 
 
-cdef class InterruptController:
+cdef class Synic:
     cdef irq_t irq
+
+
+cdef class InterruptController(Synic):
     cdef tuple pages                # the borrowed buffers of the SIM, SIEF, event ring and assist page
     cdef object observation         # who owns irq.observer
     cdef clock_t own_clock          # of a controller that belongs to no partition ...

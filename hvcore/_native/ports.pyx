@@ -183,6 +183,7 @@ cdef class Connection:
         self.monitor.sender = &self.core.partition
         self.monitor.page = <monitor_page_t*>ram_at(&memory.ram, spn << PAGE_SHIFT)
         self.monitor.event.owner, self.monitor.event.run = self.monitor, monitor_run
+        self.monitor.event.ends = True
         self.scheduler, self.memory = scheduler, memory
         monitor_run(&self.monitor.event, scheduler.now)
         scheduler.add_event(&self.monitor.event)

@@ -290,7 +290,7 @@ def test_the_parent_hears_once_when_an_awaited_slot_is_free(machine, child):
     page[SINT * 256 : SINT * 256 + 4] = bytes(4)
     controller.write_msr(0x40000084, 0, 0)
     assert (controller.awaited_sints, controller.deliverable_sints) == (0, 1 << 7 | 1 << SINT)
-    set_(1 << 20, expect=Status.INVALID_REGISTER_VALUE)
+    set_(1 << 20, expect=Status.INVALID_PARAMETER)
     # The run loop tells the parent before the child executes anything.
     enable(machine.root)
     child.core.host_managed = False

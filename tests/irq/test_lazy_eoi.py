@@ -19,7 +19,7 @@ class Assisted:
         self.page, self.messages = bytearray(4096), bytearray(4096)
         self.chip = InterruptController(apic_id=0, message_page=self.messages, event_page=bytearray(4096),
                                         assist_page=self.page)
-        self.chip.assist_enabled = True
+        self.chip.assist_enabled = self.chip.apic_enabled = True
 
     @property
     def promised(self):

@@ -182,8 +182,8 @@ def test_lost_withdrawn_and_level():
 
 def test_a_request_from_before_the_trace_has_no_latency():
     guest = Guest()
-    guest.vp.interrupts.assert_interrupt(0x50)
     guest.load("fb", "90", HLT)
+    guest.vp.interrupts.assert_interrupt(0x50)
     with guest.hypervisor.trace_interrupts() as trace:
         guest.vp.run(max_instructions=100)
     (event,) = trace.events()
@@ -207,6 +207,7 @@ def test_one_trace_at_a_time_over_all_processors_also_new_and_gone_ones():
             hypervisor.trace_interrupts()
         child = hypervisor.root.create_partition(vps=1)
         vp = child.vps[0]
+        vp.interrupts.apic_enabled = True
         vp.interrupts.assert_interrupt(0x50)
         vp.interrupts.acknowledge()
         assert trace.latencies(vp).by_vector[0x50].sum() == 1

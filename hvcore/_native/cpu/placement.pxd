@@ -6,6 +6,7 @@ VPs, and follows from what guests did, not from where a run was cut.
 """
 from hvcore._native.base.types cimport i32, u32, u64
 from hvcore._native.cpu.host_time cimport host_time_at, wait_until
+from hvcore._native.cpu.machine_events cimport next_final_event, next_machine_event, poll_last
 from hvcore._native.cpu.scheduler cimport LONG_QUANTUM, NO_PROCESSOR, SHARE_SCALE, scheduler_t
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.cpu.wake cimport is_asleep, is_suspended, is_wakeable, start_time_of
@@ -219,27 +220,6 @@ cdef inline void sort_by_share(scheduler_t* scheduler, u32 count) noexcept nogil
         gap //= 3
 
 
-cdef inline u64 next_machine_event(const scheduler_t* scheduler, bint idle) noexcept nogil:
-    """Ticks at which the machine's hardware does something by itself; when `idle`, without what only polls."""
-    cdef u64 earliest = never_ticks()
-    cdef u32 i
-    for i in range(scheduler.event_count):
-        if not (idle and scheduler.events[i].polls):
-            earliest = min(earliest, scheduler.events[i].deadline)
-    return earliest
-
-
-cdef inline void look_last(scheduler_t* scheduler, u64 now) noexcept nogil:
-    """No processor runs any more: what polls finds out whether the last one left it something."""
-    cdef u32 i
-    scheduler.clock.now = now
-    scheduler.clock.actor = NULL
-    for i in range(scheduler.event_count):
-        if scheduler.events[i].polls:
-            scheduler.events[i].run(scheduler.events[i], now)
-    classify_noticed(scheduler)
-
-
 cdef inline u64 vacate_all(scheduler_t* scheduler) noexcept nogil:
     """Take all logical processors back; the earliest time at which a VP can go on."""
     cdef u64 earliest = never_ticks()
@@ -270,12 +250,13 @@ cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
     cdef u32 slot, count = 0, i
     cdef i32 processor
     if earliest > now:
-        look_last(scheduler, now)
+        poll_last(scheduler, now)
+        classify_noticed(scheduler)
         earliest = vacate_all(scheduler)
     if earliest > now:
         # Nobody can run: time jumps, but not past what the machine does by itself.
-        if may_be_woken(scheduler):
-            earliest = min(earliest, next_machine_event(scheduler, True))
+        earliest = min(earliest, next_machine_event(scheduler, True) if may_be_woken(scheduler)
+                       else next_final_event(scheduler))
         if earliest == never_ticks():
             scheduler.quantum_end = scheduler.quantum_start = scheduler.furthest
             return False

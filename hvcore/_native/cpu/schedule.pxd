@@ -8,8 +8,9 @@ meet every few instructions, and those that do not, once a quantum.
 from hvcore._native.base.inexact cimport forget_inexact, host_inexact
 from hvcore._native.base.status cimport REASON_BUDGET, REASON_CANCELED, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT
 from hvcore._native.base.types cimport i32, i64, u32, u64
+from hvcore._native.cpu.machine_events cimport next_machine_event, run_due_events
 from hvcore._native.cpu.placement cimport (
-    begin_quantum, classify, classify_all, classify_noticed, give_way, next_machine_event,
+    begin_quantum, classify, classify_all, classify_noticed, give_way,
 )
 from hvcore._native.cpu.run cimport run_slice
 from hvcore._native.cpu.scheduler cimport NO_PROCESSOR, scheduler_t
@@ -20,18 +21,6 @@ from hvcore._native.irq.clock cimport never_ticks
 cdef enum:
     MXCSR_PE = 0x20
     LEAST_LEAD = 64             # ticks that a processor may always be ahead of the others
-
-
-cdef inline void run_machine_events(scheduler_t* scheduler, u64 now) noexcept nogil:
-    """What the machine's hardware does at `now` ticks."""
-    cdef u32 i
-    scheduler.clock.now = now
-    scheduler.clock.actor = NULL
-    for i in range(scheduler.event_count):
-        if scheduler.events[i].deadline <= now:
-            scheduler.events[i].run(scheduler.events[i], now)
-    scheduler.clock.attention = False
-    classify_noticed(scheduler)
 
 
 cdef inline i32 choose(scheduler_t* scheduler) noexcept nogil:
@@ -130,7 +119,8 @@ cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, 
                     if budget[0] <= 0:
                         return REASON_BUDGET
                     budget[0] -= 1      # as for a timer that wakes nothing: hardware alone must not run for ever
-                run_machine_events(scheduler, event)
+                run_due_events(scheduler, event)
+                classify_noticed(scheduler)
                 continue
             if processor == NO_PROCESSOR:
                 quanta -= 1

@@ -65,6 +65,7 @@ cdef struct machine_event_t:
     u64 deadline                        # ticks; never_ticks() when nothing is due
     void *owner
     void (*run)(machine_event_t *event, u64 now) noexcept nogil
+    bint ends                           # what it has begun comes to an end even if no processor ever runs again
     bint polls                          # it only looks at what processors write: while none runs, there is nothing new
 
 
