@@ -94,7 +94,7 @@ def test_self_ipi(benchmark, smoke, sizes):
 
 
 def test_hypercalls(benchmark, smoke, sizes):
-    """A fast call that has nothing to do, and one that sets an event flag that is set already."""
+    """A fast call that has nothing to do, and one that is refused when its connection has been looked up."""
     rounds, count = sizes
     with (
         empty_loop(count) as (spinner, _),

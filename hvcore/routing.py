@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hvcore.partition import Partition
     from hvcore.processor import VirtualProcessor
 
+
 class Interrupts:
     """`hypervisor.interrupts`: the sources of the machine by name, and the table that says where they go."""
 

@@ -3,7 +3,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 from numpy.typing import NDArray
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 @final
 class MessagePort:
@@ -13,6 +13,7 @@ class MessagePort:
     def __new__(cls) -> MessagePort: ...
     def discard(self) -> int: ...
 
+@disjoint_base
 class Synic:
     """The synthetic interrupt controller of a virtual processor (TLFS 11): messages and event flags of its SINTs."""
     @property

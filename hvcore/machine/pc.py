@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from hvcore.pages import RWX
 
 if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
+    from hvcore.interrupt_source import InterruptSource
     from hvcore.machine.device import Device
 
 UNIT = 0xFED9_0000
@@ -52,6 +54,8 @@ class Machine(SerialMachine):
         root = hypervisor.root
         self.hypervisor = hypervisor
         self.devices: dict[int, Device] = {}
+        self._lines: dict[int, InterruptSource] = {}
+        self.line(COM1_INTERRUPT)
         self.unit: RemappingUnit | None = None
         self.unit_gpa: int | None = None
         """Where the root finds its registers."""
@@ -72,10 +76,29 @@ class Machine(SerialMachine):
         """An interrupt message of a device on its way: whether it reached a processor."""
         return self.hypervisor.interrupts.deliver_msi(device.device_id, address, data) > 0
 
-    def set_line(self, line: int, level: bool) -> None:
-        """Drive a pin of the root's I/O APIC, if it has one."""
-        if self.hypervisor.root.platform is not None:
-            self.hypervisor.root.platform.set_pin(line, level)
+    def line(self, number: int) -> InterruptSource:
+        """An interrupt line of the machine's devices, "line 4" for the UART's: the pin of that number of the root's I/O
+        APIC, unless `hypervisor.interrupts` routes it elsewhere."""
+        if number not in self._lines:
+            self._lines[number] = self.hypervisor.interrupts.add(
+                f"line {number}", level=True, line=partial(self._drive_pin, number)
+            )
+        return self._lines[number]
+
+    def set_line(self, number: int, level: bool) -> None:
+        """A device drives its line."""
+        source = self.line(number)
+        if level:
+            source.assert_()
+        else:
+            source.deassert()
+
+    def _drive_pin(self, pin: int, level: bool) -> int:
+        platform = self.hypervisor.root.platform
+        if platform is None:
+            return 0
+        platform.set_pin(pin, level)
+        return int(level)
 
     def attach_unit(self, *, gpa: int | None = None, driver: str = "root", **options: Any) -> RemappingUnit:
         """Put a remapping unit in front of all devices.

@@ -153,3 +153,23 @@ def test_arguments(hypervisor: Hypervisor, child: Partition) -> None:
     child.destroy()
     with pytest.raises(ValueError, match="partition must be active"):
         interrupts.route(source, child, vector=0x40)
+
+
+def test_a_line_of_the_machine_goes_where_it_is_routed():
+    """Issue: a table says which partition and VP receives a source of the machine, the root by default."""
+    with Hypervisor(memory="64 MiB", processors=1) as hypervisor:
+        child = hypervisor.root.create_partition(vps=1)
+        controller = child.vps[0].interrupts
+        controller.apic_enabled = True
+        source = hypervisor.interrupts["line 4"]
+        platform = hypervisor.root.platform
+        assert source.partition is hypervisor.root
+        hypervisor.machine.set_line(4, True)
+        assert platform.pin_level(4)
+        hypervisor.interrupts.route("line 4", child, vector=0x54)
+        assert not platform.pin_level(4), "it is taken from whom it was routed to before"
+        assert controller.pending_vector() == 0x54 and source.partition is child
+        hypervisor.machine.set_line(4, False)
+        assert controller.pending_vector() is None, "a level that fell before it was taken"
+        child.destroy()
+        assert source.partition is hypervisor.root

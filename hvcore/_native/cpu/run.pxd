@@ -34,11 +34,6 @@ cdef inline u64 now_of(const vp_t* vp) noexcept nogil:
     return vp.slice_end - <u64>vp.remaining        # what is withheld has been taken from both
 
 
-cdef inline void tell_time(const vp_t* vp) noexcept nogil:
-    """Before this VP acts on interrupt controllers in the midst of a block: who acts, and when."""
-    vp.irq.time = vp.irq.fabric.clock.now = now_of(vp)
-
-
 cdef inline u64 deadline_of(const vp_t* vp) noexcept nogil:
     """Ticks at which this VP's interrupt controller has something to do; all ones: nothing is armed."""
     return irq_next_event(vp.irq)

@@ -9,9 +9,7 @@ from hvcore._native.base.inexact cimport forget_inexact, host_inexact
 from hvcore._native.base.status cimport REASON_BUDGET, REASON_CANCELED, REASON_HALT, REASON_NONE, REASON_TRIPLE_FAULT
 from hvcore._native.base.types cimport i32, i64, u32, u64
 from hvcore._native.cpu.machine_events cimport next_machine_event, run_due_events
-from hvcore._native.cpu.placement cimport (
-    begin_quantum, classify, classify_all, classify_noticed, give_way,
-)
+from hvcore._native.cpu.placement cimport begin_quantum, classify, classify_all, classify_noticed, give_way
 from hvcore._native.cpu.run cimport run_slice
 from hvcore._native.cpu.scheduler cimport NO_PROCESSOR, scheduler_t
 from hvcore._native.cpu.state cimport vp_t

@@ -36,7 +36,8 @@ cdef inline bint is_suspended(const vp_t* vp) noexcept nogil:
 
 cdef inline bint is_wakeable(const vp_t* vp) noexcept nogil:
     """By hardware of the machine: it sleeps with interrupts on, or hears NMIs of the platform."""
-    return not is_suspended(vp) and (vp.rflags_system & FLAG_IF or vp.guest_idle or platform_breaks_through(vp.irq.fabric))
+    return not is_suspended(vp) and (
+        vp.rflags_system & FLAG_IF or vp.guest_idle or platform_breaks_through(vp.irq.fabric))
 
 
 cdef inline bint is_asleep(const vp_t* vp) noexcept nogil:

@@ -3,8 +3,9 @@ from hvcore._native.base.types cimport u32, u64
 from hvcore._native.irq.apic_timer cimport expire_apic_timer
 from hvcore._native.irq.clock cimport never_ticks, reference_time, ticks_of_reference
 from hvcore._native.irq.inbox cimport take_inbox
-from hvcore._native.irq.lapic cimport accept_init, accept_interrupt, accept_nmi, accept_startup
+from hvcore._native.irq.lapic cimport accept_interrupt, accept_nmi
 from hvcore._native.irq.observer cimport NMI_VECTOR, note_arrival
+from hvcore._native.irq.startup cimport accept_init, accept_startup
 from hvcore._native.irq.state cimport inbox_t, irq_t
 from hvcore._native.irq.synic cimport irq_retry, irq_would_deliver
 from hvcore._native.irq.timer cimport irq_expire

@@ -11,11 +11,10 @@ from hvcore._native.irq.apic_spec cimport (
 )
 from hvcore._native.irq.destination cimport arbitrate, is_addressed, widen_destination
 from hvcore._native.irq.inbox cimport lags_behind
-from hvcore._native.irq.lapic cimport (
-    is_enabled, request_external, request_from, request_init, request_nmi, request_startup,
-)
+from hvcore._native.irq.lapic cimport is_enabled, request_from, request_nmi
 from hvcore._native.irq.observer cimport SOURCE_MSI
 from hvcore._native.irq.spec cimport LOWEST_VECTOR
+from hvcore._native.irq.startup cimport request_external, request_init, request_startup
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t
 
 

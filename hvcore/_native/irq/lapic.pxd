@@ -135,11 +135,6 @@ cdef inline void request_from(irq_t *irq, u32 vector, bint level, bint auto_eoi,
     put_vector(inbox.auto_eoi, vector, auto_eoi)
 
 
-cdef inline void request_interrupt(irq_t *irq, u32 vector, bint level, bint auto_eoi) noexcept nogil:
-    """The same from nobody known."""
-    request_from(irq, vector, level, auto_eoi, SOURCE_UNKNOWN)
-
-
 cdef inline void withdraw_interrupt(irq_t *irq, u32 vector) noexcept nogil:
     """Take back a level-triggered request that was not delivered yet. An edge stays requested (10.2)."""
     cdef u32 i
@@ -251,55 +246,3 @@ cdef inline u32 irq_cr8(const irq_t *irq) noexcept nogil:
 cdef inline void irq_set_cr8(irq_t *irq, u32 value) noexcept nogil:
     """`value` is 0..15; the caller has raised #GP for anything else."""
     irq.lapic.tpr = <u8>(value << 4)
-
-
-# INIT, SIPI and ExtINT are noted here and taken by the run loop, at an instruction boundary.
-
-cdef inline void accept_init(irq_t *irq) noexcept nogil:
-    """A SIPI from before it does not count any more."""
-    notice(irq)
-    irq.lapic.init_pending = True
-    irq.lapic.startup_pending = False
-
-
-cdef inline void request_init(irq_t *irq) noexcept nogil:
-    cdef inbox_t *inbox
-    irq.counters.inits_received += 1
-    if lags_behind(irq):
-        inbox = open_inbox(irq)
-        inbox.init = True
-        inbox.startup = False
-    else:
-        accept_init(irq)
-
-
-cdef inline void accept_startup(irq_t *irq, u8 page) noexcept nogil:
-    """The first of several counts, as for a processor that is already on its way."""
-    notice(irq)
-    if irq.lapic.startup_pending:
-        irq.counters.startups_ignored += 1
-    else:
-        irq.lapic.startup_pending = True
-        irq.lapic.startup_page = page
-
-
-cdef inline void request_startup(irq_t *irq, u8 page) noexcept nogil:
-    cdef inbox_t *inbox
-    irq.counters.startups_received += 1
-    if not lags_behind(irq):
-        accept_startup(irq, page)
-        return
-    inbox = open_inbox(irq)
-    if inbox.startup:
-        irq.counters.startups_ignored += 1
-    else:
-        inbox.startup = True
-        inbox.startup_page = page
-
-
-cdef inline void request_external(irq_t *irq) noexcept nogil:
-    """ExtINT: the vector comes from the 8259 when the processor asks for it."""
-    if lags_behind(irq):
-        open_inbox(irq).external = True
-    else:
-        irq.lapic.external_pending = True

@@ -6,8 +6,9 @@ from hvcore._native.irq.apic_spec cimport (
     LVT_LOW_ACTIVE, LVT_MASKED, LVT_REMOTE_IRR, LVT_TIMER, LVT_TIMER_MODE, LVT_VECTOR, SVR_ENABLE,
 )
 from hvcore._native.irq.apic_timer cimport write_lvt_timer
-from hvcore._native.irq.lapic cimport is_enabled, request_external, request_from, request_init, request_nmi
+from hvcore._native.irq.lapic cimport is_enabled, request_from, request_nmi
 from hvcore._native.irq.observer cimport SOURCE_LOCAL
+from hvcore._native.irq.startup cimport request_external, request_init
 from hvcore._native.irq.state cimport fabric_t, irq_t
 
 
