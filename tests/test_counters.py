@@ -107,13 +107,14 @@ def test_a_processor_counts_what_it_does(hypervisor):
 def test_hypercalls_of_guest_code(hypervisor):
     child = hypervisor.root.create_partition()
     child.map_memory(gpa=0, size="4 MiB")
-    # mov ecx, 0x1005c (PostMessage, fast: refused); vmcall; hlt
-    vp = guest(child, b"\xb9\x5c\x00\x01\x00\x0f\x01\xc1\xf4")
+    # mov ecx, 0x1005c (PostMessage, fast: refused natively); vmcall
+    # mov ecx, 0x10046 (GetPartitionId, fast: refused by Python); vmcall; hlt
+    vp = guest(child, b"\xb9\x5c\x00\x01\x00\x0f\x01\xc1" b"\xb9\x46\x00\x01\x00\x0f\x01\xc1" b"\xf4")
     child.core.guest_os_id, child.core.hypercall_msr = 1, 1
     assert isinstance(vp.run(), hvcore.exits.Halt)
-    assert vp.counters().by_kind("hypercalls") == {"POST_MESSAGE": 1}
+    assert vp.counters().by_kind("hypercalls") == {"POST_MESSAGE": 1, "GET_PARTITION_ID": 1}
     assert vp.counters().by_kind("exits")["hypercall"] == 1
-    assert child.counters().hypercalls == 1
+    assert child.counters().hypercalls == 2
 
 
 def test_the_machine_remembers_those_that_are_gone(hypervisor):
