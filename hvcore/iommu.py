@@ -131,8 +131,8 @@ def geometry(**caches: str | Structure | None) -> dict[str, Structure | None]:
 
 
 def geometry_of(model: TranslationModel) -> dict[str, Structure | None]:
-    """Caches for `RemappingUnit(caches=...)` that remember translations as `model` does: its TLB, named "iotlb", and its
-    walk caches. What it has not got the unit has not got either; contexts, PASIDs and interrupts keep their default.
+    """Caches for `RemappingUnit(caches=...)` that remember translations as `model` does: its TLB, named "iotlb", and
+    its walk caches. What it has not got the unit has not got either; the other caches keep their default.
 
     Raises
     ------

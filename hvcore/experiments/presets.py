@@ -57,7 +57,7 @@ ZEN_WALK_FACT = Fact(
     "walk_caches", STAND_IN, "Zen keeps PDEs in its second-level TLB, others in a page directory cache of 64 entries"
 )
 BOTH_SIZES = "that one structure holds every page size is ours"
-TAGGED_FACT = Fact("tagged", READ, "the architecture: what is remembered belongs to a domain (VT-d) or an ASID and VMID")
+TAGGED_FACT = Fact("tagged", READ, "the architecture: entries belong to a domain (VT-d) or to an ASID and VMID")
 GEM5_SMMU = (
     "gem5 00dd0d7, src/dev/arm/SMMUv3.py, defaults: the sizes are read; its round robin has one counter for all sets "
     "of a structure, here each set is a FIFO"
@@ -175,7 +175,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({
     "virtuoso-iommu": _preset(
         "The IOMMU in Virtuoso's configurations",
         (
-            Fact("dtlb", READ, f"Virtuoso 8188baf, io_mmu: 64 entries, 4 ways, in the configuration alone; {BOTH_SIZES}"),
+            Fact("dtlb", READ, f"Virtuoso 8188baf, io_mmu: 64 entries, 4 ways, configuration only; {BOTH_SIZES}"),
             TAGGED_FACT,
         ),
         dtlb="64/4 4K+2M name=iotlb",
@@ -187,8 +187,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({
             Fact(
                 "dtlb",
                 UNVERIFIED,
-                "Neugebauer et al., Understanding PCIe performance for end host networking, SIGCOMM 2018: latency steps "
-                f"up beyond 64 pages of 4 KiB. Intel publishes nothing; the ways are a guess; {BOTH_SIZES}",
+                "Neugebauer et al., Understanding PCIe performance for end host networking, SIGCOMM 2018: latency "
+                f"steps up beyond 64 pages of 4 KiB. Intel publishes nothing; the ways are a guess; {BOTH_SIZES}",
             ),
             Fact("walk_caches", STAND_IN, "unpublished; the sizes that simulators use for processors"),
             TAGGED_FACT,

@@ -1,7 +1,8 @@
 """Traces of device addresses: a TranslationModel and a RemappingUnit of the same geometry count the same.
 
-Two programs, written apart (hvcore/_native/model, hvcore/_native/dma), on the same requests: every request's references,
-every count, and what is left in each structure.
+The sets and policies are the same code, which tests/experiments compares with a plain model; when they are asked and
+filled, and what that leaves to be read, is not: a unit walks real tables. Compared is every request, every count, and
+what is left in each structure.
 """
 
 from __future__ import annotations
@@ -156,9 +157,7 @@ def test_unit_and_model_count_the_same(name, seed):
     known = {"pde": "16/4", "pdpte": "4/4 fifo", "pml4e": "2"}
     caches = {cache: one for cache, one in known.items() if rng.random() < 0.6}
     large = (lambda region: False, lambda region: True, lambda region: region % 3 == 1)[seed % 3]
-    model = TranslationModel(
-        dtlb=f"{shape} 4K+2M {policy} seed=9 name=iotlb", walk_caches=caches, tagged=True
-    )
+    model = TranslationModel(dtlb=f"{shape} 4K+2M {policy} seed=9 name=iotlb", walk_caches=caches, tagged=True)
     print(f"{policy} {shape} {caches} {seed % 3}")
     chunks = shifted(interleaved(rng, *TRACES[name]), large)
     machine = machine_of(model, large)
