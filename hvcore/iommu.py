@@ -7,9 +7,13 @@ hvcore.experiments.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from hvcore._native.iommu import CACHE_NAMES, COLUMNS, DEFAULT_CACHES, PRESETS, Geometry, RemappingUnit
 from hvcore.experiments.structures import Structure
+
+if TYPE_CHECKING:
+    from hvcore.experiments.models import TranslationModel
 
 __all__ = [
     "CACHE_NAMES",
@@ -21,7 +25,12 @@ __all__ = [
     "RemapStatus",
     "RemappingUnit",
     "geometry",
+    "geometry_of",
 ]  # fmt: skip
+
+
+TRANSLATION_CACHES = ("iotlb", "pde", "pdpte", "pml4e", "pml5e")
+"""Those of CACHE_NAMES that a TranslationModel can have too."""
 
 
 class RemapStatus(IntEnum):
@@ -119,3 +128,20 @@ def geometry(**caches: str | Structure | None) -> dict[str, Structure | None]:
     if unknown:
         raise ValueError(f"caches must be of {', '.join(CACHE_NAMES)}, not {', '.join(sorted(unknown))}")
     return {name: Structure.parse(cache) if isinstance(cache, str) else cache for name, cache in caches.items()}
+
+
+def geometry_of(model: TranslationModel) -> dict[str, Structure | None]:
+    """Caches for `RemappingUnit(caches=...)` that remember translations as `model` does: its TLB, named "iotlb", and
+    its walk caches. What it has not got the unit has not got either; the other caches keep their default.
+
+    Raises
+    ------
+    ValueError
+        `model` has a structure that a unit has not, as a TLB of two levels or a nested one.
+    """
+    found: dict[str, Structure | None] = dict.fromkeys(TRANSLATION_CACHES)
+    for structure in model.structures:
+        if structure.name not in found:
+            raise ValueError(f"a unit has {', '.join(found)}; the model also has {structure.name!r}")
+        found[structure.name] = structure
+    return found

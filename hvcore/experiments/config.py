@@ -178,9 +178,9 @@ def measure_translation(
 ) -> list[dict[str, Value]]:
     """Run the models of some points over their traces, each of which is read once.
 
-    Behind the counts of `TranslationResult.to_dict` come four ratios: `references_per_walk` (of both dimensions),
-    `references_per_thousand_instructions`, `walks_per_thousand_instructions` and `cycles_per_access`; None where there
-    is nothing to divide by.
+    Behind the counts of `TranslationResult.to_dict` come five ratios: `references_per_walk` (of both dimensions),
+    `references_per_thousand_instructions`, `walks_per_thousand_instructions`, `walks_per_thousand_accesses` (what a
+    trace without instructions has, as of a device) and `cycles_per_access`; None where there is nothing to divide by.
     """
     measured: dict[int, dict[str, Value]] = {}
     for trace in dict.fromkeys(point["trace"] for point in points):
@@ -197,6 +197,7 @@ def _ratios(result: TranslationResult) -> dict[str, Value]:
         "references_per_walk": (references, result.walks),
         "references_per_thousand_instructions": (1000 * references, result.instructions),
         "walks_per_thousand_instructions": (1000 * result.walks, result.instructions),
+        "walks_per_thousand_accesses": (1000 * result.walks, result.lookups),
         "cycles_per_access": (result.cycles, result.lookups),
     }
     return {name: amount / base if base else None for name, (amount, base) in ratios.items()}

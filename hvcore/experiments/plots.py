@@ -72,8 +72,8 @@ def plot(
                 axes.set_xticks(ticks, [str(tick) for tick in ticks])
             if "y" in logarithmic:
                 axes.set_yscale("log")
-            else:
-                axes.set_ylim(bottom=0)
+        if "y" not in logarithmic:
+            all_axes[0].set_ylim(bottom=0)      # of all, and behind all: a limit that is set stays what it is
         all_axes[0].set_ylabel(labels.get(y, y))
         if by:
             lines, names = all_axes[0].get_legend_handles_labels()

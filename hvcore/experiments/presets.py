@@ -56,6 +56,12 @@ ZEN_WALK_CACHES = {"pde": "64", "pdpte": "64", "pml4e": "64"}
 ZEN_WALK_FACT = Fact(
     "walk_caches", STAND_IN, "Zen keeps PDEs in its second-level TLB, others in a page directory cache of 64 entries"
 )
+BOTH_SIZES = "that one structure holds every page size is ours"
+TAGGED_FACT = Fact("tagged", READ, "the architecture: entries belong to a domain (VT-d) or to an ASID and VMID")
+GEM5_SMMU = (
+    "gem5 00dd0d7, src/dev/arm/SMMUv3.py, defaults: the sizes are read; its round robin has one counter for all sets "
+    "of a structure, here each set is a FIFO"
+)
 
 
 def _preset(title: str, facts: tuple[Fact, ...], **parameters: Any) -> Preset:
@@ -166,8 +172,44 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({
         stlb="2048/8 4K+2M latency=12",
         walk_caches={"pde": "32/4", "pdpte": "32/4", "pml4e": "32/4"},
     ),
+    "virtuoso-iommu": _preset(
+        "The IOMMU in Virtuoso's configurations",
+        (
+            Fact("dtlb", READ, f"Virtuoso 8188baf, io_mmu: 64 entries, 4 ways, configuration only; {BOTH_SIZES}"),
+            TAGGED_FACT,
+        ),
+        dtlb="64/4 4K+2M name=iotlb",
+        tagged=True,
+    ),
+    "vt-d-measured": _preset(
+        "An Intel VT-d unit as a device measured it",
+        (
+            Fact(
+                "dtlb",
+                UNVERIFIED,
+                "Neugebauer et al., Understanding PCIe performance for end host networking, SIGCOMM 2018: latency "
+                f"steps up beyond 64 pages of 4 KiB. Intel publishes nothing; the ways are a guess; {BOTH_SIZES}",
+            ),
+            Fact("walk_caches", STAND_IN, "unpublished; the sizes that simulators use for processors"),
+            TAGGED_FACT,
+        ),
+        dtlb="64 4K+2M+1G name=iotlb",
+        walk_caches=INTEL_WALK_CACHES,
+        tagged=True,
+    ),
+    "gem5-smmuv3": _preset(
+        "gem5's model of Arm's SMMUv3, one interface",
+        (
+            *(Fact(name, STAND_IN, GEM5_SMMU) for name in ("dtlb", "stlb", "walk_caches")),
+            TAGGED_FACT,
+        ),
+        dtlb="32 4K+2M+1G fifo latency=1 name=utlb",
+        stlb="2048/4 4K+2M+1G fifo latency=3 name=iotlb",
+        walk_caches={"pde": "348/4 fifo latency=4", "pdpte": "28/4 fifo latency=4", "pml4e": "4/4 fifo latency=4"},
+        tagged=True,
+    ),
 })
-"""By name: parameters for `TranslationModel.preset`."""
+"""By name: parameters for `TranslationModel.preset`. The last three are IOMMUs: for traces of device addresses."""
 
 
 def find(name: str) -> Preset:

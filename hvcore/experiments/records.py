@@ -24,6 +24,9 @@ translation at both levels, 0 where they are not known."""
 ASID_ALL = 0xFFFF
 """`asid` of a flush of every address space."""
 
+LARGEST_SIZE = 0xFFFF
+"""`size` of an access of that many bytes or more."""
+
 CHUNK = 1 << 16
 """Records that are looked at together: a megabyte."""
 

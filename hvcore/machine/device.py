@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hvcore._native.space import READ, WRITE
+from hvcore.experiments.records import Kind
+from hvcore.machine.observed import Observed
 from hvcore.paging.results import Translations
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class DeviceTranslations(Translations):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
 
 
-class Device:
+class Device(Observed):
     """A device of the machine, or the base class of your own.
 
     What an access comes to is not raised: a blocked read gives FF bytes, as a read that nothing completes does on a
@@ -85,6 +87,7 @@ class Device:
     """
 
     def __init__(self, hypervisor: Hypervisor, *, requester_id: int) -> None:
+        super().__init__()
         self.hypervisor = hypervisor
         self.counters: Counter[str] = Counter()
         self.status = DmaStatus.DONE
@@ -157,6 +160,7 @@ class Device:
         if not target.nbytes or not self._may_begin(target.nbytes):
             target[:] = b"\xff" * target.nbytes
             return self.status
+        self._show(addresses, part, Kind.LOAD)
         unit = self.hypervisor.machine.unit
         if unit is not None:
             return self._account("read", target.nbytes, unit.read_batch(self.requester_id, addresses, target))
@@ -176,6 +180,7 @@ class Device:
         addresses, part = _parts(iovas, source.nbytes)
         if not source.nbytes or not self._may_begin(source.nbytes):
             return self.status
+        self._show(addresses, part, Kind.STORE)
         unit = self.hypervisor.machine.unit
         if unit is not None:
             return self._account("written", source.nbytes, unit.write_batch(self.requester_id, addresses, source))
@@ -275,7 +280,7 @@ def _parts(iovas: ArrayLike, size: int) -> tuple[NDArray[np.uint64], int]:
 
 
 def _pages(iova: int, size: int) -> list[tuple[int, int]]:
-    """(address, bytes) of what a range has in each page; ."""
+    """(address, bytes) of what a range has in each page."""
     found = []
     end = iova + size
     while iova < end:

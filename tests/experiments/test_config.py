@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from hvcore.cli import main
 from hvcore.experiments.config import ConfigError, SweepConfig, build_model
 from hvcore.experiments.models import TranslationModel
+from hvcore.experiments.records import Kind
 from hvcore.experiments.traces import read_trace
 
 TRACE = Path(__file__).parent / "data" / "true.lackey.txt.gz"
@@ -109,7 +112,7 @@ def test_a_trace_that_is_missing_is_named(config: Path, capsys: pytest.CaptureFi
     assert TRACE.name in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["pages", "tlb", "walk_caches"])
+@pytest.mark.parametrize("name", ["pages", "tlb", "walk_caches", "iotlb"])
 def test_the_study_can_be_made_again(name: str, tmp_path: Path) -> None:
     """Its points are models, and its table has a row for each of them; the figures need the traces."""
     config = SweepConfig.load(STUDY / f"{name}.toml", traces=tmp_path)
@@ -118,6 +121,25 @@ def test_the_study_can_be_made_again(name: str, tmp_path: Path) -> None:
         points *= len(values)
     assert len((STUDY / f"{name}.csv").read_text().splitlines()) == points + 1
     assert (STUDY / config.plots[0]["file"]).exists()
+
+
+def test_devices_of_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model and unit count the same, live and once more; a row of the table is what the program gives."""
+    monkeypatch.syspath_prepend(str(STUDY))
+    devices, study = import_module("study_devices"), import_module("study")
+    preset = partial(TranslationModel.preset, "virtuoso-iommu")
+    trace = devices.record("dn", 150, preset())
+    assert set(trace["asid"].tolist()) == {1, 2} and set(trace["kind"].tolist()) == {Kind.LOAD, Kind.STORE}
+    for page_size in ("4 KiB", "2 MiB"):
+        model = preset(page_size=page_size)
+        unit = devices.count_in_unit(trace, model, page_size)
+        with pytest.raises(AssertionError, match="the unit counts"):
+            devices.compare(unit, model)
+        model.run(trace)
+        devices.compare(unit, model)
+    trace = devices.record(*study.DEVICE_TRACES["adapter"], preset())
+    row = f"adapter,4 KiB,4,64,{len(trace)},{preset().run(trace)['iotlb'].misses},"
+    assert row in (STUDY / "iotlb.csv").read_text()
 
 
 def test_none_leaves_a_structure_out() -> None:

@@ -285,7 +285,10 @@ def test_an_address_space_says_the_page_sizes():
 def test_presets(name):
     preset = PRESETS[name]
     result = TranslationModel.preset(name, nested_levels=4).run(read_trace(DATA / "true.lackey.txt.gz"))
-    assert result.walks == 139
+    if {"itlb", "stlb"} & set(preset.parameters):
+        assert result.walks == 139
+    else:                   # an IOTLB alone, for loads and stores: devices fetch no instructions
+        assert result.walks == result.instructions + result["iotlb"].misses
     assert {fact.parameter for fact in preset.facts} == set(preset.parameters)
     assert all(fact.mark in MARKS and fact.source for fact in preset.facts)
     assert all(fact.source in str(preset) for fact in preset.facts)

@@ -37,6 +37,14 @@ def test_a_line_a_combination_a_panel_a_value(results: Results, tmp_path: Path) 
     assert (tmp_path / "plot.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_the_axis_reaches_what_any_panel_has(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = [{"x": x, "y": x * height, "panel": f"{height}"} for height in (1, 50, 7) for x in (1, 2)]
+    figure = plot(Results(rows, ["x", "panel"]), x="x", y="y", panels="panel", path=tmp_path / "plot.svg")
+    assert [axes.get_ylim()[0] for axes in figure.axes] == [0, 0, 0]
+    assert all(axes.get_ylim()[1] >= 100 for axes in figure.axes)
+
+
 def test_texts_become_bars(results: Results) -> None:
     (axes,) = plot(results.where(entries=16, trace="one"), x="pages", y="misses").axes
     assert [bar.get_height() for bar in axes.patches] == [32, 16]

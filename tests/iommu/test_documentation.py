@@ -1,19 +1,24 @@
-"""The program of docs/iommu.md runs."""
+"""The program of docs/iommu.md runs, and that of docs/models.md about devices."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 from hvcore._native.iommu import PRESETS
 from hvcore.iommu import FaultReason, geometry
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/iommu.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PROGRAM = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def test_the_program_runs() -> None:
-    (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    exec(compile(program, str(PAGE), "exec"), {})
+@pytest.mark.parametrize(("page", "words"), [("iommu.md", "RemappingUnit"), ("models.md", "device.attach")])
+def test_the_program_runs(page: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (program,) = [one for one in PROGRAM.findall((DOCS / page).read_text()) if words in one]
+    exec(compile(program, page, "exec"), {})
 
 
 def test_presets_and_structures() -> None:
