@@ -23,7 +23,7 @@ from hvcore._native.irq.assist cimport settle_eoi, withdraw_promise
 from hvcore._native.irq.clock cimport clock_t, never_ticks, timebase_reset
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.fabric cimport fabric_send_msi
-from hvcore._native.irq.inbox cimport empty_inbox
+from hvcore._native.irq.inbox cimport MOMENT_COUNT, empty_inbox
 from hvcore._native.irq.lapic cimport (
     irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
     is_enabled, lapic_init, lapic_reset, request_from, request_nmi, withdraw_interrupt,
@@ -33,7 +33,7 @@ from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.queue cimport append_buffer, discard_buffer, discard_port, discard_queues
 from hvcore._native.irq.spec cimport (
     DISCARD_RESTORE, DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE, NOT_MINE,
-    PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT, SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT, message_t,
+    PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT, RING_SLOT_COUNT, SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT, message_t,
 )
 from hvcore._native.irq.observer cimport (
     LOG2_BUCKETS, SINTS, SOURCE_COUNT, SOURCE_HOST, VECTORS, interrupt_tallies_t, note_reset, observer_t,

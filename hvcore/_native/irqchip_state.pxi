@@ -109,9 +109,13 @@ cdef bytes save_state(InterruptController self, ports, sources):
 
 cdef const saved_state_t *checked_state(bytes state) except NULL:
     cdef const saved_state_t *saved = <const saved_state_t *><const char *>state
+    cdef u32 i
     if len(state) < sizeof(saved_state_t) or saved.size_bytes != sizeof(saved_state_t) \
             or len(state) != sizeof(saved_state_t) + saved.message_count * sizeof(saved_message_t):
         raise ValueError("state was not made by save() of this version")
+    for i in range(SINT_COUNT):
+        if saved.ring_heads[i] >= RING_SLOT_COUNT or saved.inbox.count > MOMENT_COUNT:
+            raise ValueError("state was not made by save(): it counts more than there is")
     return saved
 
 

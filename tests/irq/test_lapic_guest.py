@@ -196,7 +196,7 @@ def test_init_and_sipi_start_a_processor_in_real_mode() -> None:
     assert isinstance(exit_, Unsupported)
     assert exit_.vp is other
     assert (other.cs.selector, other.cs.base, other.cs.limit, other.rip) == (0x9A00, 0x9A000, 0xFFFF, 0)
-    assert (other.cr0, other.cr3, other.cr4, other.efer, other.rflags) == (0x60000010, 0, 0, 0, 2)
+    assert (other.cr0, other.cr3, other.cr4, other.efer, other.rflags) == (0x10, 0, 0, 0, 2), "CD and NW as they were"
     assert (other.rax, other.rdx, other.idtr.limit, other.gdtr.base) == (0, 0x6F2, 0xFFFF, 0)
     assert other.interrupts.apic.read(SVR) == 0xFF
     assert other.interrupts.apic_id == 1

@@ -250,7 +250,7 @@ cdef inline bint begin_quantum(scheduler_t* scheduler) noexcept nogil:
     cdef u32 slot, count = 0, i
     cdef i32 processor
     if earliest > now:
-        poll_last(scheduler, now)
+        poll_last(scheduler, scheduler.furthest)
         classify_noticed(scheduler)
         earliest = vacate_all(scheduler)
     if earliest > now:

@@ -1,7 +1,9 @@
 """The state of a virtual processor after power-on and INIT (SDM 3A table 10-1; hyperv-abi 6.4)."""
 from hvcore._native.base.types cimport u16, u64
 from hvcore._native.cpu.contexts cimport flush_translations
-from hvcore._native.cpu.spec cimport SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, VECTOR_UD
+from hvcore._native.cpu.spec cimport (
+    CR0_CD, CR0_ET, CR0_NW, SEGMENT_COUNT, SEGMENT_CS, SEGMENT_LDTR, SEGMENT_TR, VECTOR_UD,
+)
 from hvcore._native.cpu.state cimport RDX, SLOT_COUNT, SLOT_RIP, vp_t
 from hvcore._native.cpu.tsc cimport set_tsc_offset
 from hvcore._native.irq.apic_spec cimport BASE_BSP
@@ -40,7 +42,7 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.segments[SEGMENT_TR].attributes = 0x8B
     vp.gdtr.base = vp.idtr.base = 0
     vp.gdtr.limit = vp.idtr.limit = 0xFFFF
-    vp.cr0 = RESET_CR0
+    vp.cr0 = (vp.cr0 & (CR0_CD | CR0_NW)) | CR0_ET      # INIT leaves the caches as they are
     vp.cr2 = vp.cr3 = vp.cr4 = vp.efer = 0
     vp.pkru = vp.pkrs = 0
     lapic_init(vp.irq)
@@ -49,7 +51,7 @@ cdef inline void vp_init(vp_t* vp) noexcept nogil:
     vp.dr[7] = RESET_DR7
     vp.sse_vector = VECTOR_UD
     vp.halted = vp.guest_idle = vp.shutdown = vp.shadow = vp.nmi_masked = False
-    vp.pending_interruption = 0
+    vp.pending_interruption = vp.stall = 0
     vp.exception_passed = False
     vp.answer_pending = vp.exit_waits = False
     vp.exit.answered = False
@@ -83,6 +85,7 @@ cdef inline void take_init(vp_t* vp) noexcept nogil:
 cdef inline void vp_reset(vp_t* vp) noexcept nogil:
     """Power-on: everything. Processors other than the first wait for a start."""
     vp_init(vp)
+    vp.cr0 = RESET_CR0
     memset(vp.xmm, 0, sizeof(vp.xmm))
     memset(vp.st, 0, sizeof(vp.st))
     vp.mxcsr = RESET_MXCSR

@@ -14,7 +14,7 @@ from hvcore._native.cpu.cache cimport block_cache_t, drop_stale
 from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
 from hvcore._native.cpu.reset cimport take_init
-from hvcore._native.cpu.spec cimport FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
+from hvcore._native.cpu.spec cimport EFER_LMA, FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.cpu.wake cimport interrupt_waits, is_asleep, waits_for_flush
 from hvcore._native.cpu.windows cimport (
@@ -134,6 +134,14 @@ cdef inline void charge_fault(vp_t* vp, bint software) noexcept nogil:
         vp.counters.instructions -= 1
 
 
+cdef inline void pass_stall(vp_t* vp) noexcept nogil:
+    """Time of an instruction that takes long. It is none of further instructions."""
+    cdef i64 ticks = min(<i64>vp.stall, vp.remaining)
+    vp.stall -= <u64>ticks
+    vp.remaining -= ticks
+    vp.counters.instructions -= <u64>ticks
+
+
 cdef inline int run_block(vp_t* vp, block_cache_t* cache) noexcept nogil:
     """Threaded code from `rip` until it stops; a block that is longer than the budget runs as far as that reaches."""
     cdef int stop = go(vp, vp.registers[SLOT_RIP])
@@ -163,6 +171,8 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
         if vp.space_generation != vp.space.generation:
             flush_translations(vp)
             vp.space_generation = vp.space.generation
+        if vp.stall:
+            pass_stall(vp)
         now = now_of(vp)
         irq_advance(vp.irq, now)
         if vp.irq.lapic.init_pending or vp.irq.lapic.startup_pending:
@@ -176,7 +186,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             vp.halted = vp.guest_idle = False
         shadow = vp.shadow
         vp.shadow = False
-        if not shadow and not vp.startup_suspend:
+        if not shadow and not vp.startup_suspend and vp.efer & EFER_LMA:    # else: the fetch leaves as unsupported
             events = vp.counters.interrupts + vp.pending_interruption
             reason = take_events(vp)
             if reason != REASON_NONE:

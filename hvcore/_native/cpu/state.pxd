@@ -275,6 +275,7 @@ cdef struct vp_t:
     bint rested             # it could not run for a while
     bint placed             # `processor` is its own until it halts or the quantum ends
     u64[32] processors      # logical processors that it may run on
+    u64 stall               # ticks that its last instruction still takes: no other may run before they are over
     bint guest_idle         # halted by a read of GUEST_IDLE: any interrupt goes on, even with interrupts off
     device_answer_t[16] answers
     u32 answer_count

@@ -5,6 +5,7 @@
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.apic_spec cimport *
 from hvcore._native.irq.apic_timer cimport current_count, write_divide, write_initial_count
+from hvcore._native.irq.assist cimport settle_eoi
 from hvcore._native.irq.clock cimport reference_time
 from hvcore._native.irq.destination cimport arbitration_priority, is_x2apic, x2apic_ldr
 from hvcore._native.irq.icr cimport send_ipi, write_icr
@@ -47,6 +48,7 @@ cdef inline u32 read_vectors(const u64 *vectors, u32 part) noexcept nogil:
 cdef inline u64 read_apic(irq_t *irq, u32 register, u64 now) noexcept nogil:
     """A register that is readable. A remote read register reads 0: there are no remote reads."""
     cdef lapic_t *lapic = &irq.lapic
+    settle_eoi(irq)
     if APIC_IRR <= register < APIC_ESR:
         return read_vectors(lapic.irr, register - APIC_IRR)
     if APIC_TMR <= register < APIC_IRR:

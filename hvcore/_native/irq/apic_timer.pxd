@@ -7,7 +7,7 @@ from hvcore._native.base.types cimport u32, u64
 from hvcore._native.irq.apic_spec cimport (
     LVT_MASKED, LVT_PERIODIC, LVT_TIMER, LVT_TIMER_MODE, LVT_TSC_DEADLINE, LVT_VECTOR,
 )
-from hvcore._native.irq.clock cimport TICKS_PER_SECOND, never_ticks, ticks_of_tsc, tsc_of_ticks, u128
+from hvcore._native.irq.clock cimport LAST_TICK, TICKS_PER_SECOND, never_ticks, ticks_of_tsc, tsc_of_ticks, u128
 from hvcore._native.irq.lapic cimport request_from
 from hvcore._native.irq.observer cimport SOURCE_APIC_TIMER
 from hvcore._native.irq.state cimport irq_t, lapic_t
@@ -65,7 +65,9 @@ cdef inline u64 deadline_of_tsc(const irq_t *irq, u64 now) noexcept nogil:
     if deadline <= counter + irq.tsc_offset:
         return now
     deadline -= counter + irq.tsc_offset            # how far the counter has to go
-    return ticks_of_tsc(&irq.fabric.timebase, counter + min(deadline, never_ticks() - counter))
+    if deadline >= <u64>LAST_TICK - counter:
+        return never_ticks()
+    return ticks_of_tsc(&irq.fabric.timebase, counter + deadline)
 
 
 cdef inline void rearm_timer(irq_t *irq, u64 now) noexcept nogil:

@@ -13,6 +13,7 @@ cdef enum:
     TICKS_PER_REFERENCE_UNIT = 100
     REFERENCE_UNITS_PER_SECOND = 10000000
     NEVER_TICKS = -1
+    LAST_TICK = 0x4000000000000000  # 146 years: what is due later is never due, so that time never wraps
     APIC_FREQUENCY = 200000000      # Hz of a new partition's APIC timers
 
 
@@ -54,6 +55,7 @@ cdef struct timebase_t:
 cdef inline void timebase_reset(timebase_t *timebase) noexcept nogil:
     """That of a partition that begins at tick 0."""
     memset(timebase, 0, sizeof(timebase_t))
+    timebase.last_reference_time = <u64>-1
     timebase.tsc_frequency = TICKS_PER_SECOND
     timebase.apic_frequency = APIC_FREQUENCY
 
@@ -85,11 +87,11 @@ cdef inline u64 ticks_of_reference(const timebase_t *timebase, u64 time) noexcep
     cdef u64 ticks = time * TICKS_PER_REFERENCE_UNIT
     if time == never_ticks():
         return time             # most of the time nothing is armed
-    if timebase.stopped or time >= never_ticks() // TICKS_PER_REFERENCE_UNIT:
+    if timebase.stopped or time >= <u64>LAST_TICK // TICKS_PER_REFERENCE_UNIT:
         return never_ticks()
     if timebase.origin < 0:
         return ticks - <u64>-timebase.origin if ticks > <u64>-timebase.origin else 0
-    return never_ticks() if ticks >= never_ticks() - <u64>timebase.origin else ticks + <u64>timebase.origin
+    return ticks + <u64>timebase.origin
 
 
 cdef inline u64 tsc_of_ticks(const timebase_t *timebase, u64 ticks) noexcept nogil:

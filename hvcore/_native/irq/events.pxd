@@ -54,7 +54,7 @@ cdef inline void receive_inbox(irq_t *irq) noexcept nogil:
 cdef inline void irq_advance(irq_t *irq, u64 now) noexcept nogil:
     """The processor has come to `now` ticks: everything that is due happens."""
     irq.time = irq.fabric.clock.now = now
-    while irq.inbox.time <= now:
+    while irq.inbox.count and irq.inbox.time <= now:
         receive_inbox(irq)
     if irq.lapic.timer_deadline <= now:
         expire_apic_timer(irq, now)

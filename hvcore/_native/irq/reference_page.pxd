@@ -88,6 +88,6 @@ cdef inline void restore_time(fabric_t *fabric, u64 time, u64 now) noexcept nogi
     cdef timebase_t *timebase = &fabric.timebase
     timebase.stood = time * TICKS_PER_REFERENCE_UNIT
     timebase.origin = <i64>(now - timebase.stood)
-    timebase.last_reference_time = time - 1 if time else 0
+    timebase.last_reference_time = time - 1
     timebase.page_valid = False
     update_reference_page(fabric, now)

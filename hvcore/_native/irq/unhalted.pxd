@@ -5,7 +5,7 @@ deadline while it does not. An expiry sets a byte of the assist page and raises 
 """
 from hvcore._native.base.types cimport u32, u64
 from hvcore._native.irq.assist cimport ASSIST_UNHALTED_EXPIRED
-from hvcore._native.irq.clock cimport TICKS_PER_REFERENCE_UNIT, never_ticks
+from hvcore._native.irq.clock cimport LAST_TICK, TICKS_PER_REFERENCE_UNIT, never_ticks
 from hvcore._native.irq.lapic cimport request_from, request_nmi
 from hvcore._native.irq.observer cimport NMI_VECTOR, SOURCE_UNHALTED_TIMER
 from hvcore._native.irq.spec cimport DONE, GENERAL_PROTECTION, LOWEST_VECTOR
@@ -28,7 +28,7 @@ cdef inline void arm_unhalted(irq_t *irq) noexcept nogil:
     """A period begins now."""
     cdef u64 period = irq.unhalted.count * TICKS_PER_REFERENCE_UNIT
     irq.unhalted.deadline = never_ticks()
-    if irq.unhalted.config & UNHALTED_ENABLE and 0 < irq.unhalted.count < never_ticks() // TICKS_PER_REFERENCE_UNIT:
+    if irq.unhalted.config & UNHALTED_ENABLE and 0 < irq.unhalted.count < <u64>LAST_TICK // TICKS_PER_REFERENCE_UNIT:
         irq.unhalted.deadline = irq.time - irq.unhalted.not_run + period
 
 

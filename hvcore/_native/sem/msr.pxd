@@ -17,7 +17,9 @@ from hvcore._native.hv.spec cimport (
 from hvcore._native.irq.apic_base cimport write_apic_base
 from hvcore._native.irq.apic_registers cimport read_x2apic, write_x2apic
 from hvcore._native.irq.apic_timer cimport write_tsc_deadline
-from hvcore._native.irq.clock cimport TICKS_PER_REFERENCE_UNIT, read_reference_counter, reference_time
+from hvcore._native.irq.clock cimport (
+    TICKS_PER_REFERENCE_UNIT, never_ticks, read_reference_counter, reference_time, ticks_of_reference,
+)
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.spec cimport GENERAL_PROTECTION, NOT_MINE
 
@@ -25,6 +27,12 @@ cdef enum MsrOutcome:
     MSR_DONE
     MSR_FAULT               # #GP
     MSR_DEFERRED            # the Python layer decides
+
+
+cdef inline void stall_until(vp_t* vp, u64 due, u64 now) noexcept nogil:
+    """A read of the reference counter that would repeat gives the next value, and takes until that is true."""
+    if due != never_ticks() and due > now + 1:
+        vp.stall = due - now - 1
 
 
 cdef inline MsrOutcome synthetic_read(vp_t* vp, u32 index, u64 now) noexcept nogil:
@@ -38,6 +46,7 @@ cdef inline MsrOutcome synthetic_read(vp_t* vp, u32 index, u64 now) noexcept nog
         vp.carried = (vp.runtime + now - vp.slice_start) // TICKS_PER_REFERENCE_UNIT
     elif index == MSR_TIME_REF_COUNT:
         vp.carried = read_reference_counter(&vp.partition.fabric.timebase, now)
+        stall_until(vp, ticks_of_reference(&vp.partition.fabric.timebase, vp.carried), now)
     elif index == MSR_TSC_FREQUENCY:
         vp.carried = vp.partition.fabric.timebase.tsc_frequency
     elif index == MSR_APIC_FREQUENCY:
