@@ -12,8 +12,9 @@ from hvcore._native.models import POLICIES
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.dma.batch cimport dma_columns_t, requester_t, translate_all
+from hvcore._native.dma.batch cimport requester_t, translate_all
 from hvcore._native.dma.cache cimport cache_clear, cache_held, cache_key_at, forget_all
+from hvcore._native.dma.columns cimport dma_columns_t
 from hvcore._native.dma.copy cimport copy_all
 from hvcore._native.dma.flight cimport flight_t, fly, land
 from hvcore._native.dma.memory cimport view_refresh

@@ -5,6 +5,7 @@ a block at a time (flight.pxd): what that finds is used as long as no table that
 """
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.cache cimport cache_has, cache_key, cache_peek
+from hvcore._native.dma.columns cimport clear_columns, dma_columns_t, store_columns
 from hvcore._native.dma.faults cimport register_at
 from hvcore._native.dma.flight cimport LANES, NO_LANE, SEEN, STAMPS, can_fly, flight_t
 from hvcore._native.dma.memory cimport view_refresh
@@ -25,19 +26,6 @@ cdef enum:
     WORTH_A_FLIGHT = 4              # requests
     SHORTEST_WAIT = 8               # requests that are served alone after a lane that had to be given up ...
     LONGEST_WAIT = 512              # ... twice as many each time that it happens again
-
-
-# Where results go; NULL: not asked for.
-cdef struct dma_columns_t:
-    u64* gpa
-    u64* spa
-    u8* page_shift
-    u8* nested_page_shift
-    u8* status
-    u8* reason
-    u8* table_references
-    u8* references
-    u8* nested_references
 
 
 # dma_request, out of line: the walks in it are large.
@@ -193,27 +181,6 @@ cdef inline bint serve(unit_t* unit, requester_t* who, const flight_t* flight, u
     return False
 
 
-cdef inline void store_columns(const dma_columns_t* out, u64 i, const dma_t* done) noexcept nogil:
-    if out.gpa != NULL:
-        out.gpa[i] = done.output
-    if out.spa != NULL:
-        out.spa[i] = done.spa
-    if out.page_shift != NULL:
-        out.page_shift[i] = done.first_shift
-    if out.nested_page_shift != NULL:
-        out.nested_page_shift[i] = done.second_shift
-    if out.status != NULL:
-        out.status[i] = done.status
-    if out.reason != NULL:
-        out.reason[i] = done.reason
-    if out.table_references != NULL:
-        out.table_references[i] = done.table_references
-    if out.references != NULL:
-        out.references[i] = done.first_references
-    if out.nested_references != NULL:
-        out.nested_references[i] = done.second_references
-
-
 cdef inline void requester_start(unit_t* unit, requester_t* who, u64 requests) noexcept nogil:
     view_refresh(unit, requests)
     requester_learn(unit, who)
@@ -222,23 +189,32 @@ cdef inline void requester_start(unit_t* unit, requester_t* who, u64 requests) n
 
 
 cdef inline u64 translate_hits(unit_t* unit, const requester_t* who, const u64* iovas, u64 first, u64 count,
-                               u64* spa) noexcept nogil:
+                               const dma_columns_t* out, bint more) noexcept nogil:
     """Go on from element `first` as long as the IOTLB, direct-mapped and of 4 KiB pages, has what is asked for, in the
-    part of memory where a GPA is its own SPA; the first element for which it is not so."""
+    part of memory where a GPA is its own SPA; the first element for which it is not so. `more`: other columns than the
+    SPA and those that are zero for a hit."""
     cdef const u64* keys = unit.iotlb.keys
     cdef const u64* words = unit.iotlb.words
     cdef u64 mask = unit.iotlb.mask, tag = cache_key(0, who.context.tag, 0), access = who.access & FOUND_RIGHTS
-    cdef u64 same_from = unit.view.same_from, same_bytes = unit.view.same_bytes, i = first, page, entry, found
+    cdef u64 same_from = unit.view.same_from, same_bytes = unit.view.same_bytes, i = first, page, entry, found, place
+    cdef u64* spa = out.spa
+    cdef dma_columns_t others = out[0]
     while i < count:
         page = iovas[i] >> PAGE_SHIFT
         entry = page & mask
         found = words[entry]
         if unlikely(keys[entry] != (cache_key(page, 0, 0) | tag) or found & access != access):
             break
-        found = found & ENTRY_ADDRESS | iovas[i] & PAGE_OFFSET_MASK
-        if unlikely(found - same_from >= same_bytes):
+        place = found & ENTRY_ADDRESS | iovas[i] & PAGE_OFFSET_MASK
+        if unlikely(place - same_from >= same_bytes):
             break
-        spa[i] = found
+        spa[i] = place
+        if more and others.gpa != NULL:
+            others.gpa[i] = place
+        if more and others.page_shift != NULL:
+            others.page_shift[i] = shift_of_code(found >> FOUND_FIRST_SHIFT & FOUND_SHIFT_MASK)
+        if more and others.nested_page_shift != NULL:
+            others.nested_page_shift[i] = shift_of_code(found >> FOUND_SECOND_SHIFT & FOUND_SHIFT_MASK)
         i += 1
     unit.iotlb.lookups += i - first
     unit.contexts.lookups += i - first
@@ -248,25 +224,6 @@ cdef inline u64 translate_hits(unit_t* unit, const requester_t* who, const u64* 
     return i
 
 
-cdef inline bint is_lean(const dma_columns_t* out) noexcept nogil:
-    """Only columns that are zero for a hit, beside its SPA."""
-    return out.spa != NULL and out.gpa == NULL and out.page_shift == NULL and out.nested_page_shift == NULL
-
-
-cdef inline void clear_columns(const dma_columns_t* out, u64 count) noexcept nogil:
-    """Those that are zero for a hit."""
-    if out.status != NULL:
-        memset(out.status, 0, count)
-    if out.reason != NULL:
-        memset(out.reason, 0, count)
-    if out.table_references != NULL:
-        memset(out.table_references, 0, count)
-    if out.references != NULL:
-        memset(out.references, 0, count)
-    if out.nested_references != NULL:
-        memset(out.nested_references, 0, count)
-
-
 cdef inline void translate_all(unit_t* unit, requester_t* who, const u64* iovas, u64 count,
                                const dma_columns_t* out) noexcept nogil:
     cdef dma_columns_t columns = out[0]
@@ -274,14 +231,18 @@ cdef inline void translate_all(unit_t* unit, requester_t* who, const u64* iovas,
     cdef flight_t flight
     cdef u64 i = 0
     cdef u32 place, block
-    cdef bint going, lean = is_lean(out) and unit.iotlb.exists and unit.iotlb.structure == NULL
+    cdef bint going, quick = out.spa != NULL and unit.iotlb.exists and unit.iotlb.structure == NULL
+    cdef bint more = out.gpa != NULL or out.page_shift != NULL or out.nested_page_shift != NULL
     flight.stamp = 0
     requester_start(unit, who, count)
-    if lean:
+    if quick:
         clear_columns(out, count)
     while i < count:
-        if lean and who.known and unit.iotlb_sizes == 1:
-            i = translate_hits(unit, who, iovas, i, count, columns.spa)
+        if quick and who.known and unit.iotlb_sizes == 1:
+            if more:
+                i = translate_hits(unit, who, iovas, i, count, &columns, True)
+            else:
+                i = translate_hits(unit, who, iovas, i, count, &columns, False)
             if i == count:
                 break
         block = look_ahead(unit, who, iovas + i, count - i, &flight)
