@@ -41,7 +41,7 @@ cdef struct flight_t:
     u64 table[LANES]            # where to read next; at the end the page of the result
     u64 rights[LANES]           # the second level's path
     u64 entries[LEVELS + 1][LANES]      # of the level that paging-structure caches hold, by table
-    u64 paths[LEVELS + 1][LANES]
+    u64 paths[LEVELS + 2][LANES]        # the last: of no entry
     u8 references[LEVELS + 1][LANES]    # of the second level, for each entry of the first
     u8 allowed[LANES]           # rights to remember
     u8 seen[SEEN]               # by frame: `stamp` if tables that were read may lie there
@@ -121,7 +121,8 @@ cdef inline u8 second_references(u8 shift) noexcept nogil:
 
 
 cdef inline void step_first(const beneath_t* where, u64 reserved, flight_t* f, u32 lanes, u8 level) noexcept nogil:
-    """Read the entries of one level of the first level, which the lanes have been brought to."""
+    """Read the entries of one table of the first level, which the lanes have been brought to. Above the last table
+    `forbidden_bits` has the bit of large pages."""
     cdef page_format_t form = long_mode_format(LEVELS)
     cdef const u8* host = where.host
     cdef u8 shift = PAGE_SHIFT + 9 * (level - 1), stamp = f.stamp
@@ -131,15 +132,12 @@ cdef inline void step_first(const beneath_t* where, u64 reserved, flight_t* f, u
     for j in range(lanes):
         entry = (<const u64*>(host + f.table[j] + (f.gpa[j] & 0xFF8)))[0]
         f.seen[f.table[j] >> PAGE_SHIFT & (SEEN - 1)] = stamp
-        if unlikely(not is_usable(form, entry) or entry & reserved or not f.rights[j] & RIGHT_READ
-                    or maps_page(form, shift, entry) != (level == 1)):
+        if unlikely(not is_usable(form, entry) or entry & reserved or not f.rights[j] & RIGHT_READ):
             f.good[j] = False
         f.entries[level][j] = entry
-        f.paths[level][j] = (f.paths[level + 1][j] if level < LEVELS else <u64>-1) & (entry ^ form.inverted)
+        f.paths[level][j] = f.paths[level + 1][j] & (entry ^ form.inverted)
         f.references[level][j] = second_references(f.shift[j])
-        f.gpa[j] = entry & ENTRY_ADDRESS
-        if level > 1:
-            f.gpa[j] |= f.iova[j] >> (shift - 12) & 0xFF8
+        f.gpa[j] = entry & ENTRY_ADDRESS | (f.iova[j] >> (shift - 12) & 0xFF8 if level > 1 else 0)
 
 
 cdef inline void down_both(const beneath_t* beneath, unit_t* unit, const context_t* context, flight_t* f, u32 lanes,
@@ -150,16 +148,12 @@ cdef inline void down_both(const beneath_t* beneath, unit_t* unit, const context
     cdef u8 level
     for j in range(lanes):
         f.gpa[j] = context.first + (f.iova[j] >> 36 & 0xFF8)
+        f.paths[LEVELS + 1][j] = <u64>-1
         f.good[j] = is_canonical_in(f.iova[j], form.linear_bits)
-    down_second(beneath, f, lanes, False)
-    step_first(beneath, unit.first_reserved, f, lanes, 4)
-    down_second(beneath, f, lanes, False)
-    step_first(beneath, unit.first_reserved, f, lanes, 3)
-    down_second(beneath, f, lanes, False)
-    step_first(beneath, unit.first_reserved, f, lanes, 2)
-    down_second(beneath, f, lanes, False)
-    step_first(beneath, unit.first_reserved, f, lanes, 1)
-    down_second(beneath, f, lanes, False)
+    for level in range(LEVELS, -1, -1):
+        down_second(beneath, f, lanes, False)
+        if level != OUTPUT:
+            step_first(beneath, unit.first_reserved, f, lanes, level)
     for j in range(lanes):
         entry, path = f.entries[1][j], f.paths[1][j]
         f.good[j] &= (first_refused(context, access, path) == REASON_OK and path & form.accessed != 0
