@@ -12,8 +12,11 @@ from hvcore._native.models import POLICIES
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.dma.batch cimport copy_all, dma_columns_t, requester_t, translate_all
+from hvcore._native.dma.batch cimport requester_t, translate_all
 from hvcore._native.dma.cache cimport cache_clear, cache_held, cache_key_at, forget_all
+from hvcore._native.dma.columns cimport dma_columns_t
+from hvcore._native.dma.copy cimport copy_all
+from hvcore._native.dma.flight cimport flight_t, fly, land
 from hvcore._native.dma.memory cimport view_refresh
 from hvcore._native.dma.registers cimport unit_read, unit_write
 from hvcore._native.dma.remap cimport REMAP_BLOCKED, REMAP_POSTED, REMAP_SEND, RemapOutcome, remap_request
@@ -59,6 +62,21 @@ PRESETS = {
 cdef void serve_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at, const context_t* known,
                         dma_t* done) noexcept nogil:
     dma_request(unit, source, pasid, iova, access, at, known, done)
+
+
+cdef void serve_flight(unit_t* unit, const context_t* context, u64 access, flight_t* flight) noexcept nogil:
+    fly(unit, context, access, flight)
+
+
+cdef bint serve_lane(unit_t* unit, const context_t* context, const flight_t* flight, u32 lane, u64 iova,
+                     bint remembers, dma_t* done) noexcept nogil:
+    return land(unit, context, flight, lane, iova, remembers, done)
+
+
+cdef void name_requester(requester_t* who, u32 source, u32 pasid, u64 access, u32 at) noexcept nogil:
+    memset(who, 0, sizeof(requester_t))
+    who.request, who.fly, who.land = serve_request, serve_flight, serve_lane
+    who.source, who.pasid, who.access, who.at = source, pasid, access, at
 
 
 cdef RemapOutcome serve_interrupt(unit_t* unit, u32 source, u64 address, u32 data, u8* reason,
@@ -354,9 +372,7 @@ cdef int make_requester(requester_t* who, u32 source, pasid, u64 access, u32 at)
                          f"not {access}")
     if at > 2:
         raise ValueError(f"at must be 0, 1 or 2, not {at}")
-    memset(who, 0, sizeof(requester_t))
-    who.request, who.source, who.access, who.at = serve_request, source, access, at
-    who.pasid = <u32>NO_PASID if pasid is None else pasid
+    name_requester(who, source, <u32>NO_PASID if pasid is None else <u32>pasid, access, at)
     return 0
 
 

@@ -27,8 +27,7 @@ cdef void dma_translate(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 acces
 
 cdef u64 dma_copy(unit_t* unit, u32 source, u32 pasid, u64 iova, u8* data, u64 size_bytes, u64 access) noexcept nogil:
     cdef requester_t who
-    memset(&who, 0, sizeof(requester_t))
-    who.request, who.source, who.pasid, who.access = serve_request, source, pasid, access
+    name_requester(&who, source, pasid, access, 0)
     return copy_all(unit, &who, &iova, 1, data, size_bytes)
 
 

@@ -1,7 +1,13 @@
-"""Many DMA addresses of one source in one call, and copies between a device's buffer and memory."""
+"""Many DMA addresses of one source in one call.
+
+Requests are served in their order, each as if it came alone. Those that the IOTLB has nothing for are looked up ahead,
+a block at a time (flight.pxd): what that finds is used as long as no table that it read can have changed since.
+"""
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.dma.cache cimport cache_key, cache_peek
+from hvcore._native.dma.cache cimport cache_has, cache_key, cache_peek
+from hvcore._native.dma.columns cimport clear_columns, dma_columns_t, store_columns
 from hvcore._native.dma.faults cimport register_at
+from hvcore._native.dma.flight cimport LANES, NO_LANE, SEEN, STAMPS, can_fly, flight_t
 from hvcore._native.dma.memory cimport view_refresh
 from hvcore._native.dma.spec cimport ACCESS_PRIVILEGED, DMA_OK, GLOBAL_TE, NO_PASID, REASON_OK, REG_GSTS, TYPE_PASS
 from hvcore._native.dma.state cimport CONTEXT_PRIVILEGED, context_t, unit_t
@@ -11,23 +17,15 @@ from hvcore._native.dma.translate cimport (
 )
 from hvcore._native.mem.descend cimport cached_translate
 from hvcore._native.mem.format cimport ENTRY_ADDRESS, RIGHT_READ, RIGHT_WRITE
-from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
+from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT
 from hvcore._native.mem.second_level cimport SECOND_OK, second_level_t
 from cython cimport likely, unlikely
 from libc.string cimport memcpy, memset
 
-
-# Where results go; NULL: not asked for.
-cdef struct dma_columns_t:
-    u64* gpa
-    u64* spa
-    u8* page_shift
-    u8* nested_page_shift
-    u8* status
-    u8* reason
-    u8* table_references
-    u8* references
-    u8* nested_references
+cdef enum:
+    WORTH_A_FLIGHT = 4              # requests
+    SHORTEST_WAIT = 8               # requests that are served alone after a lane that had to be given up ...
+    LONGEST_WAIT = 512              # ... twice as many each time that it happens again
 
 
 # dma_request, out of line: the walks in it are large.
@@ -35,9 +33,17 @@ ctypedef void (*request_t)(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 ac
                           const context_t* known, dma_t* done) noexcept nogil
 
 
+# `fly` and `land` of flight.pxd likewise.
+ctypedef void (*fly_t)(unit_t* unit, const context_t* context, u64 access, flight_t* flight) noexcept nogil
+ctypedef bint (*land_t)(unit_t* unit, const context_t* context, const flight_t* flight, u32 lane, u64 iova,
+                        bint remembers, dma_t* done) noexcept nogil
+
+
 # Who asks, and what a batch may know of it beforehand.
 cdef struct requester_t:
     request_t request
+    fly_t fly
+    land_t land
     u32 source
     u32 pasid
     u32 at
@@ -45,12 +51,16 @@ cdef struct requester_t:
     context_t context
     bint known                      # `context` is what the caches hold: it stays so as long as nothing misses
     bint by_pasid                   # a hit counts in the PASID cache too
+    bint flies                      # misses of this context are looked up ahead
+    bint remembers                  # there is a paging-structure cache
+    u32 alone                       # requests to be served without looking ahead
+    u32 wait                        # how many that will be the next time
 
 
 cdef inline void requester_learn(unit_t* unit, requester_t* who) noexcept nogil:
     """Take the context out of the caches, if it is there and of a kind that the IOTLB alone can serve."""
     cdef u64* found
-    who.known = False
+    who.known = who.flies = False
     if not register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE or who.at:
         return
     found = cache_peek(&unit.contexts, cache_key(who.source, 0, 0))
@@ -67,6 +77,7 @@ cdef inline void requester_learn(unit_t* unit, requester_t* who) noexcept nogil:
         memcpy(&who.context, found, sizeof(context_t))
     who.known = (who.context.reason == REASON_OK and who.context.kind != TYPE_PASS
                  and not who.access & ACCESS_PRIVILEGED and (who.context.scalable or who.pasid == NO_PASID))
+    who.flies = who.known and can_fly(unit, &who.context, who.access)
 
 
 cdef inline u64 quick_entry(unit_t* unit, const requester_t* who, u64 iova, u32* size) noexcept nogil:
@@ -109,59 +120,101 @@ cdef inline bint translate_quickly(unit_t* unit, const requester_t* who, u64 iov
     return True
 
 
-cdef inline void translate_for(unit_t* unit, requester_t* who, u64 iova, dma_t* done) noexcept nogil:
-    """One element of a batch."""
+cdef inline bint is_held(unit_t* unit, u32 tag, u64 iova) noexcept nogil:
+    """Whether the IOTLB has something for an address; looking changes nothing."""
+    cdef u32 code
+    for code in range(3):
+        if unit.iotlb_sizes >> code & 1 and cache_has(
+                &unit.iotlb, cache_key(iova >> (PAGE_SHIFT + 9 * code), tag, code)):
+            return True
+    return False
+
+
+cdef inline u32 look_ahead(unit_t* unit, requester_t* who, const u64* iovas, u64 count, flight_t* flight) noexcept nogil:
+    """Start on a block of requests; how many it has. `flight.lanes` 0: there is nothing to be looked up."""
+    cdef u32 i, lanes = 0, block = <u32>min(count, <u64>LANES)
+    cdef u64 page, previous = 1
+    flight.lanes = 0
+    if not who.flies or who.alone or block < WORTH_A_FLIGHT:
+        block = min(block, who.alone) if who.alone else 1 if not who.known else block
+        who.alone -= min(block, who.alone)
+        memset(flight.lane_of, NO_LANE, block)
+        return block
+    for i in range(block):
+        page = iovas[i] & ~<u64>PAGE_OFFSET_MASK
+        if page == previous:
+            flight.lane_of[i] = flight.lane_of[i - 1]
+            continue
+        previous = page
+        if unit.iotlb.exists and is_held(unit, who.context.tag, page):
+            flight.lane_of[i] = NO_LANE
+            continue
+        flight.lane_of[i] = <u8>lanes
+        flight.iova[lanes] = page
+        lanes += 1
+    if lanes:
+        flight.lanes = lanes
+        if flight.stamp == 0 or flight.stamp == STAMPS:
+            memset(flight.seen, 0, SEEN)
+            flight.stamp = 0
+        flight.stamp += 1
+        who.fly(unit, &who.context, who.access, flight)
+    return block
+
+
+cdef inline bint serve(unit_t* unit, requester_t* who, const flight_t* flight, u32 place, u64 iova,
+                       dma_t* done) noexcept nogil:
+    """Request number `place` of a block. False: what is known of those behind it may not be true any more."""
+    cdef u32 lane = flight.lane_of[place], size
     if likely(who.known and unit.iotlb.exists and translate_quickly(unit, who, iova, done)):
-        return
+        return True
+    if likely(lane != NO_LANE and not (unit.iotlb.exists and quick_entry(unit, who, iova, &size))
+              and who.land(unit, &who.context, flight, lane, iova, who.remembers, done)):
+        return True
     who.request(unit, who.source, who.pasid, iova, who.access, who.at, &who.context if who.known else NULL, done)
     if not who.known:
         requester_learn(unit, who)
-
-
-cdef inline void store_columns(const dma_columns_t* out, u64 i, const dma_t* done) noexcept nogil:
-    if out.gpa != NULL:
-        out.gpa[i] = done.output
-    if out.spa != NULL:
-        out.spa[i] = done.spa
-    if out.page_shift != NULL:
-        out.page_shift[i] = done.first_shift
-    if out.nested_page_shift != NULL:
-        out.nested_page_shift[i] = done.second_shift
-    if out.status != NULL:
-        out.status[i] = done.status
-    if out.reason != NULL:
-        out.reason[i] = done.reason
-    if out.table_references != NULL:
-        out.table_references[i] = done.table_references
-    if out.references != NULL:
-        out.references[i] = done.first_references
-    if out.nested_references != NULL:
-        out.nested_references[i] = done.second_references
+    if flight.lanes == 0:
+        return True
+    who.alone = who.wait
+    who.wait = min(2 * who.wait, <u32>LONGEST_WAIT)
+    return False
 
 
 cdef inline void requester_start(unit_t* unit, requester_t* who, u64 requests) noexcept nogil:
     view_refresh(unit, requests)
     requester_learn(unit, who)
+    who.remembers = (unit.walks[2].exists or unit.walks[3].exists or unit.walks[4].exists or unit.walks[5].exists)
+    who.alone, who.wait = 0, SHORTEST_WAIT
 
 
 cdef inline u64 translate_hits(unit_t* unit, const requester_t* who, const u64* iovas, u64 first, u64 count,
-                               u64* spa) noexcept nogil:
+                               const dma_columns_t* out, bint more) noexcept nogil:
     """Go on from element `first` as long as the IOTLB, direct-mapped and of 4 KiB pages, has what is asked for, in the
-    part of memory where a GPA is its own SPA; the first element for which it is not so."""
+    part of memory where a GPA is its own SPA; the first element for which it is not so. `more`: other columns than the
+    SPA and those that are zero for a hit."""
     cdef const u64* keys = unit.iotlb.keys
     cdef const u64* words = unit.iotlb.words
     cdef u64 mask = unit.iotlb.mask, tag = cache_key(0, who.context.tag, 0), access = who.access & FOUND_RIGHTS
-    cdef u64 same_from = unit.view.same_from, same_bytes = unit.view.same_bytes, i = first, page, entry, found
+    cdef u64 same_from = unit.view.same_from, same_bytes = unit.view.same_bytes, i = first, page, entry, found, place
+    cdef u64* spa = out.spa
+    cdef dma_columns_t others = out[0]
     while i < count:
         page = iovas[i] >> PAGE_SHIFT
         entry = page & mask
         found = words[entry]
         if unlikely(keys[entry] != (cache_key(page, 0, 0) | tag) or found & access != access):
             break
-        found = found & ENTRY_ADDRESS | iovas[i] & PAGE_OFFSET_MASK
-        if unlikely(found - same_from >= same_bytes):
+        place = found & ENTRY_ADDRESS | iovas[i] & PAGE_OFFSET_MASK
+        if unlikely(place - same_from >= same_bytes):
             break
-        spa[i] = found
+        spa[i] = place
+        if more and others.gpa != NULL:
+            others.gpa[i] = place
+        if more and others.page_shift != NULL:
+            others.page_shift[i] = shift_of_code(found >> FOUND_FIRST_SHIFT & FOUND_SHIFT_MASK)
+        if more and others.nested_page_shift != NULL:
+            others.nested_page_shift[i] = shift_of_code(found >> FOUND_SECOND_SHIFT & FOUND_SHIFT_MASK)
         i += 1
     unit.iotlb.lookups += i - first
     unit.contexts.lookups += i - first
@@ -171,77 +224,33 @@ cdef inline u64 translate_hits(unit_t* unit, const requester_t* who, const u64* 
     return i
 
 
-cdef inline bint is_lean(const dma_columns_t* out) noexcept nogil:
-    """Only columns that are zero for a hit, beside its SPA."""
-    return out.spa != NULL and out.gpa == NULL and out.page_shift == NULL and out.nested_page_shift == NULL
-
-
-cdef inline void clear_columns(const dma_columns_t* out, u64 count) noexcept nogil:
-    """Those that are zero for a hit."""
-    if out.status != NULL:
-        memset(out.status, 0, count)
-    if out.reason != NULL:
-        memset(out.reason, 0, count)
-    if out.table_references != NULL:
-        memset(out.table_references, 0, count)
-    if out.references != NULL:
-        memset(out.references, 0, count)
-    if out.nested_references != NULL:
-        memset(out.nested_references, 0, count)
-
-
 cdef inline void translate_all(unit_t* unit, requester_t* who, const u64* iovas, u64 count,
                                const dma_columns_t* out) noexcept nogil:
     cdef dma_columns_t columns = out[0]
     cdef dma_t done
+    cdef flight_t flight
     cdef u64 i = 0
-    cdef bint lean = is_lean(out) and unit.iotlb.exists and unit.iotlb.structure == NULL
+    cdef u32 place, block
+    cdef bint going, quick = out.spa != NULL and unit.iotlb.exists and unit.iotlb.structure == NULL
+    cdef bint more = out.gpa != NULL or out.page_shift != NULL or out.nested_page_shift != NULL
+    flight.stamp = 0
     requester_start(unit, who, count)
-    if lean:
+    if quick:
         clear_columns(out, count)
     while i < count:
-        if lean and who.known and unit.iotlb_sizes == 1:
-            i = translate_hits(unit, who, iovas, i, count, columns.spa)
+        if quick and who.known and unit.iotlb_sizes == 1:
+            if more:
+                i = translate_hits(unit, who, iovas, i, count, &columns, True)
+            else:
+                i = translate_hits(unit, who, iovas, i, count, &columns, False)
             if i == count:
                 break
-        translate_for(unit, who, iovas[i], &done)
-        store_columns(&columns, i, &done)
-        i += 1
-
-
-cdef inline u64 copy_piece(unit_t* unit, requester_t* who, u64 iova, u8* data, u64 size_bytes) noexcept nogil:
-    """Within one page of 4 KiB: how many bytes were copied. A refused read is answered with all ones."""
-    cdef dma_t done
-    translate_for(unit, who, iova, &done)
-    if unlikely(done.status != DMA_OK):
-        if not who.access & RIGHT_WRITE:
-            memset(data, 0xFF, size_bytes)
-        return 0
-    if who.access & RIGHT_WRITE:
-        memcpy(ram_at(unit.ram, done.spa), data, size_bytes)
-        ram_written(unit.ram, done.spa, size_bytes)
-    else:
-        memcpy(data, ram_at(unit.ram, done.spa), size_bytes)
-    return size_bytes
-
-
-cdef inline u64 copy_run(unit_t* unit, requester_t* who, u64 iova, u8* data, u64 size_bytes) noexcept nogil:
-    """Any length, a request for each page. How many bytes were copied."""
-    cdef u64 copied = 0, piece
-    while size_bytes:
-        piece = min(size_bytes, PAGE_SIZE - (iova & PAGE_OFFSET_MASK))
-        copied += copy_piece(unit, who, iova, data, piece)
-        iova += piece
-        data += piece
-        size_bytes -= piece
-    return copied
-
-
-cdef inline u64 copy_all(unit_t* unit, requester_t* who, const u64* iovas, u64 count, u8* data,
-                         u64 size_bytes) noexcept nogil:
-    """`size_bytes` for each address, one behind the other in `data`. How many bytes were copied."""
-    cdef u64 i, copied = 0
-    requester_start(unit, who, count)
-    for i in range(count):
-        copied += copy_run(unit, who, iovas[i], data + i * size_bytes, size_bytes)
-    return copied
+        block = look_ahead(unit, who, iovas + i, count - i, &flight)
+        for place in range(block):
+            going = serve(unit, who, &flight, place, iovas[i], &done)
+            store_columns(&columns, i, &done)
+            i += 1
+            if unlikely(not going):
+                break
+        else:
+            who.wait = SHORTEST_WAIT

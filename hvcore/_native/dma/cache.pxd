@@ -69,6 +69,16 @@ cdef inline u64* cache_peek(cache_t* cache, u64 key) noexcept nogil:
     return cache.words + <u64>entry * cache.width if entry >= 0 else NULL
 
 
+cdef inline bint cache_has(const cache_t* cache, u64 key) noexcept nogil:
+    """Whether a key is there; it is not used by this."""
+    cdef structure_t* s = cache.structure
+    if likely(s == NULL):
+        return cache.exists and cache.keys[key >> KEY_PAGE_SHIFT & cache.mask] == key
+    if s.is_wide:
+        return s.slots[find_slot(s, key)].key == key
+    return find_way(s.rows + set_of(s, key) * s.row_words, s.key_word, key) >= 0
+
+
 cdef inline u64* cache_find(cache_t* cache, u64 key) noexcept nogil:
     cdef u64* found
     if not cache.exists:

@@ -25,6 +25,7 @@ cdef enum:
     FOUND_FIRST_SHIFT = 2               # page sizes of both levels, as PAGE_SHIFT + 9 * (number - 1); 0: none
     FOUND_SECOND_SHIFT = 4
     FOUND_SHIFT_MASK = 3
+    SHIFTS = 0x1E150C00                 # by number, a byte each
     PROTECTED_OFFSET = 0x1FFFFF         # protected regions are whole 2 MiB
     FOUND_REASON = 56                   # of an entry without rights, with caching mode
 
@@ -65,7 +66,7 @@ cdef inline u8 shift_code(u8 shift) noexcept nogil:
 
 
 cdef inline u8 shift_of_code(u64 code) noexcept nogil:
-    return <u8>(PAGE_SHIFT + 9 * (code - 1)) if code else 0
+    return <u8>(<u32>SHIFTS >> 8 * code)
 
 
 cdef inline u64* iotlb_find(unit_t* unit, u32 tag, u64 iova, u32* size) noexcept nogil:
