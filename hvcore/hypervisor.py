@@ -17,6 +17,7 @@ from hvcore import intercepts, msrs
 from hvcore._native.engine import Scheduler
 from hvcore._native.ports import ring
 from hvcore._native.space import GpaSpace, PagePool, SystemMemory
+from hvcore.arguments import MAXIMUM_TICKS, integer
 from hvcore.costs import PageCosts
 from hvcore.counters import Counters
 from hvcore.domains import DeviceDomains
@@ -33,6 +34,7 @@ from hvcore.routing import Interrupts
 
 _ROOT_ID = 1
 _RESERVE_BASE = 64 << 20
+_QUANTUM = 1, 1 << 32
 
 
 class Hypervisor:
@@ -56,8 +58,8 @@ class Hypervisor:
 
     Raises
     ------
-    ValueError
-        `memory`, `processors`, `quantum`, `root_page_size` or `time` is out of range.
+    TypeError, ValueError
+        `memory`, `processors`, `quantum`, `root_page_size` or `time` is of another type or out of range.
     """
 
     maximum_vps = 2048
@@ -75,9 +77,9 @@ class Hypervisor:
         time: str = "virtual",
     ) -> None:
         size = parse_size(memory, "memory", multiple_of=LARGE_PAGE_SIZE)
-        if not 1 <= processors <= self.maximum_vps:
-            raise ValueError(f"processors must be 1 to {self.maximum_vps}, not {processors}")
-        if time not in ("virtual", "host"):
+        processors = integer(processors, "processors", 1, self.maximum_vps)
+        quantum = integer(quantum, "quantum", *_QUANTUM)
+        if not isinstance(time, str) or time not in ("virtual", "host"):
             raise ValueError(f'time must be "virtual" or "host", not {time!r}')
         self.processors = processors
         self.costs = costs or PageCosts()
@@ -125,6 +127,11 @@ class Hypervisor:
             self.partition_of.clear()
             self.partitions.clear()
 
+    def require_open(self) -> None:
+        """Raise RuntimeError after `close`."""
+        if not self.partitions:
+            raise RuntimeError("this Hypervisor was closed")
+
     def exclusive(self) -> AbstractContextManager[None]:
         """One thread at a time. Raises RuntimeError when another thread is inside."""
         return self.scheduler
@@ -136,17 +143,32 @@ class Hypervisor:
         It also bounds how far processors run ahead of each other. Those that interrupt each other run closely beside
         each other anyhow; those that only share memory see each other's stores up to a quantum too early or too late.
         A small quantum is nearer to hardware, a large one faster: each change costs some hundred nanoseconds of the
-        host. May be set between runs; raises ValueError when it is not 1 to 2**32.
+        host. May be set between runs; raises TypeError or ValueError when it is not 1 to 2**32.
         """
         return self.scheduler.quantum
 
     @quantum.setter
     def quantum(self, instructions: int) -> None:
+        instructions = integer(instructions, "quantum", *_QUANTUM)
+        self.require_open()
         with self.exclusive():
             self.scheduler.quantum = instructions
 
     def run(self, *, max_instructions: int | None = None) -> Any:
-        """Run every runnable virtual processor until an exit that the caller must see, or the budget's end."""
+        """Run every runnable virtual processor until an exit that the caller must see, or the budget's end.
+
+        One that is explicitly suspended, as each is when it is made, does not count; VirtualProcessor.run resumes it.
+
+        Raises
+        ------
+        RuntimeError
+            There is none that could ever run, or the hypervisor was closed.
+        TypeError, ValueError
+            `max_instructions` is no integer from 0 to 2**62.
+        """
+        self.require_open()
+        if max_instructions is not None:
+            max_instructions = integer(max_instructions, "max_instructions", 0, MAXIMUM_TICKS)
         return self.scheduler.run(None, max_instructions)
 
     def counters(self) -> Counters:

@@ -63,7 +63,10 @@ class InterruptSource:
         return self.hypervisor.root if self.route is None else self.route.partition
 
     def assert_(self) -> int:
-        """Raise it; the number of processors that accepted. A level that is asserted already stays so."""
+        """Raise it; the number of processors that accepted. A level that is asserted already stays so.
+
+        Raises RuntimeError when the hypervisor was closed."""
+        self.hypervisor.require_open()
         with self.hypervisor.exclusive():
             self.counts["asserted"] += 1
             if self.asserted:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from hvcore._native import engine
 from hvcore._native.irqchip import InterruptObservation
+from hvcore.arguments import integer, integers
 
 if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
@@ -23,7 +25,9 @@ Counts = NDArray[np.uint64]
 VECTORS = 256
 SINTS = 16
 NO_SINT = 0xFF
-NOT_SEEN = (1 << 64) - 1
+_ANY = (1 << 64) - 1
+_CAPACITY_MAXIMUM = 1 << 28
+NOT_SEEN = _ANY
 """The latency of a delivery whose request was made before the trace began."""
 
 
@@ -139,9 +143,11 @@ class InterruptTrace:
     def __init__(self, hypervisor: Hypervisor, *, capacity: int, edges: Sequence[int] | None) -> None:
         if hypervisor.interrupt_trace is not None:
             raise RuntimeError("a trace of interrupts is open already: close it first")
+        hypervisor.require_open()
         self._hypervisor = hypervisor
-        self._native = InterruptObservation(capacity, edges)
-        bounds = [1 << bit for bit in range(self._native.bucket_count - 1)] if edges is None else list(edges)
+        given = None if edges is None else integers(edges, "edges", 0, _ANY)
+        self._native = InterruptObservation(integer(capacity, "capacity", 0, _CAPACITY_MAXIMUM), given)
+        bounds = given or [1 << bit for bit in range(self._native.bucket_count - 1)]
         self._edges = np.array(bounds, np.uint64)
         self._watched: dict[VirtualProcessor, tuple[int, int]] = {}
         self._past: dict[tuple[int, int], Latencies] = {}
@@ -204,16 +210,20 @@ class InterruptTrace:
 
         Raises
         ------
+        TypeError
+            `vp` is no processor.
         ValueError
             `vp` was not watched.
         """
+        if vp is not None and not isinstance(vp, engine.VirtualProcessor):
+            raise TypeError(f"vp must be a VirtualProcessor, not {type(vp).__name__}")
         everything = dict(self._past)
         for one, name in self._watched.items():
             found = self._latencies(self._native.latencies(one.interrupts))
             everything[name] = everything[name] + found if name in everything else found
         if vp is not None:
             name = (vp.partition.id, vp.index)
-            if name not in everything:
+            if vp.partition.hypervisor is not self._hypervisor or name not in everything:
                 raise ValueError(f"vp must be a processor that was watched, not {vp!r}")
             return everything[name]
         buckets = self._native.bucket_count

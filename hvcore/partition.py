@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from operator import index as as_index
 from typing import TYPE_CHECKING
 
 from hvcore import properties, stack
 from hvcore._native.engine import PartitionCore, PartitionTime
 from hvcore._native.irqchip import InterruptController
 from hvcore._native.space import GpaSpace, PagePool
+from hvcore.arguments import integers
 from hvcore.charges import Charged
 from hvcore.counters import Counters
 from hvcore.enums import Hypercall, PartitionProperty, PartitionState, Privilege, Status
@@ -169,17 +169,17 @@ class Partition(Charged, Wiring):
 
         Raises
         ------
-        ValueError
-            Setting: a number is not one of the machine's, or there is none; or the partition is the root.
+        TypeError, ValueError
+            Setting: a number is not one of the machine's, or there is none; or the partition is the root, or gone.
         """
         return self._processors
 
     @processors.setter
     def processors(self, processors: Iterable[int]) -> None:
-        chosen = tuple(sorted({as_index(number) for number in processors}))
-        machine = self.hypervisor.processors
-        if not chosen or chosen[0] < 0 or chosen[-1] >= machine:
-            raise ValueError(f"processors must be some of 0 to {machine - 1}, not {list(chosen)}")
+        chosen = tuple(sorted(set(integers(processors, "processors", 0, self.hypervisor.processors - 1))))
+        if not chosen:
+            raise ValueError("processors must name at least one of the machine's")
+        self.require_living()
         if self.parent is None:
             raise ValueError("processors of the root cannot be set: each of its own runs on one")
         with self.hypervisor.exclusive():

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hvcore._native import ports
+from hvcore._native import engine, ports
 from hvcore._native.space import READ, WRITE
+from hvcore.arguments import MAXIMUM_TICKS, contiguous_array, integer, integer_array, output_array
 from hvcore.enums import ANY_VP, OverlayKind, PortType
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ MESSAGE = np.dtype(
     [("type", "<u4"), ("size", "u1"), ("flags", "u1"), ("reserved", "<u2"), ("sender", "<u8"), ("payload", "u1", 240)]
 )
 """HV_MESSAGE (section 9.1). Of messages to post, `type`, `size` and `payload` count."""
+MESSAGES = "hvcore.ports.MESSAGE"
+"""What arrays of them are called in exceptions."""
 
 
 class Port(ports.Port):
@@ -47,6 +50,8 @@ class Port(ports.Port):
         self.sender_id = sender_id
         """The one partition that may connect."""
         self.type = type
+        self.receiver = owner
+        """The partition that has it."""
         self.connection: Connection | None = None
         self.monitor = MonitorPage(owner, gpa) if type is PortType.MONITOR else None
         super().__init__(owner.core, port_id, type, sint, vp_index, base_flag, flag_count)
@@ -99,11 +104,12 @@ class Connection(ports.Connection):
         Raises
         ------
         TypeError, ValueError
-            An array has another type or shape.
+            An array has another type or shape, is not contiguous, or is for results and cannot be written.
         """
-        statuses = _statuses(messages, out)
+        octets = _octets(messages)
+        statuses = _statuses(len(messages), out)
         with self.owner.hypervisor.exclusive():
-            ports.post_batch(self, _octets(messages, "messages"), statuses)
+            ports.post_batch(self, octets, statuses)
         return statuses
 
     def exchange(
@@ -125,14 +131,23 @@ class Connection(ports.Connection):
         Returns
         -------
         (statuses, messages taken)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `post_batch`; or `receiver` is none of the partition that has the port.
         """
-        statuses = _statuses(messages, out)
+        octets = _octets(messages)
+        statuses = _statuses(len(messages), out)
         if received is None:
             received = np.empty(len(messages) + BUFFERS + 1, MESSAGE)
+        output_array(received, "received", MESSAGE, MESSAGES)
+        if not isinstance(receiver, engine.VirtualProcessor):
+            raise TypeError(f"receiver must be a VirtualProcessor, not {type(receiver).__name__}")
+        if receiver.partition is not self.target.receiver:
+            raise ValueError(f"receiver must be a processor of {self.target.receiver!r}, which has the port")
         with self.owner.hypervisor.exclusive():
-            taken = ports.exchange(
-                self, _octets(messages, "messages"), statuses, receiver.interrupts, _octets(received, "received")
-            )
+            taken = ports.exchange(self, octets, statuses, receiver.interrupts, received.view(np.uint8))
         return statuses, received[:taken]
 
     def post_and_run(
@@ -142,26 +157,33 @@ class Connection(ports.Connection):
 
         Parameters
         ----------
-        ticks : how long at most each time. A guest that halts when it has nothing to do comes back at once.
+        ticks : how long at most each time, 0 to 2**62. A guest that halts when it has nothing to do comes back at once.
 
         Returns
         -------
         (statuses, exit of the last run or None)
             A run that frees no buffer, or whose exit the caller must see, is the last: the rest is refused.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `post_batch`; or `ticks` is no integer in its range.
         """
-        statuses = _statuses(messages, out)
+        octets = _octets(messages)
+        statuses = _statuses(len(messages), out)
+        ticks = integer(ticks, "ticks", 0, MAXIMUM_TICKS)
         with self.owner.hypervisor.exclusive():
-            stopped = ports.post_and_run(self, _octets(messages, "messages"), statuses, ticks)
+            stopped = ports.post_and_run(self, octets, statuses, ticks)
         return statuses, stopped
 
     def signal_batch(self, flags: ArrayLike, *, out: NDArray[np.uint16] | None = None) -> NDArray[np.uint16]:
         """HvCallSignalEvent for each of `flags`, numbers from 0 to 65535; an HV_STATUS each, as `post_batch` does."""
-        wanted = np.asarray(flags)
-        if wanted.ndim != 1 or (wanted.size and not (0 <= wanted.min() and wanted.max() <= 0xFFFF)):
-            raise ValueError("flags must be one-dimensional, each 0 to 65535")
-        statuses = _statuses(wanted, out)
+        wanted = integer_array(flags, "flags", 0, 0xFFFF, np.uint16)
+        if wanted.ndim != 1:
+            raise ValueError(f"flags must be one-dimensional, not of shape {wanted.shape}")
+        statuses = _statuses(wanted.size, out)
         with self.owner.hypervisor.exclusive():
-            ports.signal_batch(self, np.ascontiguousarray(wanted, np.uint16), statuses)
+            ports.signal_batch(self, wanted, statuses)
         return statuses
 
     def close(self) -> None:
@@ -183,37 +205,35 @@ def make_messages(payloads: ArrayLike, *, types: ArrayLike = 1, sizes: ArrayLike
 
     Raises
     ------
-    ValueError
-        `payloads` has another shape, or a size is more than its row has.
+    TypeError, ValueError
+        `payloads` has another shape or no bytes, a type is out of range, or a size is more than its row has.
     """
-    rows = np.asarray(payloads, np.uint8)
+    rows = integer_array(payloads, "payloads", 0, 0xFF, np.uint8)
     if rows.ndim != 2 or rows.shape[1] > PAYLOAD_BYTES:
         raise ValueError(f"payloads must be rows of at most {PAYLOAD_BYTES} bytes, not of shape {rows.shape}")
     made = np.zeros(len(rows), MESSAGE)
     made["payload"][:, : rows.shape[1]] = rows
-    made["type"] = types
-    lengths = np.asarray(rows.shape[1] if sizes is None else sizes)
-    if lengths.size and not (0 <= lengths.min() and lengths.max() <= rows.shape[1]):
-        raise ValueError(f"sizes must be 0 to {rows.shape[1]}")
-    made["size"] = lengths
+    lengths = rows.shape[1] if sizes is None else sizes
+    for name, field, values, lowest, highest in (
+        ("types", "type", types, 1, 0x7FFF_FFFF),
+        ("sizes", "size", lengths, 0, rows.shape[1]),
+    ):
+        column = integer_array(values, name, lowest, highest, made.dtype[field])
+        if column.ndim and column.shape != (len(rows),):
+            raise ValueError(f"{name} must be one number, or {len(rows)}: one for each row, not {column.shape}")
+        made[field] = column
     return made
 
 
-def _octets(messages: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    if not isinstance(messages, np.ndarray) or messages.dtype != MESSAGE or messages.ndim != 1:
-        raise TypeError(f"{name} must be a one-dimensional array of hvcore.ports.MESSAGE")
-    if not messages.flags.c_contiguous:
-        raise ValueError(f"{name} must be contiguous")
+def _octets(messages: NDArray[Any]) -> NDArray[np.uint8]:
+    contiguous_array(messages, "messages", MESSAGE, MESSAGES)
     return messages.view(np.uint8)
 
 
-def _statuses(elements: Any, out: NDArray[np.uint16] | None) -> NDArray[np.uint16]:
+def _statuses(count: int, out: NDArray[np.uint16] | None) -> NDArray[np.uint16]:
     if out is None:
-        return np.empty(len(elements), np.uint16)
-    if not isinstance(out, np.ndarray) or out.dtype != np.uint16 or out.shape != (len(elements),):
-        raise TypeError(f"out must be a uint16 array of shape ({len(elements)},)")
-    if not out.flags.c_contiguous:
-        raise ValueError("out must be contiguous")
+        return np.empty(count, np.uint16)
+    output_array(out, "out", np.uint16, "uint16", count)
     return out
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvcore._native import engine
+from hvcore.arguments import output_array
 from hvcore.boot.long_mode import enter_long_mode
 from hvcore.boot.place import top_of_ram
 from hvcore.counters import Counters
@@ -16,7 +17,7 @@ from hvcore.enums import Hypercall
 from hvcore.experiments.records import RECORD
 from hvcore.interrupts import InterruptStatistics
 from hvcore.memory import LARGE_PAGE_SIZE
-from hvcore.ports import MESSAGE
+from hvcore.ports import MESSAGE, MESSAGES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -225,14 +226,18 @@ class VirtualProcessor(engine.VirtualProcessor):
         -------
         array of MESSAGE
             In the order in which they were posted.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `sint` is no integer from 0 to 15, or `out` is no such array, contiguous and writable.
         """
         if out is None:
             taken = [self.take_messages(sint, out=np.empty(64, MESSAGE))]
             while len(taken[-1]) == 64:
                 taken.append(self.take_messages(sint, out=np.empty(64, MESSAGE)))
             return np.concatenate(taken)
-        if out.dtype != MESSAGE or out.ndim != 1:
-            raise TypeError("out must be a one-dimensional array of hvcore.ports.MESSAGE")
+        output_array(out, "out", MESSAGE, MESSAGES)
         with self.partition.hypervisor.exclusive():
             return out[: self.interrupts.take_messages(sint, out)]
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from hvcore.arguments import integer, integers, living
 from hvcore.enums import PartitionState
 from hvcore.interrupt_source import InterruptSource, Line, Route
+from hvcore.wiring import MSI_ADDRESSES
 
 if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
@@ -45,12 +47,21 @@ class Interrupts:
 
         Raises
         ------
+        TypeError
+            `name` is no str, or `line` cannot be called.
         ValueError
             There is one of that name.
+        RuntimeError
+            The hypervisor was closed.
         """
+        self.hypervisor.require_open()
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
+        if line is not None and not callable(line):
+            raise TypeError(f"line must be a function of a level, or None, not {type(line).__name__}")
         if name in self._sources:
             raise ValueError(f"name must be new: there is a source {name!r}")
-        self._sources[name] = InterruptSource(self.hypervisor, name, level=level, line=line)
+        self._sources[name] = InterruptSource(self.hypervisor, name, level=bool(level), line=line)
         return self._sources[name]
 
     def device(self, device_id: int) -> InterruptSource:
@@ -58,11 +69,10 @@ class Interrupts:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             `device_id` is no HV_DEVICE_ID.
         """
-        if not 0 <= device_id < 1 << 64:
-            raise ValueError(f"device_id must be 0 to 2**64 - 1, not {device_id:#x}")
+        device_id = _device_id(device_id)
         if device_id not in self._devices:
             self._devices[device_id] = self.add(f"device {device_id:#x}")
         return self._devices[device_id]
@@ -81,24 +91,34 @@ class Interrupts:
         Raises
         ------
         KeyError
-            There is no such source.
+            There is no source of that name.
+        TypeError
+            An argument is of another type.
         ValueError
-            The partition is not active, has no such processor, or `vector` is not 16 to 255.
+            The source or the partition is another hypervisor's; the partition is not active, has no such processor, or
+            one is named twice; or `vector` is not 16 to 255.
+        RuntimeError
+            The hypervisor was closed.
         """
-        found = self._sources[source] if isinstance(source, str) else source
+        found = self._found(source)
         with self.hypervisor.exclusive():
             found.change(self._checked(partition, vp, vector, level=found.level, multicast=multicast))
 
     def to_root(self, source: InterruptSource | str) -> None:
-        """Give a source back to the root."""
-        found = self._sources[source] if isinstance(source, str) else source
+        """Give a source back to the root. Raises as `route` does."""
+        self.hypervisor.require_open()
+        found = self._found(source)
         with self.hypervisor.exclusive():
             found.change(None)
 
     # Devices, whose interrupts are messages: an address and the data that is written there.
 
     def give_device(self, device_id: int, partition: Partition | None) -> None:
-        """Whose messages a device writes when no entry says more: the root's with None."""
+        """Whose messages a device writes when no entry says more: the root's with None. Raises as `route` does."""
+        self.hypervisor.require_open()
+        device_id = _device_id(device_id)
+        if partition is not None:
+            living(partition, "partition", self.hypervisor)
         self.device(device_id)
         if partition is None or partition is self.hypervisor.root:
             self._owners.pop(device_id, None)
@@ -107,10 +127,11 @@ class Interrupts:
 
     def owner_of(self, device_id: int) -> Partition | None:
         """The partition that a device was given to; None: nobody but the root knows it."""
-        return self._owners.get(device_id)
+        return self._owners.get(_device_id(device_id))
 
     def knows(self, device_id: int) -> bool:
         """It was given to a partition, or has an entry."""
+        device_id = _device_id(device_id)
         return device_id in self._owners or device_id in self._entries
 
     def set_entry(
@@ -125,14 +146,16 @@ class Interrupts:
         level: bool = False,
         multicast: bool = False,
     ) -> None:
-        """Where this message of this device goes. Raises ValueError as `route` does."""
+        """Where this message of this device goes. Raises as `route` does."""
+        key = _message(address, data)
+        device_id = _device_id(device_id)
         route = self._checked(partition, vp, vector, level=level, multicast=multicast)
         self.device(device_id)
-        self._entries.setdefault(device_id, {})[address, data] = route
+        self._entries.setdefault(device_id, {})[key] = route
 
     def entry(self, device_id: int, address: int, data: int) -> Route | None:
         """What `set_entry` said."""
-        return self._entries.get(device_id, {}).get((address, data))
+        return self._entries.get(_device_id(device_id), {}).get(_message(address, data))
 
     def entry_of_handle(self, address: int) -> int | None:
         """The device that has an entry for this address."""
@@ -140,8 +163,9 @@ class Interrupts:
 
     def remove_entry(self, device_id: int, address: int, data: int) -> bool:
         """Forget one; whether there was one."""
+        device_id = _device_id(device_id)
         entries = self._entries.get(device_id, {})
-        found = entries.pop((address, data), None) is not None
+        found = entries.pop(_message(address, data), None) is not None
         if not entries:
             self._entries.pop(device_id, None)
         return found
@@ -153,15 +177,26 @@ class Interrupts:
         -------
         int
             How many processors accepted it. None: `counts` of the device say whether it was "blocked" or "lost".
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not an integer or out of range; without an entry, `address` is FEE00000h to FEEFFFFFh.
+        RuntimeError
+            The hypervisor was closed.
         """
+        self.hypervisor.require_open()
+        device_id, key = _device_id(device_id), _message(address, data)
+        route = self._entries.get(device_id, {}).get(key)
+        if route is None:
+            integer(address, "address", *MSI_ADDRESSES)
         with self.hypervisor.exclusive():
             source = self.device(device_id)
             source.counts["messages"] += 1
-            route = self.entry(device_id, address, data)
             if route is not None:
                 return source.send(route)
             owner = self._owners.get(device_id, self.hypervisor.root)
-            accepted = owner.core.send_msi(address, data, device_id & 0xFFFF)
+            accepted = owner.core.send_msi(*key, device_id & 0xFFFF)
             if accepted is None:
                 source.counts["blocked"] += 1
                 return 0
@@ -190,11 +225,30 @@ class Interrupts:
     def _checked(
         self, partition: Partition, vp: int | Iterable[int], vector: int, *, level: bool, multicast: bool
     ) -> Route:
-        indices = (vp,) if isinstance(vp, int) else tuple(vp)
+        living(partition, "partition", self.hypervisor)
+        last = self.hypervisor.maximum_vps - 1
+        indices = integers(vp, "vp", 0, last) if isinstance(vp, Iterable) else (integer(vp, "vp", 0, last),)
         if partition.state is not PartitionState.ACTIVE:
             raise ValueError(f"partition must be active, not {partition.state.name}")
         if not indices or any(index not in partition.vps for index in indices):
             raise ValueError(f"vp must name virtual processors of {partition!r}, not {vp!r}")
-        if not 16 <= vector <= 255:
-            raise ValueError(f"vector must be 16 to 255, not {vector}")
-        return Route(partition, indices, vector, level, multicast)
+        if len(set(indices)) < len(indices):
+            raise ValueError(f"vp must name each virtual processor once, not {vp!r}")
+        return Route(partition, indices, integer(vector, "vector", 16, 255), level, multicast)
+
+    def _found(self, source: InterruptSource | str) -> InterruptSource:
+        if isinstance(source, str):
+            return self._sources[source]
+        if not isinstance(source, InterruptSource):
+            raise TypeError(f"source must be an InterruptSource or the name of one, not {type(source).__name__}")
+        if self._sources.get(source.name) is not source:
+            raise ValueError(f"source must be of this Hypervisor, not {source!r}")
+        return source
+
+
+def _device_id(device_id: int) -> int:
+    return integer(device_id, "device_id", 0, (1 << 64) - 1)
+
+
+def _message(address: int, data: int) -> tuple[int, int]:
+    return integer(address, "address", 0, (1 << 64) - 1), integer(data, "data", 0, (1 << 32) - 1)

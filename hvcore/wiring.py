@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hvcore._native.platform import ADDRESS, GSI_BASE, TIMER_PIN, InterruptPlatform
+from hvcore.arguments import integer
 
 if TYPE_CHECKING:
     from hvcore._native.engine import PartitionCore
@@ -20,6 +21,10 @@ ISA_OVERRIDES: Final[dict[int, int]] = {0: TIMER_PIN}
 """ISA interrupts whose global system interrupt has another number (MADT, interrupt source override): the 8254's.
 
 Edge-triggered and active high, as all ISA interrupts are here."""
+
+
+MSI_ADDRESSES: Final = (0xFEE0_0000, 0xFEEF_FFFF)
+"""Writes of devices from here to there are interrupts."""
 
 
 class Wiring:
@@ -43,19 +48,28 @@ class Wiring:
 
         Raises
         ------
+        TypeError
+            `platform` is something else.
         ValueError
             `platform` belongs to a partition, or this partition does not exist any more.
         """
-        if self.hypervisor.partitions.get(self.id) is not self:
-            raise ValueError(f"{self!r} does not exist any more")
+        self.require_living()
         platform = InterruptPlatform() if platform is None else platform
+        if not isinstance(platform, InterruptPlatform):
+            raise TypeError(f"platform must be an InterruptPlatform, not {type(platform).__name__}")
         with self.hypervisor.exclusive():
             self.core.attach_platform(platform, self.hypervisor.scheduler)
         return platform
 
     def detach_platform(self) -> None:
         """Take them away: their ports and the page are what they would be without. Without a platform, nothing."""
-        self.core.attach_platform(None, self.hypervisor.scheduler)
+        with self.hypervisor.exclusive():
+            self.core.attach_platform(None, self.hypervisor.scheduler)
+
+    def require_living(self) -> None:
+        """Raise ValueError when this partition does not exist any more."""
+        if self.hypervisor.partitions.get(self.id) is not self:
+            raise ValueError(f"{self!r} does not exist any more")
 
     def send_msi(self, address: int, data: int, *, requester: int = 0) -> int | None:
         """A device of this partition writes `data` to `address`, which is how it interrupts (SDM 3A 11.11).
@@ -73,15 +87,14 @@ class Wiring:
 
         Raises
         ------
+        TypeError
+            An argument is not an integer.
         ValueError
-            An argument is out of range.
+            An argument is out of range, or this partition does not exist any more.
         """
-        for name, value, lowest, highest in (
-            ("address", address, 0xFEE0_0000, 0xFEEF_FFFF),
-            ("data", data, 0, 0xFFFF_FFFF),
-            ("requester", requester, 0, 0xFFFF),
-        ):
-            if not lowest <= value <= highest:
-                raise ValueError(f"{name} must be {lowest:#x} to {highest:#x}, not {value:#x}")
+        address = integer(address, "address", *MSI_ADDRESSES)
+        data = integer(data, "data", 0, 0xFFFF_FFFF)
+        requester = integer(requester, "requester", 0, 0xFFFF)
+        self.require_living()
         with self.hypervisor.exclusive():
             return self.core.send_msi(address, data, requester)

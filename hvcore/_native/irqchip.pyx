@@ -6,7 +6,7 @@ hvcore/interrupts.py and the hypercalls use the objects, the engine uses irq_of(
 """
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.number cimport PyIndex_Check, PyNumber_Index
+from cpython.number cimport PyNumber_Index
 
 from libc.string cimport memcpy, memset
 

@@ -2,12 +2,26 @@
 
 cdef u64 checked(object value, u64 lowest, u64 highest, str name) except? 0xBAD:
     """The argument as an integer within its bounds; an exception that names it otherwise."""
-    if not PyIndex_Check(value):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
-    cdef object number = PyNumber_Index(value)
+    cdef object number
+    try:
+        number = PyNumber_Index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
     if not lowest <= number <= highest:
         raise ValueError(f"{name} must be {lowest}..{highest}, not {number}")
     return number
+
+
+cdef tuple listed(object values, type kind, str name):
+    """The argument as a tuple of objects of that kind, None excluded; an exception that names it otherwise."""
+    try:
+        found = tuple(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of {kind.__name__}, not {type(values).__name__}") from None
+    for one in found:
+        if not isinstance(one, kind):
+            raise TypeError(f"{name} must be a sequence of {kind.__name__}, not with {type(one).__name__}")
+    return found
 
 
 cdef object members(const u64 *vectors):

@@ -54,10 +54,10 @@ cdef dict owners_of(InterruptController self, ports, sources):
     cdef InterruptController source
     cdef u32 i
     cdef dict owners = {}
-    for number, port in enumerate(ports):
+    for number, port in enumerate(listed(ports, MessagePort, "ports")):
         for i in range(PORT_BUFFER_COUNT):
             owners[<size_t>&port.port.buffers[i]] = OWNER_PORT, number
-    for number, source in enumerate(sources):
+    for number, source in enumerate(listed(sources, InterruptController, "sources")):
         owners[<size_t>&source.irq.intercept] = OWNER_SOURCE, number
     for i in range(SYNTHETIC_TIMER_COUNT):
         owners[<size_t>&self.irq.timers[i].buffer] = OWNER_TIMER, i

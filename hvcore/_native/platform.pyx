@@ -172,8 +172,9 @@ cdef class InterruptPlatform:
 
     def write_memory(self, gpa, value, size=4):
         """A store of `size` bytes (1, 2, 4, 8) to the I/O APIC's page at FEC00000h."""
-        cdef u64 data = checked(value, 0, ~<u64>0, "value")
-        platform_write_memory(self.fabric, self.own_gpa(gpa), self.power(size, 8), data)
+        cdef u64 address = self.own_gpa(gpa)
+        cdef u32 width = self.power(size, 8)
+        platform_write_memory(self.fabric, address, width, checked(value, 0, ~<u64>0 >> (64 - 8 * width), "value"))
 
     cdef u64 own_gpa(self, gpa) except? 0xBAD:
         cdef u64 address = checked(gpa, 0, ~<u64>0, "gpa")
@@ -199,8 +200,9 @@ cdef class InterruptPlatform:
 
     def write_port(self, port, value, size=1):
         """OUT to one of those ports."""
-        cdef u64 data = checked(value, 0, 0xFFFFFFFF, "value")
-        platform_write_port(self.fabric, self.own_port(port), self.power(size, 4), data)
+        cdef u16 number = self.own_port(port)
+        cdef u32 width = self.power(size, 4)
+        platform_write_port(self.fabric, number, width, checked(value, 0, ~<u64>0 >> (64 - 8 * width), "value"))
 
     def eoi(self, vector):
         """An EOI broadcast, as local APICs send it for level-triggered vectors."""

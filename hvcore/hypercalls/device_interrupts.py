@@ -111,7 +111,7 @@ def unmap_device_interrupt(call: Call, header: UnmapInput) -> None:
     if route is None or route.partition is not partition:
         raise Refused(Status.INVALID_DEVICE_ID if not interrupts.knows(header.device_id) else Status.INVALID_PARAMETER)
     count = max(_VECTOR_COUNTS) if header.address & _REMAPPABLE else 1
-    for data in range(header.data, header.data + count):
+    for data in range(header.data, min(header.data + count, 1 << 32)):
         interrupts.remove_entry(header.device_id, header.address, data)
 
 

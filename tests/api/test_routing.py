@@ -151,7 +151,7 @@ def test_arguments(hypervisor: Hypervisor, child: Partition) -> None:
     with pytest.raises(ValueError, match="device_id must be"):
         interrupts.deliver_msi(-1, ADDRESS, DATA)
     child.destroy()
-    with pytest.raises(ValueError, match="partition must be active"):
+    with pytest.raises(ValueError, match="partition must exist"):
         interrupts.route(source, child, vector=0x40)
 
 

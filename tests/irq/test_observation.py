@@ -224,7 +224,7 @@ def test_one_trace_at_a_time_over_all_processors_also_new_and_gone_ones():
     ({"capacity": -1}, ValueError, "capacity"), ({"capacity": 1 << 40}, ValueError, "capacity"),
     ({"capacity": "1"}, TypeError, "capacity"), ({"edges": []}, ValueError, "edges"),
     ({"edges": [3, 2]}, ValueError, "edges must ascend"), ({"edges": [2, 2]}, ValueError, "edges must ascend"),
-    ({"edges": range(5000)}, ValueError, "edges"), ({"edges": [1.5]}, TypeError, "an edge")])
+    ({"edges": range(5000)}, ValueError, "edges"), ({"edges": [1.5]}, TypeError, "edges")])
 def test_arguments(arguments, error, words):
     hypervisor = Hypervisor(memory="64 MiB", processors=1)
     with pytest.raises(error, match=words):
