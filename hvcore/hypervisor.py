@@ -115,7 +115,7 @@ class Hypervisor:
         )
 
     def close(self) -> None:
-        """Let everything go. RAM lives on until the last NumPy view of it is gone."""
+        """Let everything go, files of disks too. RAM lives on until the last NumPy view of it is gone."""
         with self.exclusive():
             for vp in self.partition_of:
                 self.scheduler.remove(vp)
@@ -124,6 +124,7 @@ class Hypervisor:
             self.scheduler.service = None
             self.partition_of.clear()
             self.partitions.clear()
+            self.machine.close()
 
     def exclusive(self) -> AbstractContextManager[None]:
         """One thread at a time. Raises RuntimeError when another thread is inside."""

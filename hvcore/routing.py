@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hvcore.enums import PartitionState
 from hvcore.interrupt_source import InterruptSource, Line, Route
+from hvcore.machine.dma import INTERRUPT_ADDRESSES
 
 if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
@@ -154,17 +155,27 @@ class Interrupts:
         int
             How many processors accepted it. None: `counts` of the device say whether it was "blocked" or "lost".
         """
+        return self.write_message(device_id, address, data) or 0
+
+    def write_message(self, device_id: int, address: int, data: int) -> int | None:
+        """`deliver_msi`, but None for a message that interrupt remapping refused.
+
+        One to another address than FEEx_xxxxh is no interrupt, and lost: software chooses the address.
+        """
         with self.hypervisor.exclusive():
             source = self.device(device_id)
             source.counts["messages"] += 1
             route = self.entry(device_id, address, data)
             if route is not None:
                 return source.send(route)
+            if address >> 20 != INTERRUPT_ADDRESSES:
+                source.counts["lost"] += 1
+                return 0
             owner = self._owners.get(device_id, self.hypervisor.root)
             accepted = owner.core.send_msi(address, data, device_id & 0xFFFF)
             if accepted is None:
                 source.counts["blocked"] += 1
-                return 0
+                return None
             source.counts["delivered"] += accepted
             source.counts["lost"] += not accepted
             return accepted

@@ -198,8 +198,8 @@ class Reference:
         if access & ~rights & 3 or not rights:
             return "rights", 0, shift, rights
         if context.second_marks:
-            for slot, _ in path:
-                dirty = 1 << 9 if access & WRITE and slot == path[-1][0] else 0
+            for place, (slot, _) in enumerate(path, 1):     # a table may name itself: one slot may come twice
+                dirty = 1 << 9 if access & WRITE and place == len(path) else 0
                 if not self.memory.mark(slot, 1 << 8 | dirty):
                     return "unreadable", 0, 12, 0
         return "ok", entry & ADDRESS & ~((1 << shift) - 1) | gpa & (1 << shift) - 1, shift, rights
@@ -276,9 +276,9 @@ class Reference:
 
     def mark_first(self, context: Context, path: list[int], access: int) -> None:
         """Accessed bits of the path and the dirty bit of the page, once the access is granted."""
-        for slot in path:
+        for number, slot in enumerate(path, 1):
             marks = 1 << 5 | (1 << 10 if context.extended else 0)
-            if access & WRITE and slot == path[-1]:
+            if access & WRITE and number == len(path):
                 marks |= 1 << 6
             place = self.entry_place(context, slot, READ, False)
             if self.memory.read64(place) & marks != marks:
