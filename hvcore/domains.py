@@ -93,12 +93,18 @@ class DeviceDomains:
 
     def take(self, unit: Any) -> None:
         """The unit belongs to the hypervisor now: every device of the machine gets its owner's memory."""
+        devices = self.hypervisor.machine.devices.values()
+        owners = {self.hypervisor.root, *(device.owner for device in devices)}
+        most = min(self.maximum, 1 << 4 + 2 * (unit.read(_CAP, 8) & 7))
+        if len(owners) >= most:
+            raise ValueError(f"cap must give a domain id to each of {len(owners)} partitions with devices")
         self._unit = unit
-        self.maximum = min(self.maximum, 1 << 4 + 2 * (unit.read(_CAP, 8) & 7))
+        self.maximum = most
         self.tables = UnitTables(self.hypervisor, unit)
+        self._default_number(self.hypervisor.root)      # devices that come back to it must find one
         for partition in self.hypervisor.partitions.values():
             partition.core.device_domain_bits = ADDRESS_BITS
-        for device in self.hypervisor.machine.devices.values():
+        for device in devices:
             self.apply(device)
 
     # Devices.
@@ -125,15 +131,19 @@ class DeviceDomains:
         return device
 
     def assign(self, partition: Partition, device: Device, logical_id: int) -> None:
-        """Give a device of the root to a partition, under a name of its own there."""
+        """Give a device of the root to a partition, under a name of its own there; all or nothing."""
         if (partition.id, logical_id) in self._logical:
             raise Refused(Status.INVALID_PARAMETER)
         if device in self._attached or device in self._logical.values():
             raise Refused(Status.INVALID_DEVICE_STATE)
-        device.owner = partition
+        before, device.owner = device.owner, partition
+        try:
+            self.apply(device)
+        except Refused:
+            device.owner = before
+            raise
         self.hypervisor.interrupts.give_device(device.device_id, partition)
         self._logical[partition.id, logical_id] = device
-        self.apply(device)
 
     def withdraw(self, partition: Partition, logical_id: int) -> None:
         """Take a device back from a partition: it is the root's again, in its default domain."""

@@ -117,7 +117,7 @@ class Hypervisor:
         )
 
     def close(self) -> None:
-        """Let everything go. RAM lives on until the last NumPy view of it is gone."""
+        """Let everything go, files of disks too. RAM lives on until the last NumPy view of it is gone."""
         with self.exclusive():
             for vp in self.partition_of:
                 self.scheduler.remove(vp)
@@ -126,6 +126,7 @@ class Hypervisor:
             self.scheduler.service = None
             self.partition_of.clear()
             self.partitions.clear()
+            self.machine.close()
 
     def require_open(self) -> None:
         """Raise RuntimeError after `close`."""

@@ -279,8 +279,10 @@ class Partition(Charged, Wiring):
         return True
 
     def delete(self) -> None:
-        """Make the id invalid and give the creation pages back to the parent's pool."""
+        """Make the id invalid and give the creation pages back. Raises RuntimeError if it is not finalized."""
         assert self.parent is not None
+        if self.state not in (PartitionState.UNINITIALIZED, PartitionState.FINALIZED):
+            raise RuntimeError(f"delete is for finalized partitions, not {self.state.name}: call destroy()")
         self.parent.release(("partition", self.id))
         self.parent.mappings.below.remove(self.mappings)
         self.hypervisor.past_counters += self.counters()

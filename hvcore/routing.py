@@ -176,7 +176,7 @@ class Interrupts:
         Returns
         -------
         int
-            How many processors accepted it. None: `counts` of the device say whether it was "blocked" or "lost".
+            How many processors accepted it. If none did, `counts` of the device say whether it was "blocked" or "lost".
 
         Raises
         ------
@@ -187,19 +187,29 @@ class Interrupts:
         """
         self.hypervisor.require_open()
         device_id, key = _device_id(device_id), _message(address, data)
-        route = self._entries.get(device_id, {}).get(key)
-        if route is None:
+        if key not in self._entries.get(device_id, {}):
             integer(address, "address", *MSI_ADDRESSES)
+        return self.write_message(device_id, *key) or 0
+
+    def write_message(self, device_id: int, address: int, data: int) -> int | None:
+        """`deliver_msi` of what guest code made a device write; None for a message that interrupt remapping refused.
+
+        One to another address than FEEx_xxxxh is no interrupt, and lost: software chooses the address.
+        """
+        route = self.entry(device_id, address, data)
         with self.hypervisor.exclusive():
             source = self.device(device_id)
             source.counts["messages"] += 1
             if route is not None:
                 return source.send(route)
+            if not MSI_ADDRESSES[0] <= address <= MSI_ADDRESSES[1]:
+                source.counts["lost"] += 1
+                return 0
             owner = self._owners.get(device_id, self.hypervisor.root)
-            accepted = owner.core.send_msi(*key, device_id & 0xFFFF)
+            accepted = owner.core.send_msi(address, data, device_id & 0xFFFF)
             if accepted is None:
                 source.counts["blocked"] += 1
-                return 0
+                return None
             source.counts["delivered"] += accepted
             source.counts["lost"] += not accepted
             return accepted

@@ -4,7 +4,7 @@ Contract: whatever comes from Python is checked here and names itself in the exc
 registers and tables is answered as the specification says. Batches release the GIL once.
 """
 from collections import namedtuple
-
+from operator import index
 
 import numpy
 
@@ -31,6 +31,7 @@ from hvcore._native.dma.translate cimport dma_request, dma_t
 from hvcore._native.engine cimport PartitionCore
 from hvcore._native.irq.fabric cimport decode_msi, fabric_send
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t
+from hvcore._native.irqchip cimport checked
 from hvcore._native.mem.descend cimport space_translate
 from hvcore._native.mem.format cimport ENTRY_ADDRESS, REMAPPING_SNOOP, REMAPPING_TRANSIENT, RIGHT_READ, RIGHT_WRITE
 from hvcore._native.mem.second_level cimport nested_entry_t, second_level_t, space_t
@@ -178,14 +179,17 @@ cdef class RemappingUnit:
         """Bytes of the register page or pages."""
         return self.unit.region_bytes
 
-    def read(self, u64 offset, u32 size=4):
+    def read(self, offset, size=4):
         """A register, by an aligned read of 4 or 8 bytes; any other is counted and gives all ones."""
-        return unit_read(&self.unit, offset, size)
+        return unit_read(&self.unit, checked(offset, 0, ~<u64>0, "offset"), <u32>checked(size, 1, 8, "size"))
 
-    def write(self, u64 offset, u32 size, u64 value):
+    def write(self, offset, size, value):
         """Write a register; accesses other than aligned ones of 4 or 8 bytes are counted and ignored."""
+        cdef u64 at = checked(offset, 0, ~<u64>0, "offset")
+        cdef u32 count = <u32>checked(size, 1, 8, "size")
+        cdef u64 word = checked(value, 0, ~<u64>0 >> (64 - 8 * count), "value")
         with nogil:
-            unit_write(&self.unit, offset, size, value)
+            unit_write(&self.unit, at, count, word)
 
     def reset(self):
         """Registers as after power on, nothing remembered; counts stay, and so does the connection."""
@@ -201,10 +205,13 @@ cdef class RemappingUnit:
 
     def connect(self, PartitionCore core not None):
         """Be the remapping unit of a partition's interrupt controllers: MSIs and I/O APIC entries go through this unit,
-        and its own events go there. Raises RuntimeError if the partition has another unit."""
+        and its own events go there. Raises RuntimeError if the partition has another unit, ValueError if it lies in
+        another memory."""
         cdef fabric_t* fabric = &core.partition.fabric
         if fabric.unit != NULL and fabric.unit != <void*>&self.unit:
             raise RuntimeError("the partition has a remapping unit already")
+        if core.scheduler is not None and core.scheduler.memory is not self.memory:
+            raise ValueError("core must be of a partition in the memory of the unit")
         self.disconnect()
         self.partition = core
         self.unit.fabric = fabric
@@ -246,21 +253,26 @@ cdef class RemappingUnit:
         keys = [cache_key_at(cache, entry) for entry in range(cache.entries)]
         return [(key >> KEY_PAGE_SHIFT, key >> KEY_ASID_SHIFT & 0xFFFF, key & 3) for key in keys if key != <u64>EMPTY]
 
-    def remap_interrupt(self, u32 source, u64 address, u32 data):
-        """What becomes of an interrupt request of `source`: ("send", message), ("posted", None), or ("blocked", fault
-        reason). `message` is a dictionary of its fields. Nothing is delivered by this."""
+    def accept_interrupt(self, source, address, data):
+        """Take an interrupt request of `source` as far as delivery, which is left out: ("send", message), ("posted",
+        None), or ("blocked", fault reason). `message` is a dictionary of its fields. Caches, posted descriptors, fault
+        records and counts are as after any request."""
         cdef interrupt_message_t message
         cdef u8 reason = 0
         cdef RemapOutcome outcome
-        decode_msi(address, data, 0, &message)
-        outcome = serve_interrupt(&self.unit, source & 0xFFFF, address, data, &reason, &message)
+        cdef u32 requester = <u32>checked(source, 0, 0xFFFF, "source"), word = <u32>checked(data, 0, 0xFFFFFFFF, "data")
+        cdef u64 at = checked(address, 0xFEE00000, 0xFEEFFFFF, "address")
+        decode_msi(at, word, 0, &message)
+        outcome = serve_interrupt(&self.unit, requester, at, word, &reason, &message)
         if outcome == REMAP_BLOCKED:
             return "blocked", reason
         return ("posted", None) if outcome == REMAP_POSTED else ("send", dict(message))
 
-    def interrupt(self, u32 source, u64 address, u32 data):
+    def interrupt(self, source, address, data):
         """An MSI of a device: how many APICs accepted it; -1 if the unit blocked it or posted it without telling."""
-        return dma_interrupt(&self.unit, source & 0xFFFF, address, data)
+        return dma_interrupt(&self.unit, <u32>checked(source, 0, 0xFFFF, "source"),
+                             checked(address, 0xFEE00000, 0xFEEFFFFF, "address"),
+                             <u32>checked(data, 0, 0xFFFFFFFF, "data"))
 
     def translate_into(self, u32 source, const u64[::1] iovas not None, u64 access, *, pasid=None, u32 at=0,
                        u64[::1] gpa=None, u64[::1] spa=None, u8[::1] page_shift=None, u8[::1] nested_page_shift=None,
@@ -296,7 +308,7 @@ cdef class RemappingUnit:
         Parameters
         ----------
         source : requester id: bus << 8 | device << 3 | function.
-        iovas : uint64 array.
+        iovas : integers 0 to 2**64 - 1, one dimension.
         access : 1 read, 2 write, 3 both (an atomic operation); + 4: a read of no bytes; + 8: privileged.
         pasid : of requests that carry one.
         at : 0 untranslated, 1 a translation request, 2 translated.
@@ -308,46 +320,58 @@ cdef class RemappingUnit:
         dict of arrays
             By column; `page_shift` is that of the first level and `nested_page_shift` that of the second, 0 where there
             is none. A request that is refused is recorded as a fault, never raised.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not what it should be.
         """
-        addresses = numpy.ascontiguousarray(iovas, numpy.uint64)
+        addresses = device_addresses(iovas)
+        unknown = [name for name in columns or () if name not in COLUMNS]
+        if unknown:
+            raise ValueError(f"columns must be of {', '.join(COLUMNS)}, not {', '.join(map(repr, unknown))}")
         if out is None:
             out = {name: numpy.zeros(addresses.size, COLUMNS[name])
                    for name in (COLUMNS if columns is None else columns)}
-        self.translate_into(source, addresses.reshape(-1), access, pasid=pasid, at=at, **out)
+        self.translate_into(source, addresses, access, pasid=pasid, at=at, **out)
         return out
 
-    def read_memory(self, u32 source, u64 iova, u64 size, *, pasid=None):
+    def read_memory(self, u32 source, iova, size, *, pasid=None):
         """DMA read: bytes, all ones in pages that the unit refuses."""
-        found = bytearray(size)
-        self.copy(source, numpy.array([iova], numpy.uint64), found, RIGHT_READ, pasid)
+        found = bytearray(checked(size, 0, <u64>1 << 62, "size"))
+        self.copy(source, device_addresses(iova), found, RIGHT_READ, pasid)
         return bytes(found)
 
-    def write_memory(self, u32 source, u64 iova, data, *, pasid=None):
+    def write_memory(self, u32 source, iova, data, *, pasid=None):
         """DMA write: how many bytes of the buffer reached memory. Four bytes to an interrupt address are an MSI."""
-        return self.copy(source, numpy.array([iova], numpy.uint64), data, RIGHT_WRITE, pasid)
+        return self.copy(source, device_addresses(iova), data, RIGHT_WRITE, pasid)
 
     def read_batch(self, u32 source, iovas, data, *, pasid=None):
         """`len(data) / len(iovas)` bytes from each address into a writable buffer; how many were granted."""
-        return self.copy(source, numpy.ascontiguousarray(iovas, numpy.uint64), data, RIGHT_READ, pasid)
+        return self.copy(source, device_addresses(iovas), data, RIGHT_READ, pasid)
 
     def write_batch(self, u32 source, iovas, data, *, pasid=None):
         """`len(data) / len(iovas)` bytes to each address, in order; how many reached memory."""
-        return self.copy(source, numpy.ascontiguousarray(iovas, numpy.uint64), data, RIGHT_WRITE, pasid)
+        return self.copy(source, device_addresses(iovas), data, RIGHT_WRITE, pasid)
 
     def copy(self, u32 source, const u64[::1] iovas not None, data, u64 access, pasid=None):
         """The same for either direction: RIGHT_READ fills `data`, RIGHT_WRITE takes from it.
 
-        Raises ValueError if the buffer does not divide into equal parts."""
+        Raises ValueError if the buffer does not divide into equal parts, or one would end behind 2**64."""
         cdef Py_buffer buffer
         cdef requester_t who
-        cdef u64 count = iovas.shape[0], copied = 0, part
+        cdef u64 count = iovas.shape[0], copied = 0, part, i
         make_requester(&who, source, pasid, access, 0)
         PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE if access & RIGHT_WRITE else PyBUF_WRITABLE)
         try:
             if count == 0 or <u64>buffer.len % count:
                 raise ValueError(f"data of {buffer.len} bytes must divide into {count} equal parts")
             part = <u64>buffer.len // count
-            if part == 4 and access & RIGHT_WRITE and count == 1 and iovas[0] >> 20 == 0xFEE and pasid is None:
+            for i in range(count):
+                if part and iovas[i] > ~<u64>0 - (part - 1):
+                    raise ValueError(f"iovas must leave room for {part} bytes below 2**64, not be {iovas[i]:#x}")
+            if (part == 4 and access & RIGHT_WRITE and count == 1 and iovas[0] >> 20 == 0xFEE and not iovas[0] & 3
+                    and pasid is None):
                 return 4 if self.interrupt(source, iovas[0], (<u32*>buffer.buf)[0]) >= 0 else 0
             with nogil:
                 copied = copy_all(&self.unit, &who, &iovas[0], count, <u8*>buffer.buf, part)

@@ -46,6 +46,8 @@ cdef int place_caches(RemappingUnit self, caches) except -1:
             raise ValueError(f"caches must have keys of {', '.join(CACHE_NAMES)}, not {name!r}")
         if geometry is None:
             continue
+        if not all(hasattr(geometry, field) for field in Geometry._fields):
+            raise TypeError(f"{name} must be a Geometry (hvcore.iommu.geometry makes them of texts), not {geometry!r}")
         sets, ways = geometry.sets, geometry.associativity
         if not (1 <= sets <= SETS_MOST and 1 <= ways <= SETS_MOST and sets * ways <= SETS_MOST):
             raise ValueError(f"{name} must have 1 to {SETS_MOST} entries, not {sets} sets of {ways}")

@@ -37,3 +37,31 @@ cdef u64 dma_read(unit_t* unit, u32 source, u32 pasid, u64 iova, void* data, u64
 
 cdef u64 dma_write(unit_t* unit, u32 source, u32 pasid, u64 iova, const void* data, u64 size_bytes) noexcept nogil:
     return dma_copy(unit, source, pasid, iova, <u8*>data, size_bytes, RIGHT_WRITE)
+
+
+def device_addresses(iovas):
+    """Device addresses as a uint64 array of one dimension; one integer is an array of one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They are no integers, not all in 0 to 2**64 - 1, or of several dimensions.
+    """
+    cdef object kind = getattr(getattr(iovas, "dtype", None), "kind", "O")
+    # A list goes by Python's integers: NumPy makes floats of a list with small and large ones.
+    found = numpy.array(iovas, object) if kind == "O" else numpy.asarray(iovas)
+    if found.ndim > 1:
+        raise ValueError(f"iovas must have one dimension, not {found.ndim}")
+    found = found.reshape(-1)
+    if kind == "O":
+        try:
+            found = [index(iova) for iova in found]
+        except TypeError:
+            raise TypeError(f"iovas must be integers, not {iovas!r:.80}") from None
+        if found and not 0 <= min(found) <= max(found) < 1 << 64:
+            raise ValueError("iovas must be 0 to 2**64 - 1")
+    elif kind not in "iu":
+        raise TypeError(f"iovas must be integers, not {found.dtype}")
+    elif kind == "i" and found.size and found.min() < 0:
+        raise ValueError("iovas must be 0 to 2**64 - 1")
+    return numpy.ascontiguousarray(found, numpy.uint64)

@@ -13,18 +13,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hvcore._native.iommu import device_addresses
 from hvcore._native.space import READ, WRITE
 from hvcore.experiments.records import Kind
+from hvcore.machine.dma import (
+    COLUMNS,
+    DeviceTranslations,
+    are_messages,
+    buffer,
+    integer,
+    pages,
+    parts,
+    require_range,
+)
 from hvcore.machine.observed import Observed
-from hvcore.paging.results import Translations
 
 if TYPE_CHECKING:
     from hvcore.hypervisor import Hypervisor
     from hvcore.partition import Partition
 
-INTERRUPT_FIRST, INTERRUPT_LAST = 0xFEE0_0000, 0xFEEF_FFFF
-"""Stores there are interrupt messages, whatever lies behind (SDM 3A 11.11)."""
-_PAGE = 4096
 _PCI = 1 << 62
 """HV_DEVICE_ID type 1: a PCI requester."""
 
@@ -39,32 +46,9 @@ class DmaStatus(IntEnum):
     """A PCI function whose command register does not let it access memory."""
 
 
-COLUMNS = {
-    "gpa": np.uint64,
-    "spa": np.uint64,
-    "page_shift": np.uint8,
-    "nested_page_shift": np.uint8,
-    "status": np.uint8,
-    "reason": np.uint8,
-    "table_references": np.uint8,
-    "references": np.uint8,
-    "nested_references": np.uint8,
-}
-"""The columns of a batch of device addresses and their types."""
 _NO_MEMORY = 4
 """RemapStatus of hvcore.iommu: the partition has no such memory, or not the right to it."""
 _ACCESSES = {"r": READ, "w": WRITE, "rw": READ | WRITE}
-
-
-class DeviceTranslations(Translations):
-    """Columns of translated device addresses: those of a processor's, with numbers of RemapStatus as `status`,
-    `reason`, the fault reason of the unit, for the error code, and `table_references`, entries of root, context and
-    PASID tables that were read."""
-
-    def __getattr__(self, name: str) -> NDArray[Any]:
-        if name in COLUMNS:
-            return self.columns[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
 
 
 class Device(Observed):
@@ -84,6 +68,8 @@ class Device(Observed):
     ------
     ValueError
         `requester_id` is out of range or taken.
+    MemoryError
+        The hypervisor drives the remapping unit, and has no page left for its tables.
     """
 
     def __init__(self, hypervisor: Hypervisor, *, requester_id: int) -> None:
@@ -96,7 +82,7 @@ class Device(Observed):
         self.messages: dict[int, tuple[int, int]] = {}
         """What `raise_msi` sends: (address, data) by number."""
         self._requester_id = -1
-        hypervisor.machine.add_device(self, requester_id)
+        hypervisor.machine.add_device(self, integer(requester_id, "requester_id"))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(requester_id={self.requester_id:#06x})"
@@ -116,35 +102,33 @@ class Device(Observed):
         """It may access memory."""
         return True
 
+    def close(self) -> None:
+        """The hypervisor closes: let go of what the host lent. Whoever needs it says so in a class of his own."""
+
     def read(self, iova: int, size: int) -> bytes:
         """`size` bytes at `iova`, FF where the access was blocked.
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             `iova` and `size` are not a range of 64-bit addresses.
         """
-        data = np.empty(size if size >= 0 else 0, np.uint8)
-        _require_range(iova, size)
+        require_range(iova, size)
+        data = np.empty(size, np.uint8)
         self.read_into(iova, data)
         return data.tobytes()
 
     def read_into(self, iova: int, out: Any) -> DmaStatus:
         """Fill a writable buffer, a NumPy array for instance, from `iova`."""
-        target = memoryview(out).cast("B")
-        _require_range(iova, target.nbytes)
+        target = buffer(out, "out")
+        require_range(iova, target.nbytes)
         return self.read_batch(np.array([iova], np.uint64), target)
 
     def write(self, iova: int, data: Any) -> DmaStatus:
         """Store a buffer, `bytes` or a NumPy array for instance, at `iova`. A store of four bytes to FEEx_xxxxh is an
-        interrupt message."""
-        source = memoryview(data).cast("B")
-        _require_range(iova, source.nbytes)
-        if source.nbytes == 4 and INTERRUPT_FIRST <= iova <= INTERRUPT_LAST and iova % 4 == 0:
-            if self._may_begin(4):
-                self.send_message(iova, int.from_bytes(source, "little"))
-                self._account("written", 4, 4)
-            return self.status
+        interrupt message: BLOCKED if interrupt remapping refuses it, and DONE whether or not a processor takes it."""
+        source = buffer(data, "data")
+        require_range(iova, source.nbytes)
         return self.write_batch(np.array([iova], np.uint64), source)
 
     def read_batch(self, iovas: ArrayLike, out: Any) -> DmaStatus:
@@ -152,11 +136,12 @@ class Device(Observed):
 
         Raises
         ------
-        ValueError
-            The buffer does not divide into as many parts as there are addresses.
+        TypeError, ValueError
+            The addresses are not integers in one dimension, a part would end behind 2**64, or the buffer does not
+            divide into as many parts as there are addresses.
         """
-        target = memoryview(out).cast("B")
-        addresses, part = _parts(iovas, target.nbytes)
+        target = buffer(out, "out")
+        addresses, part = parts(iovas, target.nbytes)
         if not target.nbytes or not self._may_begin(target.nbytes):
             target[:] = b"\xff" * target.nbytes
             return self.status
@@ -166,7 +151,7 @@ class Device(Observed):
             return self._account("read", target.nbytes, unit.read_batch(self.requester_id, addresses, target))
         done = 0
         for number, iova in enumerate(addresses.tolist()):
-            for at, size in _pages(iova, part):
+            for at, size in pages(iova, part):
                 offset = number * part + at - iova
                 spa = self._locate(at, READ)
                 data = b"\xff" * size if spa is None else self.hypervisor.memory.read(spa, size)
@@ -175,18 +160,24 @@ class Device(Observed):
         return self._account("read", target.nbytes, done)
 
     def write_batch(self, iovas: ArrayLike, data: Any) -> DmaStatus:
-        """Store equal parts of a buffer, one at each address, in order. Raises ValueError as `read_batch` does."""
-        source = memoryview(data).cast("B")
-        addresses, part = _parts(iovas, source.nbytes)
+        """Store equal parts of a buffer, one at each address, in order; those of four bytes may be interrupt messages.
+        Raises as `read_batch` does."""
+        source = buffer(data, "data")
+        addresses, part = parts(iovas, source.nbytes)
         if not source.nbytes or not self._may_begin(source.nbytes):
             return self.status
+        if part == 4 and are_messages(addresses).any():
+            return self._write_words(addresses, source)
+        return self._store(addresses, source, part)
+
+    def _store(self, addresses: NDArray[np.uint64], source: memoryview, part: int) -> DmaStatus:
         self._show(addresses, part, Kind.STORE)
         unit = self.hypervisor.machine.unit
         if unit is not None:
             return self._account("written", source.nbytes, unit.write_batch(self.requester_id, addresses, source))
         done = 0
         for number, iova in enumerate(addresses.tolist()):
-            for at, size in _pages(iova, part):
+            for at, size in pages(iova, part):
                 spa = self._locate(at, WRITE)
                 if spa is not None:
                     offset = number * part + at - iova
@@ -200,17 +191,17 @@ class Device(Observed):
 
         Parameters
         ----------
-        iovas : uint64 array.
+        iovas : integers, an array of one dimension.
         access : "r", "w" or "rw".
 
         Raises
         ------
-        ValueError
-            `access` is none of these.
+        TypeError, ValueError
+            `access` is none of these, or `iovas` are not integers of 64 bits.
         """
         if access not in _ACCESSES:
             raise ValueError(f"access must be one of {', '.join(_ACCESSES)}, not {access!r}")
-        addresses = np.atleast_1d(np.asarray(iovas)).astype(np.uint64, copy=False)
+        addresses = device_addresses(iovas)
         unit = self.hypervisor.machine.unit
         if unit is not None:
             found = unit.translate(self.requester_id, addresses, _ACCESSES[access])
@@ -230,9 +221,37 @@ class Device(Observed):
 
     def send_message(self, address: int, data: int) -> bool:
         """An interrupt message, through interrupt remapping and the hypervisor's routing: whether it reached a
-        processor."""
+        processor.
+
+        `status` is BLOCKED if remapping refused it. A message to an address outside FEEx_xxxxh is no interrupt; it is
+        lost, and counted so by `hypervisor.interrupts.device(device_id).counts`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `address` has no 64 bits, or `data` no 32.
+        """
+        for name, value, bits in (("address", address, 64), ("data", data, 32)):
+            if not 0 <= integer(value, name) < 1 << bits:
+                raise ValueError(f"{name} must have {bits} bits, not be {value:#x}")
         self.counters["messages"] += 1
-        return bool(self.hypervisor.machine.send_message(self, address, data))
+        accepted = self.hypervisor.machine.send_message(self, address, data)
+        self.status = DmaStatus.BLOCKED if accepted is None else DmaStatus.DONE
+        return bool(accepted)
+
+    def _write_words(self, addresses: NDArray[np.uint64], source: memoryview) -> DmaStatus:
+        """Stores of four bytes, some of which are messages, in order."""
+        worst = DmaStatus.DONE
+        for number, message in enumerate(are_messages(addresses).tolist()):
+            word = source[4 * number : 4 * number + 4]
+            if message:
+                self.send_message(int(addresses[number]), int.from_bytes(word, "little"))
+                self._account("written", 4, 4 if self.status is DmaStatus.DONE else 0)
+            else:
+                self._store(addresses[number : number + 1], word, 4)
+            worst = max(worst, self.status)
+        self.status = worst
+        return worst
 
     def _may_begin(self, size: int) -> bool:
         if self.is_master:
@@ -264,27 +283,3 @@ class Device(Observed):
     def _locate(self, gpa: int, right: int) -> int | None:
         found = self.owner.space.resolve(gpa)
         return found[0] if found is not None and found[1] & right else None
-
-
-def _require_range(iova: int, size: int) -> None:
-    if size < 0 or not 0 <= iova <= (1 << 64) - size:
-        raise ValueError(f"iova {iova:#x} with {size:#x} bytes is no range of 64-bit addresses")
-
-
-def _parts(iovas: ArrayLike, size: int) -> tuple[NDArray[np.uint64], int]:
-    """The addresses, and the bytes of each part."""
-    addresses = np.ascontiguousarray(iovas, np.uint64).reshape(-1)
-    if not addresses.size or size % addresses.size:
-        raise ValueError(f"{size} bytes do not divide into {addresses.size} equal parts")
-    return addresses, size // addresses.size
-
-
-def _pages(iova: int, size: int) -> list[tuple[int, int]]:
-    """(address, bytes) of what a range has in each page."""
-    found = []
-    end = iova + size
-    while iova < end:
-        piece = min(end - iova, _PAGE - iova % _PAGE)
-        found.append((iova, piece))
-        iova += piece
-    return found

@@ -46,9 +46,9 @@ class Scope:
     enumeration: int = 0
 
     @classmethod
-    def of(cls, requester_id: int) -> Scope:
-        """The endpoint with a requester id."""
-        return cls(ScopeType.ENDPOINT, requester_id >> 8, ((requester_id >> 3 & 31, requester_id & 7),))
+    def of(cls, requester_id: int, kind: ScopeType = ScopeType.ENDPOINT) -> Scope:
+        """What has a requester id."""
+        return cls(kind, requester_id >> 8, ((requester_id >> 3 & 31, requester_id & 7),))
 
     def pack(self) -> bytes:
         """Its bytes. Raises ValueError for what has no encoding."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import pack
 
-from hvcore.machine.pci import PciFunction
+from hvcore.machine.pci import BAR_COUNT, PciFunction
 
 CAPABILITY = 0x11
 ENTRY_BYTES = 16
@@ -28,12 +28,14 @@ class MsixTable:
     Raises
     ------
     ValueError
-        `vectors` is out of range.
+        `vectors` or `bar` is out of range.
     """
 
     def __init__(self, function: PciFunction, *, vectors: int, bar: int) -> None:
         if not 1 <= vectors <= _MOST:
             raise ValueError(f"vectors must be 1 to {_MOST}, not {vectors}")
+        if not 0 <= bar < BAR_COUNT:
+            raise ValueError(f"bar must be 0 to {BAR_COUNT - 1}, not {bar}")
         self.function = function
         self.vectors = vectors
         self.entries = bytearray(vectors * ENTRY_BYTES)

@@ -10,6 +10,7 @@ import numpy as np
 
 from hvcore._native.iommu import RemappingUnit
 from hvcore._native.space import GpaSpace
+from hvcore.hypercalls.abi import PAGE_SIZE, Refused
 from hvcore.machine import dmar
 from hvcore.machine.bus import Bus, MemoryBus
 from hvcore.machine.pci_host import PciHost
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 UNIT = 0xFED9_0000
 _IO_APIC_REQUESTER = 0xFF00
+_INTERRUPT_PAGES = (0xFEC0_0000, 0xFEE0_0000)
+"""The I/O APIC's registers and those of the local APICs."""
 _REQUESTERS = 0x1_0000
+_ECAP_NEEDS = {1: "queued invalidation", 26: "nested translation", 43: "scalable mode", 46: "second-level translation",
+               47: "first-level translation"}
+_CAP_NEEDS = {10: "second levels of 48 bits", 60: "first levels of 57 bits"}
 
 
 class SerialMachine:
@@ -63,18 +69,26 @@ class Machine(SerialMachine):
         self.pci = PciHost(hypervisor, self.ports, self.memory)
 
     def add_device(self, device: Device, requester_id: int) -> None:
-        """Called by the constructor of a device. Raises ValueError: the requester id is out of range or taken."""
+        """Called by the constructor of a device, and raises as that says."""
         if not 0 <= requester_id < _REQUESTERS:
             raise ValueError(f"requester_id must be 0 to {_REQUESTERS - 1:#x}, not {requester_id:#x}")
         if requester_id in self.devices:
             raise ValueError(f"requester_id {requester_id:#06x} belongs to {self.devices[requester_id]!r} already")
         device._requester_id = requester_id
+        try:
+            self.hypervisor.domains.apply(device)
+        except Refused as refused:
+            raise MemoryError(f"the remapping unit cannot serve {device!r}: {refused.status.name}") from None
         self.devices[requester_id] = device
-        self.hypervisor.domains.apply(device)
 
-    def send_message(self, device: Device, address: int, data: int) -> bool:
-        """An interrupt message of a device on its way: whether it reached a processor."""
-        return self.hypervisor.interrupts.deliver_msi(device.device_id, address, data) > 0
+    def close(self) -> None:
+        """Close all devices: what they have stored is where it survives."""
+        for device in self.devices.values():
+            device.close()
+
+    def send_message(self, device: Device, address: int, data: int) -> int | None:
+        """An interrupt message of a device on its way: how many processors it reached; None: remapping refused it."""
+        return self.hypervisor.interrupts.write_message(device.device_id, address, data)
 
     def line(self, number: int) -> InterruptSource:
         """An interrupt line of the machine's devices, "line 4" for the UART's: the pin of that number of the root's I/O
@@ -112,8 +126,9 @@ class Machine(SerialMachine):
 
         Raises
         ------
-        ValueError
-            There is one already, `driver` is neither, or the addresses are taken.
+        TypeError, ValueError
+            There is one already, `driver` is neither, the addresses are taken, or an option is none or makes a unit
+            that the hypervisor cannot drive. Nothing has changed then.
         """
         if self.unit is not None:
             raise ValueError("the machine has a remapping unit already")
@@ -121,18 +136,22 @@ class Machine(SerialMachine):
         if driver == "hypervisor":
             if gpa is not None:
                 raise ValueError("gpa is only for a unit that the root drives")
+            _require_drivable(hypervisor, options)
             unit = RemappingUnit(hypervisor.memory, _whole_memory(hypervisor), **options)
-            self.unit = unit
             hypervisor.domains.take(unit)
+            self.unit = unit
             return unit
         if driver != "root":
             raise ValueError(f'driver must be "root" or "hypervisor", not {driver!r}')
         unit = RemappingUnit(hypervisor.memory, hypervisor.root.space, **options)
         if gpa is None:
             gpa = UNIT if hypervisor.memory.size <= UNIT else self.pci.windows[-1][1] + 1
+        _require_place(hypervisor, gpa, unit.region_size)
         self.memory.attach(_UnitRegisters(unit), gpa=gpa, size=unit.region_size)
         unit.connect(hypervisor.root.core)
         self.unit, self.unit_gpa = unit, gpa
+        if hypervisor.root.platform is not None:
+            hypervisor.root.platform.requester = _IO_APIC_REQUESTER
         return unit
 
     def dmar(self) -> bytes:
@@ -145,9 +164,10 @@ class Machine(SerialMachine):
         """
         if self.unit is None or self.unit_gpa is None:
             raise ValueError("the root drives no remapping unit")
-        io_apic = dmar.Scope(dmar.ScopeType.IO_APIC, _IO_APIC_REQUESTER >> 8, ((0, 0),))
+        platform = self.hypervisor.root.platform
+        scopes = [] if platform is None else [dmar.Scope.of(platform.requester, dmar.ScopeType.IO_APIC)]
         return dmar.table(
-            [dmar.remapping_unit(self.unit_gpa, include_all=True, scopes=[io_apic])],
+            [dmar.remapping_unit(self.unit_gpa, include_all=True, scopes=scopes)],
             address_bits=self.hypervisor.root.space.gpa_bits,
             flags=dmar.DmarFlags.INTERRUPT_REMAPPING,
         )
@@ -162,6 +182,30 @@ class _UnitRegisters:
 
     def write(self, offset: int, size: int, value: int) -> None:
         self._unit.write(offset, size, value)
+
+
+def _require_place(hypervisor: Hypervisor, gpa: int, size: int) -> None:
+    """ValueError if a unit's registers cannot be there: RAM and the interrupt controllers would hide them."""
+    if not isinstance(gpa, int):
+        raise TypeError(f"gpa must be an integer, not {gpa!r}")
+    if gpa % PAGE_SIZE or gpa < hypervisor.memory.size:
+        raise ValueError(f"gpa must be a multiple of {PAGE_SIZE:#x} above RAM, not {gpa:#x}")
+    if any(gpa < page + PAGE_SIZE and page < gpa + size for page in _INTERRUPT_PAGES):
+        raise ValueError(f"gpa must leave the pages of the interrupt controllers free, not be {gpa:#x}")
+
+
+def _require_drivable(hypervisor: Hypervisor, options: dict[str, Any]) -> None:
+    """ValueError, naming the option, if device domains need what a unit of these options has not."""
+    unit = RemappingUnit(hypervisor.memory, hypervisor.root.space, **options)
+    for register, value, needs in (("ecap", unit.ecap, _ECAP_NEEDS), ("cap", unit.cap, _CAP_NEEDS)):
+        missing = [what for bit, what in needs.items() if not value >> bit & 1]
+        if missing:
+            without_scalable = not options.get("scalable", True)
+            name = "scalable" if without_scalable else register if register in options else "preset"
+            raise ValueError(f"{name} must leave the hypervisor's unit {', '.join(missing)}, not be {options[name]!r}")
+    bits = options.get("host_address_bits")
+    if bits is not None and hypervisor.memory.size + hypervisor.memory.reserve > 1 << bits:
+        raise ValueError(f"host_address_bits must reach all of memory, not be {bits}")
 
 
 def _whole_memory(hypervisor: Hypervisor) -> GpaSpace:

@@ -23,7 +23,7 @@ _COMMAND_WRITABLE = 0x0547
 """I/O, memory, master, parity response, SERR, INTx disable."""
 _STATUS_CLEARABLE = 0xF900
 _FIRST_CAPABILITY = 0x40
-_BAR_COUNT = 6
+BAR_COUNT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,15 @@ class PciFunction(Device):
         subsystem: tuple[int, int] = (0, 0),
         interrupt_pin: int = 0,
     ) -> None:
-        limits = (("vendor", vendor, 0xFFFE), ("device", device, 0xFFFF), ("class_code", class_code, 0xFF_FFFF))
-        for name, value, limit in limits:
+        board, model = subsystem
+        for name, value, limit in (
+            ("vendor", vendor, 0xFFFE),
+            ("device", device, 0xFFFF),
+            ("class_code", class_code, 0xFF_FFFF),
+            ("revision", revision, 0xFF),
+            ("subsystem[0]", board, 0xFFFF),
+            ("subsystem[1]", model, 0xFFFF),
+        ):
             if not 0 <= value <= limit:
                 raise ValueError(f"{name} must be 0 to {limit:#x}, not {value:#x}")
         if not 0 <= interrupt_pin <= 4:
@@ -92,8 +99,8 @@ class PciFunction(Device):
         self.set(0x00, 2, vendor)
         self.set(0x02, 2, device)
         self.set(0x08, 4, class_code << 8 | revision)
-        self.set(0x2C, 2, subsystem[0])
-        self.set(0x2E, 2, subsystem[1])
+        self.set(0x2C, 2, board)
+        self.set(0x2E, 2, model)
         self.set(INTERRUPT_PIN, 1, interrupt_pin)
         self.let_write(COMMAND, 2, _COMMAND_WRITABLE)
         self.let_write(INTERRUPT_LINE, 1, 0xFF)
@@ -138,7 +145,7 @@ class PciFunction(Device):
             raise ValueError(f"size of a BAR must be a power of two, {least:#x} to {most:#x}, not {bar.size:#x}")
         taken = {index for other in self.bars.values() for index in (other.index, other.index + other.wide)}
         wanted = {bar.index, bar.index + bar.wide}
-        if wanted & taken or not wanted <= set(range(_BAR_COUNT)) or (bar.io and bar.wide):
+        if wanted & taken or not wanted <= set(range(BAR_COUNT)) or (bar.io and bar.wide):
             raise ValueError(f"BAR {bar.index} is taken or does not exist")
         self.bars[bar.index] = bar
         offset, size = BAR0 + 4 * bar.index, 8 if bar.wide else 4

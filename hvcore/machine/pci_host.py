@@ -13,6 +13,7 @@ from hvcore.machine.pci import (
     COMMAND_IO,
     COMMAND_MEMORY,
     COMMAND_NO_INTX,
+    CONFIGURATION_BYTES,
     INTERRUPT_LINE,
     INTERRUPT_PIN,
     Bar,
@@ -87,12 +88,15 @@ class PciHost:
             function.set(INTERRUPT_LINE, 1, self._line(function))
 
     def configuration(self, requester_id: int, offset: int, size: int) -> int:
-        """A configuration read; all ones where nothing is plugged in."""
+        """A configuration read; all ones where nothing is plugged in. Raises ValueError for what is no access of 1,
+        2 or 4 bytes."""
+        _require_field(offset, size)
         function = self.functions.get(requester_id)
         return (1 << 8 * size) - 1 if function is None else function.read_configuration(offset, size)
 
     def set_configuration(self, requester_id: int, offset: int, size: int, value: int) -> None:
-        """A configuration write."""
+        """A configuration write. Raises as `configuration`."""
+        _require_field(offset, size)
         function = self.functions.get(requester_id)
         if function is not None:
             function.write_configuration(offset, size, value)
@@ -167,6 +171,13 @@ class _Mechanism1:
         if offset < 4 or not self._address & _ENABLE:
             return None
         return self._address >> 8 & 0xFFFF, (self._address & 0xFC) + offset - 4
+
+
+def _require_field(offset: int, size: int) -> None:
+    if size not in (1, 2, 4):
+        raise ValueError(f"size must be 1, 2 or 4, not {size}")
+    if not 0 <= offset <= CONFIGURATION_BYTES - size:
+        raise ValueError(f"offset must be 0 to {CONFIGURATION_BYTES - size:#x}, not {offset:#x}")
 
 
 class _Ecam:

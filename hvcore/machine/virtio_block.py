@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from io import RawIOBase
 from pathlib import Path
 from struct import pack, unpack
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from hvcore.machine.device import DmaStatus
 from hvcore.machine.virtio import VirtioDevice
@@ -34,11 +35,12 @@ class Disk:
     def __init__(self, backing: bytearray | bytes | str | Path, *, read_only: bool = False) -> None:
         self.read_only = read_only or isinstance(backing, bytes)
         self._bytes: bytearray | None = None
-        self._file: BinaryIO | None = None
+        self._file: RawIOBase | None = None
         if isinstance(backing, bytes | bytearray):
             self._bytes = bytearray(backing) if isinstance(backing, bytes) else backing
         else:
-            self._file = Path(backing).open("rb" if read_only else "r+b")
+            # Without a buffer: what is written is in the file.
+            self._file = Path(backing).open("rb" if read_only else "r+b", buffering=0)
 
     @property
     def sectors(self) -> int:
@@ -51,7 +53,7 @@ class Disk:
         if self._bytes is not None:
             return bytes(self._bytes[offset : offset + size])
         self._handle().seek(offset)
-        return self._handle().read(size).ljust(size, b"\0")
+        return (self._handle().read(size) or b"").ljust(size, b"\0")
 
     def write(self, offset: int, data: bytes) -> None:
         """Store bytes that exist."""
@@ -59,7 +61,9 @@ class Disk:
             self._bytes[offset : offset + len(data)] = data
             return
         self._handle().seek(offset)
-        self._handle().write(data)
+        left = memoryview(data)
+        while left:
+            left = left[self._handle().write(left) or 0 :]
 
     def flush(self) -> None:
         """Bring what was written to where it survives."""
@@ -68,11 +72,12 @@ class Disk:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
+        """Close the file; it has everything."""
+        if self._file is not None and not self._file.closed:
+            self.flush()
             self._file.close()
 
-    def _handle(self) -> BinaryIO:
+    def _handle(self) -> RawIOBase:
         assert self._file is not None
         return self._file
 
@@ -111,14 +116,22 @@ class VirtioBlock(VirtioDevice):
         self.identity = identity
         offered: tuple[int, ...] = (SIZE_MAX, SEG_MAX, BLK_SIZE, FLUSH)
         offered += (READ_ONLY,) if self.disk.read_only else (DISCARD, WRITE_ZEROES)
-        super().__init__(
-            hypervisor,
-            requester_id=requester_id,
-            kind=_KIND,
-            class_code=_MASS_STORAGE,
-            features=sum(1 << bit for bit in offered),
-            queues=1,
-        )
+        try:
+            super().__init__(
+                hypervisor,
+                requester_id=requester_id,
+                kind=_KIND,
+                class_code=_MASS_STORAGE,
+                features=sum(1 << bit for bit in offered),
+                queues=1,
+            )
+        except BaseException:
+            self.disk.close()
+            raise
+
+    def close(self) -> None:
+        """Bring the file to where it survives, and close it; Hypervisor.close does."""
+        self.disk.close()
 
     def configuration_bytes(self) -> bytes:
         """struct virtio_blk_config up to the limits of WRITE_ZEROES."""

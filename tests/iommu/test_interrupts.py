@@ -30,7 +30,7 @@ def entry(machine: UnitMachine, index: int, low: int, high: int = 0) -> None:
 
 
 def ask(machine: UnitMachine, where: int, data: int = 0, source: int = SOURCE) -> tuple[str, Any]:
-    return machine.unit.remap_interrupt(source, where, data)
+    return machine.unit.accept_interrupt(source, where, data)
 
 
 def test_off_and_compatibility() -> None:

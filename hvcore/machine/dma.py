@@ -1,0 +1,91 @@
+"""What an access by DMA is made of: checked arguments, pages, and the columns of translated addresses."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hvcore._native.iommu import device_addresses
+from hvcore.paging.results import Translations
+
+INTERRUPT_ADDRESSES = 0xFEE
+"""Bits 63:20 of the addresses where stores are interrupt messages, whatever lies behind (SDM 3A 11.11)."""
+_PAGE = 4096
+
+COLUMNS = {
+    "gpa": np.uint64,
+    "spa": np.uint64,
+    "page_shift": np.uint8,
+    "nested_page_shift": np.uint8,
+    "status": np.uint8,
+    "reason": np.uint8,
+    "table_references": np.uint8,
+    "references": np.uint8,
+    "nested_references": np.uint8,
+}
+"""The columns of a batch of device addresses and their types."""
+
+
+class DeviceTranslations(Translations):
+    """Columns of translated device addresses: those of a processor's, with numbers of RemapStatus as `status`,
+    `reason`, the fault reason of the unit, for the error code, and `table_references`, entries of root, context and
+    PASID tables that were read."""
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        if name in COLUMNS:
+            return self.columns[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
+
+
+def integer(value: Any, name: str) -> int:
+    """An argument as an integer. Raises TypeError, naming it."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
+
+
+def buffer(value: Any, name: str) -> memoryview:
+    """The bytes of an argument."""
+    try:
+        return memoryview(value).cast("B")
+    except TypeError as error:
+        raise TypeError(f"{name} must be a contiguous buffer, not {type(value).__name__}: {error}") from None
+
+
+def are_messages(addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which stores of four bytes are interrupt messages."""
+    found: NDArray[np.bool_] = (addresses >> np.uint64(20) == INTERRUPT_ADDRESSES) & (addresses & np.uint64(3) == 0)
+    return found
+
+
+def require_range(iova: int, size: int) -> None:
+    """TypeError or ValueError unless it is a range of addresses."""
+    iova, size = integer(iova, "iova"), integer(size, "size")
+    if size < 0 or not 0 <= iova <= (1 << 64) - size:
+        raise ValueError(f"iova {iova:#x} with {size:#x} bytes is no range of 64-bit addresses")
+
+
+def parts(iovas: ArrayLike, size: int) -> tuple[NDArray[np.uint64], int]:
+    """The addresses, and the bytes of each part."""
+    addresses = device_addresses(iovas)
+    if not addresses.size or size % addresses.size:
+        raise ValueError(f"{size} bytes do not divide into {addresses.size} equal parts")
+    part = size // addresses.size
+    if part and int(addresses.max()) > (1 << 64) - part:
+        raise ValueError(f"iovas must leave room for {part:#x} bytes below 2**64, not reach {addresses.max():#x}")
+    return addresses, part
+
+
+def pages(iova: int, size: int) -> list[tuple[int, int]]:
+    """(address, bytes) of what a range has in each page."""
+    found = []
+    end = iova + size
+    while iova < end:
+        piece = min(end - iova, _PAGE - iova % _PAGE)
+        found.append((iova, piece))
+        iova += piece
+    return found
