@@ -124,17 +124,15 @@ cdef class RemappingUnit:
         if space.space.ram != &memory.ram:
             raise ValueError("space must lie in memory")
         bits = space.gpa_bits if host_address_bits is None else host_address_bits
-        if not 32 <= bits <= 52:
-            raise ValueError(f"host_address_bits must be 32 to 52, not {bits}")
         self.memory, self.space = memory, space
         self.blocks = []
         self.unit.ram = &memory.ram
         self.unit.view.space = &space.space
         self.unit.deliver, self.unit.view.reach = deliver, reach
         self.unit.view.mask = VIEW_ENTRIES - 1
-        self.unit.host_bits = bits
-        self.unit.cap = PRESETS[preset][0] if cap is None else cap
-        self.unit.ecap = PRESETS[preset][1] if ecap is None else ecap
+        self.unit.host_bits = <u32>checked(bits, 32, 52, "host_address_bits")
+        self.unit.cap = checked(PRESETS[preset][0] if cap is None else cap, 0, ~<u64>0, "cap")
+        self.unit.ecap = checked(PRESETS[preset][1] if ecap is None else ecap, 0, ~<u64>0, "ecap")
         if not scalable:
             self.unit.cap &= ~<u64>_SCALABLE_CAP
             self.unit.ecap &= ~<u64>_SCALABLE_ECAP

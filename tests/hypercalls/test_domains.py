@@ -426,3 +426,50 @@ def test_cpuid(setup):
     assert vp.rdx >> 24 & 3 == 3
     vp = run(setup.hypervisor, "0fa2", rax=0x40000006)
     assert vp.rax >> 4 & 3 == 3 and vp.rbx == 48
+
+
+def test_a_device_is_given_whole_or_not_at_all(setup):
+    """AttachDevice without a domain id left: nothing has changed, and it succeeds once there is one."""
+    other = setup.machine.child(vps=1, privileges=ALL_PRIVILEGES)
+    setup.assign()
+    domains, device = setup.hypervisor.domains, setup.other
+    domains.maximum = 3  # numbers 1 and 2: the root's default and the child's
+    setup.machine.memory.write(0x5000, b"root")
+    for _ in range(2):
+        setup.assign(Status.INSUFFICIENT_DEVICE_DOMAINS, device, 8, other)
+        assert device.owner is setup.hypervisor.root
+        assert setup.hypervisor.interrupts.owner_of(device.device_id) is None
+        assert device.read(0x5000, 4) == b"root"
+        setup.call(0x83, "QQ", other.id, 8, expect=Status.INVALID_DEVICE_ID)
+    domains.maximum = 4
+    setup.assign(device=device, logical=8, partition=other)
+    assert device.owner is other
+
+
+def test_a_device_can_be_made_when_ids_have_run_out(setup):
+    """The root's own domain id is there from the beginning; without pages for tables nothing is registered."""
+    setup.assign()
+    setup.hypervisor.domains.maximum = 3
+    made = Device(setup.hypervisor, requester_id=0x0400)
+    setup.machine.memory.write(0x5000, b"root")
+    assert made.read(0x5000, 4) == b"root"
+    pool = setup.machine.memory.reserve_pool
+    taken = []
+    while (frame := pool.allocate()) is not None:
+        taken.append(frame)
+    with pytest.raises(MemoryError, match="NO_RESOURCES"):
+        Device(setup.hypervisor, requester_id=0x8000)
+    assert 0x8000 not in setup.hypervisor.machine.devices
+    for frame in taken:
+        pool.release(frame)
+    assert Device(setup.hypervisor, requester_id=0x8000).read(0x5000, 4) == b"root"
+
+
+def test_only_a_finalized_partition_is_deleted(setup):
+    """Partition.delete is the second half of its end; destroy() does both, and the device is the root's again."""
+    setup.assign()
+    with pytest.raises(RuntimeError, match=r"call destroy\(\)"):
+        setup.child.delete()
+    assert setup.device.owner is setup.child and setup.reaches(0x2000) == b"\2"
+    setup.child.destroy()
+    assert setup.device.owner is setup.hypervisor.root

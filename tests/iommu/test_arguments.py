@@ -29,17 +29,20 @@ def machine():
         (lambda unit: unit.interrupt(1 << 16, 0xFEE00000, 0), ValueError, "source"),
         (lambda unit: unit.interrupt(1, 0x1FEE00000, 0), ValueError, "address"),
         (lambda unit: unit.read_memory(1, 0, -1), ValueError, "size"),
+        (lambda unit: RemappingUnit(unit.memory, unit.space, cap=-1), ValueError, "cap"),
+        (lambda unit: RemappingUnit(unit.memory, unit.space, ecap="1"), TypeError, "ecap"),
+        (lambda unit: RemappingUnit(unit.memory, unit.space, host_address_bits=64), ValueError, "host_address_bits"),
         (lambda unit: RemappingUnit(unit.memory, unit.space, caches={"iotlb": "64/4"}), TypeError, "iotlb"),
     ],
 )
 def test_arguments_are_named(machine, call, error, name):
-    with pytest.raises(error, match=f"^{name} must be"):
+    with pytest.raises(error, match=rf"^{name} must be"):
         call(machine.unit)
 
 
 def test_the_interrupt_controllers_are_of_the_same_memory(machine):
     with Hypervisor(memory="16 MiB", processors=1) as hypervisor:
-        with pytest.raises(ValueError, match="core must be of a partition in the memory of the unit"):
+        with pytest.raises(ValueError, match=r"core must be of a partition in the memory of the unit"):
             machine.unit.connect(hypervisor.root.core)
         own = RemappingUnit(hypervisor.memory, hypervisor.root.space)
         own.connect(hypervisor.root.core)

@@ -54,7 +54,7 @@ def test_a_refused_unit_is_not_attached(hypervisor, options, message):
 
 @pytest.mark.parametrize("gpa", [0xFED9_0001, -4096, 0x1000, 0xFF_F000, 0xFEC0_0000, 0xFEE0_0000])
 def test_where_registers_cannot_be(hypervisor, gpa):
-    with pytest.raises(ValueError, match="^gpa must"):
+    with pytest.raises(ValueError, match=r"^gpa must"):
         hypervisor.machine.attach_unit(gpa=gpa)
     assert hypervisor.machine.unit is None
     hypervisor.machine.attach_unit()
@@ -83,7 +83,7 @@ def test_addresses_are_integers_of_64_bits(device, iovas, error):
         calls += [lambda: unit.translate(1, iovas), lambda: unit.write_batch(1, iovas, data),
                   lambda: unit.read_batch(1, iovas, data)]  # fmt: skip
     for call in calls:
-        with pytest.raises(error, match="^iovas must"):
+        with pytest.raises(error, match=r"^iovas must"):
             call()
 
 
@@ -100,7 +100,7 @@ def test_no_part_ends_behind_64_bits(device):
     device.write(0, b"\x11" * 8)
     for call in (lambda: device.write_batch([0x5000, 2**64 - 4], b"x" * 16),
                  lambda: device.read_batch([2**64 - 4], bytearray(8)), lambda: device.write(2**64 - 4, b"x" * 8)):
-        with pytest.raises(ValueError, match="^iova"):
+        with pytest.raises(ValueError, match=r"^iova"):
             call()
     assert device.read(0, 8) == b"\x11" * 8
     assert device.write_batch([2**64 - 8], b"x" * 8) is DmaStatus.BLOCKED
@@ -108,7 +108,7 @@ def test_no_part_ends_behind_64_bits(device):
     if unit is not None:
         for call in (lambda: unit.write_memory(1, 2**64 - 4, b"x" * 8), lambda: unit.read_memory(1, 2**64 - 4, 8),
                      lambda: unit.write_batch(1, [0, 2**64 - 4], b"x" * 16)):
-            with pytest.raises(ValueError, match="^iovas must leave room for 8 bytes"):
+            with pytest.raises(ValueError, match=r"^iovas must leave room for 8 bytes"):
                 call()
 
 
@@ -137,11 +137,11 @@ def test_arguments_are_named(device, call, error, message):
 )
 def test_no_function_is_half_built(hypervisor, options, name):
     arguments = {"requester_id": 8, "vendor": 1, "device": 2, "class_code": 0}
-    with pytest.raises(ValueError, match=f"^{name} must be"):
+    with pytest.raises(ValueError, match=rf"^{name} must be"):
         PciFunction(hypervisor, **(arguments | options))
     assert not hypervisor.machine.devices and not hypervisor.machine.pci.functions
     function = PciFunction(hypervisor, **arguments)
-    with pytest.raises(ValueError, match="bar must be 0 to 5"):
+    with pytest.raises(ValueError, match=r"bar must be 0 to 5"):
         MsixTable(function, vectors=1, bar=9)
     assert function.get(0x34, 1) == 0  # and no capability
 

@@ -114,7 +114,7 @@ def test_no_entry_of_msix_that_guest_code_writes_stops_a_run(hypervisor, address
 @pytest.mark.parametrize(("arguments", "name"), [((-1, 0), "address"), ((1 << 64, 0), "address"),
                                                  ((0xFEE0_0000, 1 << 32), "data")])
 def test_messages_have_so_many_bits(hypervisor, arguments, name):
-    with pytest.raises(ValueError, match=f"^{name} must have"):
+    with pytest.raises(ValueError, match=rf"^{name} must have"):
         Device(hypervisor, requester_id=1).send_message(*arguments)
-    with pytest.raises(TypeError, match="^data must be an integer"):
+    with pytest.raises(TypeError, match=r"^data must be an integer"):
         Device(hypervisor, requester_id=2).send_message(0xFEE0_0000, 1.5)

@@ -130,13 +130,15 @@ cdef inline bint is_held(unit_t* unit, u32 tag, u64 iova) noexcept nogil:
     return False
 
 
-cdef inline u32 look_ahead(unit_t* unit, requester_t* who, const u64* iovas, u64 count, flight_t* flight) noexcept nogil:
+cdef inline u32 look_ahead(unit_t* unit, requester_t* who, const u64* iovas, u64 count,
+                           flight_t* flight) noexcept nogil:
     """Start on a block of requests; how many it has. `flight.lanes` 0: there is nothing to be looked up."""
     cdef u32 i, lanes = 0, block = <u32>min(count, <u64>LANES)
     cdef u64 page, previous = 1
     flight.lanes = 0
     if not who.flies or who.alone or block < WORTH_A_FLIGHT:
-        block = min(block, who.alone) if who.alone else 1 if not who.known else block
+        if who.alone or not who.known:
+            block = min(block, max(who.alone, <u32>1))
         who.alone -= min(block, who.alone)
         memset(flight.lane_of, NO_LANE, block)
         return block
