@@ -39,6 +39,9 @@ cdef u64 dma_write(unit_t* unit, u32 source, u32 pasid, u64 iova, const void* da
     return dma_copy(unit, source, pasid, iova, <u8*>data, size_bytes, RIGHT_WRITE)
 
 
+_UINT64 = numpy.dtype(numpy.uint64)
+
+
 def device_addresses(iovas):
     """Device addresses as a uint64 array of one dimension; one integer is an array of one.
 
@@ -47,7 +50,10 @@ def device_addresses(iovas):
     TypeError, ValueError
         They are no integers, not all in 0 to 2**64 - 1, or of several dimensions.
     """
-    cdef object kind = getattr(getattr(iovas, "dtype", None), "kind", "O")
+    cdef object kind
+    if isinstance(iovas, numpy.ndarray) and iovas.dtype is _UINT64 and iovas.ndim == 1 and iovas.flags.c_contiguous:
+        return iovas
+    kind = getattr(getattr(iovas, "dtype", None), "kind", "O")
     # A list goes by Python's integers: NumPy makes floats of a list with small and large ones.
     found = numpy.array(iovas, object) if kind == "O" else numpy.asarray(iovas)
     if found.ndim > 1:

@@ -25,6 +25,7 @@ from hvcore.machine.dma import (
     pages,
     parts,
     require_range,
+    require_room,
 )
 from hvcore.machine.observed import Observed
 
@@ -120,7 +121,7 @@ class Device(Observed):
 
     def read_into(self, iova: int, out: Any) -> DmaStatus:
         """Fill a writable buffer, a NumPy array for instance, from `iova`."""
-        target = buffer(out, "out")
+        target = buffer(out, "out", writable=True)
         require_range(iova, target.nbytes)
         return self.read_batch(np.array([iova], np.uint64), target)
 
@@ -140,7 +141,7 @@ class Device(Observed):
             The addresses are not integers in one dimension, a part would end behind 2**64, or the buffer does not
             divide into as many parts as there are addresses.
         """
-        target = buffer(out, "out")
+        target = buffer(out, "out", writable=True)
         addresses, part = parts(iovas, target.nbytes)
         if not target.nbytes or not self._may_begin(target.nbytes):
             target[:] = b"\xff" * target.nbytes
@@ -149,6 +150,7 @@ class Device(Observed):
         unit = self.hypervisor.machine.unit
         if unit is not None:
             return self._account("read", target.nbytes, unit.read_batch(self.requester_id, addresses, target))
+        require_room(addresses, part)
         done = 0
         for number, iova in enumerate(addresses.tolist()):
             for at, size in pages(iova, part):
@@ -167,6 +169,7 @@ class Device(Observed):
         if not source.nbytes or not self._may_begin(source.nbytes):
             return self.status
         if part == 4 and are_messages(addresses).any():
+            require_room(addresses, part)
             return self._write_words(addresses, source)
         return self._store(addresses, source, part)
 
@@ -175,6 +178,7 @@ class Device(Observed):
         unit = self.hypervisor.machine.unit
         if unit is not None:
             return self._account("written", source.nbytes, unit.write_batch(self.requester_id, addresses, source))
+        require_room(addresses, part)
         done = 0
         for number, iova in enumerate(addresses.tolist()):
             for at, size in pages(iova, part):

@@ -48,12 +48,15 @@ def integer(value: Any, name: str) -> int:
         raise TypeError(f"{name} must be an integer, not {value!r}") from None
 
 
-def buffer(value: Any, name: str) -> memoryview:
+def buffer(value: Any, name: str, *, writable: bool = False) -> memoryview:
     """The bytes of an argument."""
     try:
-        return memoryview(value).cast("B")
+        found = memoryview(value).cast("B")
     except TypeError as error:
         raise TypeError(f"{name} must be a contiguous buffer, not {type(value).__name__}: {error}") from None
+    if writable and found.readonly:
+        raise TypeError(f"{name} must be writable")
+    return found
 
 
 def are_messages(addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -74,10 +77,13 @@ def parts(iovas: ArrayLike, size: int) -> tuple[NDArray[np.uint64], int]:
     addresses = device_addresses(iovas)
     if not addresses.size or size % addresses.size:
         raise ValueError(f"{size} bytes do not divide into {addresses.size} equal parts")
-    part = size // addresses.size
+    return addresses, size // addresses.size
+
+
+def require_room(addresses: NDArray[np.uint64], part: int) -> None:
+    """ValueError if a part of a batch would end behind 2**64."""
     if part and int(addresses.max()) > (1 << 64) - part:
-        raise ValueError(f"iovas must leave room for {part:#x} bytes below 2**64, not reach {addresses.max():#x}")
-    return addresses, part
+        raise ValueError(f"iovas must leave room for {part} bytes below 2**64, not be {addresses.max():#x}")
 
 
 def pages(iova: int, size: int) -> list[tuple[int, int]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from random import Random
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from .random_unit import Machine, run
+from .reference_unit import Context, Fault, Reference
+from .unit_machine import FIRST, UnitMachine
 
 COUNT, SEED = 4000, 20261123
 
@@ -41,3 +44,35 @@ def test_random_registers_and_tables_do_no_harm(seed: int) -> None:
         unit.accept_interrupt(source, 0xFEE00000 | random.getrandbits(20), random.getrandbits(32))
     for spn in outside:
         assert machine.memory.read(spn << 12, 4096) == canary
+
+
+def test_a_table_that_names_itself_is_marked_by_position() -> None:
+    """One entry may be first and last of a walk. It gets its dirty bit as the last, and none if the walk fails before:
+    the unit and the reference agree."""
+    machine = UnitMachine()
+    table, read_only = FIRST, FIRST + 0x3000
+    # L4: table[0], L3: read_only[0], L2: table[1], L1: table[0] again.
+    machine.store(table, read_only | 7, table | 7)
+    machine.store(read_only, table | 7)
+    machine.scalable(1)
+    machine.space.map(read_only >> 12, np.array([read_only >> 12], np.uint64), rights=1)
+    assert machine.ask(1 << 21, 2)["reason"] == 0x91
+    assert machine.load(table) == read_only | 0x27
+
+    class Memory:
+        """Where the second entry cannot be written."""
+
+        marks: ClassVar[list[tuple[int, int]]] = []
+
+        def read64(self, place: int) -> int:
+            return 0
+
+        def mark(self, place: int, bits: int) -> bool:
+            self.marks.append((place, bits))
+            return place != read_only
+
+    reference = Reference.__new__(Reference)
+    reference.memory = Memory()
+    with pytest.raises(Fault):
+        reference.mark_first(Context(kind="first"), [table, read_only, table + 8, table], 2)
+    assert Memory.marks == [(table, 0x20), (read_only, 0x20)]

@@ -119,6 +119,7 @@ def test_no_part_ends_behind_64_bits(device):
         (lambda device: device.read(0, "1"), TypeError, "size must be an integer"),
         (lambda device: device.write(0, "text"), TypeError, "data must be"),
         (lambda device: device.read_into(0, 5), TypeError, "out must be"),
+        (lambda device: device.read_into(0, b"12"), TypeError, "out must be writable"),
         (lambda device: Device(device.hypervisor, requester_id=1.5), TypeError, "requester_id must be"),
         (lambda device: Device(device.hypervisor, requester_id=1 << 16), ValueError, "requester_id must be"),
         (lambda device: device.hypervisor.machine.pci.configuration(0, 4096, 4), ValueError, "offset must be"),
