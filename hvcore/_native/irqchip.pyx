@@ -33,7 +33,8 @@ from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
 from hvcore._native.irq.queue cimport append_buffer, discard_buffer, discard_port, discard_queues
 from hvcore._native.irq.spec cimport (
     DISCARD_RESTORE, DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE, NOT_MINE,
-    PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT, RING_SLOT_COUNT, SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT, message_t,
+    PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT, RING_SLOT_COUNT, SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT,
+    message_t,
 )
 from hvcore._native.irq.observer cimport (
     LOG2_BUCKETS, SINTS, SOURCE_COUNT, SOURCE_HOST, VECTORS, interrupt_tallies_t, note_reset, observer_t,

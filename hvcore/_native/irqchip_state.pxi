@@ -152,7 +152,8 @@ cdef int restore_state(InterruptController self, bytes state, ports, sources) ex
         saved.control, saved.siefp, saved.simp, saved.sirbp)
     irq.awaited_sints, irq.deliverable_sints = saved.awaited_sints, saved.deliverable_sints
     irq.next_deadline, irq.retry_time, irq.now = saved.next_deadline, saved.retry_time, saved.now
-    irq.synic.sints, irq.ring_heads = saved.sints, saved.ring_heads
+    irq.synic.sints = saved.sints
+    irq.ring_heads = saved.ring_heads
     for i in range(SYNTHETIC_TIMER_COUNT):
         irq.timers[i].config, irq.timers[i].count = saved.timer_configs[i], saved.timer_counts[i]
         irq.timers[i].deadline = saved.timer_deadlines[i]

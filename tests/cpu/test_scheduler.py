@@ -228,8 +228,10 @@ def test_arguments_of_the_scheduler() -> None:
             hypervisor.quantum = 0
         child = hypervisor.root.create_partition()
         assert child.processors == (0, 1, 2)
-        for wrong in ([], [3], [-1], [0, 7]):
-            with pytest.raises(ValueError, match="processors must be some of 0 to 2"):
+        with pytest.raises(ValueError, match="processors must name at least one"):
+            child.processors = []
+        for wrong in ([3], [-1], [0, 7]):
+            with pytest.raises(ValueError, match="each of processors must be 0 to 2"):
                 child.processors = wrong
         with pytest.raises(ValueError, match="root"):
             hypervisor.root.processors = [0]

@@ -25,11 +25,7 @@ LARGE = 2 << 20
 REGIONS = 24
 """Of 2 MiB: what the devices of a test reach."""
 SHAPES = ("16/1", "64/4", "64", "48/3", "24", "128/8", "256/16")
-POLICIES = ("lru", "fifo", "tree-plru", "nru", "random")
-SRRIP = pytest.param(
-    "srrip",
-    marks=pytest.mark.xfail(strict=True, reason="dma/cache.pxd: cache_fill looks up what it filled, a use for SRRIP"),
-)
+POLICIES = ("lru", "fifo", "tree-plru", "nru", "srrip", "random")
 
 
 def ring(rng, device):
@@ -174,7 +170,7 @@ def test_unit_and_model_count_the_same(name, seed):
         assert lookups == result.walks and lookups > result["pde"].lookups and misses == lookups - hits
 
 
-@pytest.mark.parametrize("policy", [*POLICIES, SRRIP])
+@pytest.mark.parametrize("policy", POLICIES)
 def test_invalidations(policy):
     """What drivers invalidate as they unmap: a page of a domain, a domain, everything."""
     rng = random.Random(policy)

@@ -25,28 +25,33 @@ cdef inline u32 tag_of_key(u64 key) noexcept nogil:
     return <u32>(key >> KEY_ASID_SHIFT) & 0xFFFF
 
 
-cdef inline i64 structure_find(structure_t* s, u64 key) noexcept nogil:
-    """The entry that holds `key`, which is used by this, or -1."""
+cdef inline i64 structure_find(const structure_t* s, u64 key) noexcept nogil:
+    """The entry that holds `key`, or -1; it is not used by this."""
     cdef u64 row_number, slot
-    cdef u64* row
     cdef int way
     if s.is_wide:
         slot = find_slot(s, key)
-        if s.slots[slot].key != key:
-            return -1
-        if s.policy != POLICY_FIFO:
-            use_entry(s, set_of(s, key), <u32>s.slots[slot].entry)
-        return <i64>s.slots[slot].entry
+        return <i64>s.slots[slot].entry if s.slots[slot].key == key else -1
     row_number = set_of(s, key)
+    way = find_way(s.rows + row_number * s.row_words, s.key_word, key)
+    return <i64>(row_number * s.ways + way) if way >= 0 else -1
+
+
+cdef inline void structure_use(structure_t* s, u64 key, u64 entry) noexcept nogil:
+    """Tell the policy that a request has hit the entry of `key`."""
+    cdef u64 row_number = set_of(s, key)
+    cdef u64* row
+    cdef u32 way
+    if s.is_wide:
+        if s.policy != POLICY_FIFO:
+            use_entry(s, row_number, <u32>entry)
+        return
     row = s.rows + row_number * s.row_words
-    way = find_way(row, s.key_word, key)
-    if way < 0:
-        return -1
+    way = <u32>(entry - row_number * s.ways)
     if s.policy > POLICY_FIFO:
-        use_way(s, row, <u32>way)
-    elif s.policy == POLICY_LRU and row[0] & 15 != <u64>way:
-        row[0] = to_bottom(row[0], <u32>way)
-    return <i64>(row_number * s.ways + way)
+        use_way(s, row, way)
+    elif s.policy == POLICY_LRU and row[0] & 15 != way:
+        row[0] = to_bottom(row[0], way)
 
 
 cdef inline void structure_fill(structure_t* s, u64 key) noexcept nogil:
@@ -60,23 +65,23 @@ cdef inline void structure_fill(structure_t* s, u64 key) noexcept nogil:
 
 
 cdef inline u64* cache_peek(cache_t* cache, u64 key) noexcept nogil:
-    """What goes with `key`, or NULL; not counted."""
+    """What goes with `key`, or NULL; used by this, but not counted."""
     cdef i64 entry
     if likely(cache.structure == NULL):
         entry = <i64>(key >> KEY_PAGE_SHIFT & cache.mask)
         return cache.words + <u64>entry * cache.width if cache.exists and cache.keys[entry] == key else NULL
     entry = structure_find(cache.structure, key)
-    return cache.words + <u64>entry * cache.width if entry >= 0 else NULL
+    if entry < 0:
+        return NULL
+    structure_use(cache.structure, key, <u64>entry)
+    return cache.words + <u64>entry * cache.width
 
 
 cdef inline bint cache_has(const cache_t* cache, u64 key) noexcept nogil:
     """Whether a key is there; it is not used by this."""
-    cdef structure_t* s = cache.structure
-    if likely(s == NULL):
+    if likely(cache.structure == NULL):
         return cache.exists and cache.keys[key >> KEY_PAGE_SHIFT & cache.mask] == key
-    if s.is_wide:
-        return s.slots[find_slot(s, key)].key == key
-    return find_way(s.rows + set_of(s, key) * s.row_words, s.key_word, key) >= 0
+    return structure_find(cache.structure, key) >= 0
 
 
 cdef inline u64* cache_find(cache_t* cache, u64 key) noexcept nogil:
@@ -101,7 +106,7 @@ cdef inline u64* cache_fill(cache_t* cache, u64 key) noexcept nogil:
         cache.keys[entry] = key
         return cache.words + entry * cache.width
     structure_fill(cache.structure, key)
-    return cache_peek(cache, key)
+    return cache.words + <u64>structure_find(cache.structure, key) * cache.width
 
 
 cdef inline u64 cache_key_at(const cache_t* cache, u64 entry) noexcept nogil:

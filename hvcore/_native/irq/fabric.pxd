@@ -53,8 +53,8 @@ cdef inline int send_to_all(fabric_t *fabric, const irq_t *excepted, const inter
 cdef inline int fabric_send(fabric_t *fabric, irq_t *sender, const interrupt_message_t *message) noexcept nogil:
     """Deliver a message to whom it means; how many APICs accepted it.
 
-    `sender` may be NULL if there is no shorthand. An 8-bit destination of FFh has been widened to BROADCAST. A level
-    de-assertion of INIT has no effect (11.6.1)."""
+    `sender` is NULL for a device, which has no shorthand. An 8-bit destination of FFh has been widened to BROADCAST. A
+    level de-assertion of INIT has no effect (11.6.1)."""
     cdef interrupt_message_t whole = message[0]
     cdef const irq_t *excepted = sender if message.shorthand == SHORTHAND_OTHERS else NULL
     cdef u32 destination = message.destination
@@ -62,7 +62,7 @@ cdef inline int fabric_send(fabric_t *fabric, irq_t *sender, const interrupt_mes
     if message.delivery_mode == DELIVERY_INIT and message.level and not message.asserted:
         return 0
     if message.shorthand == SHORTHAND_SELF:
-        return receive_message(sender, message)
+        return receive_message(sender, message) if sender != NULL else 0
     if message.shorthand != SHORTHAND_NONE:
         whole.destination = destination = <u32>BROADCAST
         whole.logical = False
