@@ -23,6 +23,7 @@ from cython cimport likely, unlikely
 from libc.string cimport memcpy, memset
 
 cdef enum:
+    HITS_AT_ONCE = 1024             # elements
     WORTH_A_FLIGHT = 4              # requests
     SHORTEST_WAIT = 8               # requests that are served alone after a lane that had to be given up ...
     LONGEST_WAIT = 512              # ... twice as many each time that it happens again
@@ -190,40 +191,65 @@ cdef inline void requester_start(unit_t* unit, requester_t* who, u64 requests) n
     who.alone, who.wait = 0, SHORTEST_WAIT
 
 
-cdef inline u64 translate_hits(unit_t* unit, const requester_t* who, const u64* iovas, u64 first, u64 count,
-                               const dma_columns_t* out, bint more) noexcept nogil:
-    """Go on from element `first` as long as the IOTLB, direct-mapped and of 4 KiB pages, has what is asked for, in the
-    part of memory where a GPA is its own SPA; the first element for which it is not so. `more`: other columns than the
-    SPA and those that are zero for a hit."""
+cdef inline u64 places_of_hits(unit_t* unit, const requester_t* who, const u64* iovas, u64 i, u64 end, u64* spa,
+                               bint comparing, u64* differences) noexcept nogil:
+    """Go on from element `i` as long as the IOTLB, direct-mapped and of 4 KiB pages, has what is asked for, in the part
+    of memory where a GPA is its own SPA; the first element for which it is not so. `differences`: if `comparing`, in
+    which bits the entries are unlike the first one."""
     cdef const u64* keys = unit.iotlb.keys
     cdef const u64* words = unit.iotlb.words
     cdef u64 mask = unit.iotlb.mask, tag = cache_key(0, who.context.tag, 0), access = who.access & FOUND_RIGHTS
-    cdef u64 same_from = unit.view.same_from, same_bytes = unit.view.same_bytes, i = first, page, entry, found, place
-    cdef u64* spa = out.spa
-    cdef dma_columns_t others = out[0]
-    while i < count:
+    cdef u64 same_from = unit.view.same_from, same_bytes = unit.view.same_bytes, page, found, place
+    cdef u64 first = words[iovas[i] >> PAGE_SHIFT & mask], unlike = 0
+    while i < end:
         page = iovas[i] >> PAGE_SHIFT
-        entry = page & mask
-        found = words[entry]
-        if unlikely(keys[entry] != (cache_key(page, 0, 0) | tag) or found & access != access):
+        found = words[page & mask]
+        if unlikely(keys[page & mask] != (cache_key(page, 0, 0) | tag) or found & access != access):
             break
         place = found & ENTRY_ADDRESS | iovas[i] & PAGE_OFFSET_MASK
         if unlikely(place - same_from >= same_bytes):
             break
         spa[i] = place
-        if more and others.gpa != NULL:
-            others.gpa[i] = place
-        if more and others.page_shift != NULL:
-            others.page_shift[i] = shift_of_code(found >> FOUND_FIRST_SHIFT & FOUND_SHIFT_MASK)
-        if more and others.nested_page_shift != NULL:
-            others.nested_page_shift[i] = shift_of_code(found >> FOUND_SECOND_SHIFT & FOUND_SHIFT_MASK)
+        if comparing:
+            unlike |= found ^ first
         i += 1
-    unit.iotlb.lookups += i - first
-    unit.contexts.lookups += i - first
-    unit.pasids.lookups += (i - first) * who.by_pasid
-    unit.counters.requests += i - first
-    unit.counters.translated += i - first
+    differences[0] = unlike
     return i
+
+
+cdef inline void store_shifts(u8* column, const unit_t* unit, const u64* iovas, u64 first, u64 end, u32 shift,
+                              u64 differences) noexcept nogil:
+    """The page sizes of hits, which stand from bit `shift` of their entries on."""
+    cdef u64 i, mask = unit.iotlb.mask
+    if column == NULL:
+        return
+    if likely(differences >> shift & FOUND_SHIFT_MASK == 0):
+        i = unit.iotlb.words[iovas[first] >> PAGE_SHIFT & mask]
+        memset(column + first, shift_of_code(i >> shift & FOUND_SHIFT_MASK), end - first)
+        return
+    for i in range(first, end):
+        column[i] = shift_of_code(unit.iotlb.words[iovas[i] >> PAGE_SHIFT & mask] >> shift & FOUND_SHIFT_MASK)
+
+
+cdef inline u64 translate_hits(unit_t* unit, const requester_t* who, const u64* iovas, u64 first, u64 count,
+                               const dma_columns_t* out, bint more) noexcept nogil:
+    """Serve what `places_of_hits` can, in pieces that stay in the host's cache while their columns are stored, but for
+    those that are zero for a hit; the first element that it cannot. `more`: other columns than these and the SPA."""
+    cdef u64 begin, end = first, last = first, differences
+    while end == last and end < count:
+        begin, last = end, min(count, end + HITS_AT_ONCE)
+        end = places_of_hits(unit, who, iovas, begin, last, out.spa, more, &differences)
+        if more and out.gpa != NULL:
+            memcpy(out.gpa + begin, out.spa + begin, 8 * (end - begin))
+        if more and end > begin:
+            store_shifts(out.page_shift, unit, iovas, begin, end, FOUND_FIRST_SHIFT, differences)
+            store_shifts(out.nested_page_shift, unit, iovas, begin, end, FOUND_SECOND_SHIFT, differences)
+    unit.iotlb.lookups += end - first
+    unit.contexts.lookups += end - first
+    unit.pasids.lookups += (end - first) * who.by_pasid
+    unit.counters.requests += end - first
+    unit.counters.translated += end - first
+    return end
 
 
 cdef inline void translate_all(unit_t* unit, requester_t* who, const u64* iovas, u64 count,
