@@ -13,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from apic_guest import apic_guest
 from support import Guest
@@ -25,7 +26,8 @@ KERNELS = Path(__file__).parent / "kernels"
 LOG, PROCESSORS = 0x90_0000, 0x9F_F008
 OPTIONS = (
     "-Os -ffreestanding -fno-pic -no-pie -static -nostdlib -mgeneral-regs-only -mno-red-zone -fno-stack-protector"
-    " -fno-asynchronous-unwind-tables -Wall -Wextra -Werror -Wl,-Ttext=0x100000,-N,--build-id=none -Wl,-z,noexecstack,--no-warn-rwx-segments"
+    " -fno-asynchronous-unwind-tables -Wall -Wextra -Werror -Wl,-Ttext=0x100000,--build-id=none"
+    " -Wl,-z,noseparate-code,-z,noexecstack"
 ).split()
 COMPILER = shutil.which("gcc")
 

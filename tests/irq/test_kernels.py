@@ -18,6 +18,8 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="no gcc to build the ke
         ("x2apic", 4),
         ("ipi", 4),
         ("order", 1),
+        ("corners", 2),
+        ("hyperv", 4),
         ("timer", 1),
         ("ioapic", 1),
         ("ioapic", 4),

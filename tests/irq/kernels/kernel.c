@@ -128,7 +128,8 @@ int rdmsr_fault(u32 msr, u64 *value)
     int me = cpu();
     u32 a = 0, d = 0;
     fault[me] = 256;
-    __asm__ volatile("movq $1f, %0\n rdmsr\n 1: movq $0, %0" : "=m"(recover[me]), "+a"(a), "+d"(d) : "c"(msr) : "memory");
+    __asm__ volatile("movq $1f, %0\n rdmsr\n 1: movq $0, %0"
+                     : "=m"(recover[me]), "+a"(a), "+d"(d) : "c"(msr) : "memory");
     if (value)
         *value = a | (u64)d << 32;
     return (int)fault[me];

@@ -28,14 +28,27 @@ enum {
 static inline void outb(u16 port, u8 value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
 static inline void outw(u16 port, u16 value) { __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port)); }
 static inline u8 inb(u16 port) { u8 value; __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port)); return value; }
-static inline u64 rdtsc(void) { u32 a, d; __asm__ volatile("rdtsc" : "=a"(a), "=d"(d) : : "memory"); return a | (u64)d << 32; }
+static inline u64 rdtsc(void)
+{
+    u32 a, d;
+    __asm__ volatile("rdtsc" : "=a"(a), "=d"(d) : : "memory");
+    return a | (u64)d << 32;
+}
 static inline void cli(void) { __asm__ volatile("cli" : : : "memory"); }
 static inline void sti(void) { __asm__ volatile("sti; nop" : : : "memory"); }
 static inline void pause(void) { __asm__ volatile("pause" : : : "memory"); }
 static inline u64 read_cr8(void) { u64 v; __asm__ volatile("mov %%cr8, %0" : "=r"(v)); return v; }
 static inline void write_cr8(u64 v) { __asm__ volatile("mov %0, %%cr8" : : "r"(v) : "memory"); }
-static inline u64 rdmsr(u32 i) { u32 a, d; __asm__ volatile("rdmsr" : "=a"(a), "=d"(d) : "c"(i)); return a | (u64)d << 32; }
-static inline void wrmsr(u32 i, u64 v) { __asm__ volatile("wrmsr" : : "c"(i), "a"((u32)v), "d"((u32)(v >> 32)) : "memory"); }
+static inline u64 rdmsr(u32 i)
+{
+    u32 a, d;
+    __asm__ volatile("rdmsr" : "=a"(a), "=d"(d) : "c"(i));
+    return a | (u64)d << 32;
+}
+static inline void wrmsr(u32 i, u64 v)
+{
+    __asm__ volatile("wrmsr" : : "c"(i), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
+}
 static inline u32 mmio(u32 at) { return *(volatile u32 *)(u64)(0xFEE00000 + at); }
 static inline void mmio_write(u32 at, u32 v) { *(volatile u32 *)(u64)(0xFEE00000 + at) = v; }
 
@@ -59,7 +72,6 @@ void note(const char *name, u64 value);
 
 u32 rd(u32 reg);                            /* in whichever mode the APIC is */
 void wr(u32 reg, u32 value);
-u64 icr_value(u32 destination, u32 low);
 void ipi(u32 destination, u32 low);
 void eoi(void);
 int wrmsr_fault(u32 msr, u64 value);        /* 256, or the vector of the fault */

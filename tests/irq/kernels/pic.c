@@ -1,4 +1,5 @@
-/* 8259A: initialization, masks, priorities, cascade, ends of interrupts, rotation, polling, special mask, ELCR, spurious. */
+/* 8259A: initialization, masks, priorities, cascade, ends of interrupts, rotation, polling,
+   special mask, ELCR, spurious. */
 #include "chips.h"
 
 static u8 seen_isr[16], seen_slave[16];
