@@ -95,14 +95,14 @@ class InterruptSource:
             return False
         if self.asserted:
             self.counts["delivered"] += 1
-            vp.interrupts.assert_interrupt(vector, level=True)
+            vp.interrupts.route_interrupt(vector, level=True)
         return True
 
     def send(self, route: Route) -> int:
         """Request the interrupt at the processors of `route`; how many there were."""
         targets = route.targets()
         for vp in targets:
-            vp.interrupts.assert_interrupt(route.vector, level=route.level)
+            vp.interrupts.route_interrupt(route.vector, level=route.level)
         self.counts["delivered"] += len(targets)
         self.counts["lost"] += not targets
         return len(targets)

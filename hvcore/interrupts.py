@@ -65,7 +65,7 @@ class InterruptEvent(IntEnum):
     IPI_SENT = 12
     """The interrupt command register."""
     ROUTED = 13
-    """The destination."""
+    """A source of the machine was handed to this processor by `hypervisor.interrupts`. Its APIC id."""
 
 
 RECORD = np.dtype(

@@ -37,8 +37,8 @@ from hvcore._native.irq.spec cimport (
     message_t,
 )
 from hvcore._native.irq.observer cimport (
-    LOG2_BUCKETS, SINTS, SOURCE_COUNT, SOURCE_HOST, VECTORS, interrupt_tallies_t, note_reset, observer_t,
-    trace_record_t, trace_ring_t,
+    EVENT_ROUTED, LOG2_BUCKETS, SINTS, SOURCE_COUNT, SOURCE_HOST, VECTORS, interrupt_tallies_t, note_event, note_reset,
+    observer_t, trace_record_t, trace_ring_t,
 )
 from hvcore._native.irq.state cimport arrivals_t, fabric_t, irq_t, lapic_t, message_buffer_t, message_port_t
 from hvcore._native.irq.synic cimport (
@@ -222,8 +222,15 @@ cdef class InterruptController(Synic):
         """Take back a level-triggered request that was not delivered yet; an edge stays requested."""
         withdraw_interrupt(&self.irq, <u32>checked(vector, LOWEST_VECTOR, 255, "vector"))
 
-    def assert_nmi(self):
-        request_nmi(&self.irq)
+    def route_interrupt(self, vector, *, bint level=False):
+        """The same for a source of the machine that the routing table hands to this processor."""
+        note_event(self.irq.observer, EVENT_ROUTED, self.irq.fabric.clock.now,
+                   <u32>checked(vector, LOWEST_VECTOR, 255, "vector"), SOURCE_HOST, self.irq.lapic.apic_id)
+        self.assert_interrupt(vector, level=level)
+
+    def assert_nmi(self, *, source=SOURCE_HOST):
+        """Request an NMI; `source` as for `assert_interrupt`."""
+        request_nmi(&self.irq, <u32>checked(source, 0, SOURCE_COUNT - 1, "source"))
 
     @property
     def nmi_pending(self):

@@ -48,8 +48,11 @@ class Counter:
         return number or self.size
 
     def visible(self) -> int:
-        """The counting element as it is read."""
-        value = self.element % self.size
+        """The counting element as it is read; a count that waits for its CLK pulse is read as if that had come."""
+        value = self.element
+        if self.load:
+            value = self.count() & ~1 if self.mode == 3 else self.count()
+        value %= self.size
         return int(str(value), 16) if self.bcd else value
 
     def load_square(self) -> None:

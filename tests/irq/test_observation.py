@@ -180,6 +180,51 @@ def test_lost_withdrawn_and_level():
     assert observation.recorded == 10
 
 
+def test_an_nmi_has_its_source_whoever_sends_it():
+    """An ICR with and without a shorthand, LINT1, an MSI, a pin, HvCallAssertVirtualInterrupt's way, the host."""
+    guest = Guest(vps=2, processors=2)
+    platform = guest.partition.attach_platform()
+    vp, other = guest.vp, guest.partition.vps[1]
+    nmi = 4 << 8
+    with guest.hypervisor.trace_interrupts() as trace:
+        vp.interrupts.apic.write(0x300, nmi | 1 << 18)
+        vp.interrupts.apic.write(0x310, 1 << 24)
+        vp.interrupts.apic.write(0x300, nmi)
+        vp.interrupts.apic.write(0x360, nmi)
+        vp.interrupts.apic.set_pin(1, True)
+        guest.partition.core.send_msi(0xFEE00000, nmi, 0)
+        platform.write_register(0x10 + 2 * 5, nmi)
+        platform.set_pin(5, True)
+        guest.partition.core.send_interrupt(0, 4, 0)
+        vp.interrupts.assert_nmi()
+        vp.interrupts.assert_nmi(source=InterruptSource.OTHER)
+    requests = trace.events()
+    requests = requests[np.isin(requests["kind"], (EVENTS.ASSERTED, EVENTS.MERGED))]
+    assert (requests["vector"] == 2).all() and requests["vp"].tolist() == [0, 1] + [0] * 6
+    assert [InterruptSource(source).name for source in requests["source"]] == [
+        "SELF_IPI", "IPI", "LOCAL", "MSI", "IO_APIC", "PARENT", "HOST", "OTHER"]
+    assert other.interrupts.nmi_pending
+    with pytest.raises(ValueError, match="source"):
+        vp.interrupts.assert_nmi(source=16)
+
+
+def test_what_the_routing_table_hands_over_is_noted():
+    """One note per processor that a routed source reaches; none for a source of the root's or a plain request."""
+    guest = Guest(vps=3)
+    source = guest.hypervisor.interrupts.add("card", level=True)
+    for vp in guest.partition.vps.values():
+        vp.interrupts.apic_enabled = True
+    with guest.hypervisor.trace_interrupts() as trace:
+        source.pulse()
+        guest.hypervisor.interrupts.route(source, guest.partition, vp=[1, 2], vector=0x71, multicast=True)
+        source.assert_()
+        guest.vp.interrupts.assert_interrupt(0x72)
+    routed = trace.events()
+    routed = routed[routed["kind"] == EVENTS.ROUTED]
+    assert routed["vp"].tolist() == routed["value"].tolist() == [1, 2]
+    assert routed["vector"].tolist() == [0x71, 0x71] and (routed["partition"] == guest.partition.id).all()
+
+
 def test_a_request_from_before_the_trace_has_no_latency():
     guest = Guest()
     guest.load("fb", "90", HLT)

@@ -162,7 +162,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
     HALT: nothing to do now."""
     cdef u32 reason
     cdef int stop
-    cdef bint shadow, stepping, software
+    cdef bint shadow, stepping, interruptible, software
     cdef u64 now, events, deadline
     while True:
         release(vp)
@@ -202,6 +202,7 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             vp.shadow = shadow
             return REASON_HALT
         stepping = vp.rflags_system & FLAG_TF != 0
+        interruptible = vp.rflags_system & FLAG_IF != 0
         if shadow or stepping:
             withhold_beyond(vp, 1)
         deadline = deadline_of(vp)
@@ -217,6 +218,9 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
                 charge_fault(vp, software)
         else:
             reason = vp.exit.reason if stop == STOP_EXIT and vp.exit.reason != REASON_HALT else REASON_NONE
+        # MOV SS holds the trap back as well (SDM 3A 6.8.3). STI does not: what it shadows is that IF has changed.
+        if stepping and vp.shadow and interruptible == (vp.rflags_system & FLAG_IF != 0):
+            stepping = False
         if stepping and stop != STOP_FAULT and vp.remaining == 0:
             memset(&vp.fault, 0, sizeof(vp.fault))
             vp.fault.vector = VECTOR_DB

@@ -25,7 +25,7 @@ cdef inline bint receive_message(irq_t *irq, const interrupt_message_t *message)
         request_from(irq, message.vector, message.level, False, message.source)
         return lags_behind(irq) or (is_enabled(&irq.lapic) and message.vector >= LOWEST_VECTOR)
     if mode == DELIVERY_NMI:
-        request_nmi(irq)
+        request_nmi(irq, message.source)
     elif mode == DELIVERY_INIT:
         request_init(irq)
     elif mode == DELIVERY_STARTUP:

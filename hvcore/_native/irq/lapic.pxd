@@ -211,10 +211,10 @@ cdef inline int irq_take_level_eoi(irq_t *irq) noexcept nogil:
     return vector
 
 
-cdef inline void request_nmi(irq_t *irq) noexcept nogil:
+cdef inline void request_nmi(irq_t *irq, u32 source) noexcept nogil:
     """NMIs are accepted by a disabled APIC too (SDM 3A 11.4.7.2). A second one before delivery merges."""
     irq.counters.nmis_requested += 1
-    note_request(irq.observer, irq.fabric.clock.now, NMI_VECTOR, SOURCE_UNKNOWN, lags_behind(irq))
+    note_request(irq.observer, irq.fabric.clock.now, NMI_VECTOR, source, lags_behind(irq))
     if lags_behind(irq):
         open_inbox(irq).nmi = True
     else:

@@ -41,7 +41,7 @@ cdef inline bint local_interrupt(irq_t *irq, u32 index) noexcept nogil:
         request_from(irq, entry & LVT_VECTOR, level, False, SOURCE_LOCAL)
         return is_enabled(&irq.lapic)
     if mode == DELIVERY_NMI:
-        request_nmi(irq)
+        request_nmi(irq, SOURCE_LOCAL)
         return True
     if mode == DELIVERY_INIT:
         request_init(irq)
@@ -91,7 +91,7 @@ cdef inline bint set_local_pin(irq_t *irq, u32 pin, bint asserted) noexcept nogi
         return False
     if not irq.lapic.base & BASE_ENABLE:
         if pin == 1:
-            request_nmi(irq)
+            request_nmi(irq, SOURCE_LOCAL)
         return pin == 1
     return local_interrupt(irq, LVT_LINT0 + pin)
 
@@ -103,7 +103,7 @@ cdef inline void pulse_local_pin(irq_t *irq, u32 pin) noexcept nogil:
     if not irq.lapic.base & BASE_ENABLE:
         external = pin == 0
         if pin == 1:
-            request_nmi(irq)
+            request_nmi(irq, SOURCE_LOCAL)
     if external:
         request_external(irq)
     elif irq.lapic.base & BASE_ENABLE:

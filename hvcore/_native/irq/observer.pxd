@@ -44,7 +44,7 @@ cdef enum InterruptEvent:
     EVENT_EVENT_SIGNALED        # value: flag
     EVENT_TIMER_EXPIRED         # value: number of the timer
     EVENT_IPI_SENT              # value: ICR
-    EVENT_ROUTED                # value: destination
+    EVENT_ROUTED                # by the routing table of the machine to this processor; value: its APIC id
     EVENT_COUNT
 
 cdef enum:

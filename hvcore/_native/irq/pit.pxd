@@ -153,10 +153,13 @@ cdef inline u64 counter_next_change(const pit_counter_t *counter) noexcept nogil
 
 
 cdef inline u32 counting_element(const pit_counter_t *counter) noexcept nogil:
-    """What a read of the count gives now, in binary or BCD."""
-    cdef u32 count = counter.left
+    """What a read of the count gives now, in binary or BCD.
+
+    A count on its way is there already: no bus reads an 8254 within the CLK pulse of a write, and kernels that
+    calibrate rely on it (they write FFFFh and expect FFh at once)."""
+    cdef u32 count = initial_count(counter) if counter.load_next else counter.left
     if counter.mode == 3:
-        count = 2 * count - (2 if counter.extra else 0)
+        count = count & ~<u32>1 if counter.load_next else 2 * count - (2 if counter.extra else 0)
     count %= modulus(counter)
     if not counter.bcd:
         return count

@@ -41,7 +41,7 @@ cdef inline void expire_unhalted(irq_t *irq, u64 now) noexcept nogil:
     if irq.assist.page is not NULL:
         irq.assist.page[ASSIST_UNHALTED_EXPIRED] = 1
     if vector == NMI_VECTOR:
-        request_nmi(irq)
+        request_nmi(irq, SOURCE_UNHALTED_TIMER)
     else:
         request_from(irq, vector, False, False, SOURCE_UNHALTED_TIMER)
 

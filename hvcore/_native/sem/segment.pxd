@@ -215,6 +215,13 @@ cdef inline int system_return_far(vp_t* vp, const op_t* op, int width) noexcept 
     return STOP_NONE
 
 
+cdef inline int refuse_iret(vp_t* vp, const op_t* op) noexcept nogil:
+    """A fault of IRET has opened NMIs (SDM 3C 27.2.3, "NMI unblocking due to IRET"); a parent's intercept has not."""
+    if vp.stop == STOP_FAULT:
+        vp.nmi_masked = False
+    return stop_before(vp, op, vp.stop)
+
+
 cdef inline int system_iret(vp_t* vp, const op_t* op, int width) noexcept nogil:
     """In 64-bit mode the frame always has SS:RSP (SDM 2A, IRET). NT set is #GP. NMIs are open again."""
     cdef u64 bytes = width >> 3, top = vp.registers[RSP], flags, changeable
@@ -223,29 +230,30 @@ cdef inline int system_iret(vp_t* vp, const op_t* op, int width) noexcept nogil:
     cdef u8 old_cpl = vp.cpl
     cdef void* place
     if vp.rflags_system & FLAG_NT:
+        vp.nmi_masked = False
         return raise_error(vp, op, VECTOR_GP, 0)
     place = readable(vp, top, <u32>bytes, 1)
     if place == NULL:
-        return stop_before(vp, op, vp.stop)
+        return refuse_iret(vp, op)
     target = memory_get(place, width)
     place = readable(vp, top + bytes, <u32>bytes, 1)
     if place == NULL:
-        return stop_before(vp, op, vp.stop)
+        return refuse_iret(vp, op)
     selector = <u16>memory_get(place, 16)
     place = readable(vp, top + 2 * bytes, <u32>bytes, 1)
     if place == NULL:
-        return stop_before(vp, op, vp.stop)
+        return refuse_iret(vp, op)
     flags = memory_get(place, width)
     place = readable(vp, top + 3 * bytes, <u32>bytes, 1)
     if place == NULL:
-        return stop_before(vp, op, vp.stop)
+        return refuse_iret(vp, op)
     stack = memory_get(place, width)
     place = readable(vp, top + 4 * bytes, <u32>bytes, 1)
     if place == NULL:
-        return stop_before(vp, op, vp.stop)
+        return refuse_iret(vp, op)
     stack_selector = <u16>memory_get(place, 16)
     if not return_to(vp, target, selector, stack, stack_selector, True):
-        return stop_before(vp, op, vp.stop)
+        return refuse_iret(vp, op)
     stop_after(vp, op, STOP_NONE)
     vp.registers[SLOT_RIP] = target
     changeable = FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID

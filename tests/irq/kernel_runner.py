@@ -1,0 +1,78 @@
+"""Runs the test kernels of tests/irq/kernels: freestanding C for 64-bit mode, one program a file, on 1 to 8 processors.
+
+A kernel writes its checks as lines into its memory, drives lines of the platform by OUT 0EE0h, and ends by OUT 0F4h.
+
+    python tests/irq/kernel_runner.py tests/irq/kernels/apic.c --processors 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+from apic_guest import apic_guest
+from support import Guest
+
+from hvcore._native.exits import IoPort
+from hvcore.boot import elf
+
+KERNELS = Path(__file__).parent / "kernels"
+LOG, PROCESSORS = 0x90_0000, 0x9F_F008
+OPTIONS = (
+    "-Os -ffreestanding -fno-pic -no-pie -static -nostdlib -mgeneral-regs-only -mno-red-zone -fno-stack-protector"
+    " -fno-asynchronous-unwind-tables -Wall -Wextra -Werror -Wl,-Ttext=0x100000,--build-id=none"
+    " -Wl,-z,noseparate-code,-z,noexecstack"
+).split()
+COMPILER = shutil.which("gcc")
+
+
+def build(source: Path, output: Path) -> elf.Image:
+    """Compile and link one kernel."""
+    parts = [str(KERNELS / "start.S"), str(KERNELS / "kernel.c"), str(source)]
+    subprocess.run([str(COMPILER), *OPTIONS, *parts, "-o", str(output)], check=True)
+    return elf.load(output.read_bytes())
+
+
+def start(image: elf.Image, processors: int) -> Guest:
+    """A partition of so many processors with a platform, the kernel in front of each."""
+    guest = apic_guest(vps=processors, processors=processors)
+    guest.partition.attach_platform()
+    for segment in image.segments:
+        guest.write(segment.address, segment.data.ljust(segment.memory_size, b"\0"))
+    guest.write(PROCESSORS, bytes((processors, 0, 0, 0)))
+    for index, vp in guest.partition.vps.items():
+        vp.rip, vp.rdi = image.entry, index
+        vp.explicit_suspend = False
+    return guest
+
+
+def run(image: elf.Image, processors: int, budget: int = 2_000_000_000) -> list[str]:
+    """The lines of the kernel's log; the last one is `end` unless it went astray."""
+    guest = start(image, processors)
+    platform = guest.partition.platform
+    assert platform is not None
+    while isinstance(exit_ := guest.hypervisor.run(max_instructions=budget), IoPort) and exit_.port == 0xEE0:
+        platform.set_pin(exit_.value & 0xFF, bool(exit_.value >> 8))
+    text = bytes(guest.ram[LOG + 8 : LOG + 8 + guest.read(LOG)]).decode()
+    lines = text.splitlines()
+    if not isinstance(exit_, IoPort) or exit_.port != 0xF4:
+        lines.append(f"stopped by {exit_}")
+    return lines
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--processors", type=int, default=1)
+    parser.add_argument("--all", action="store_true", help="also the checks that hold")
+    arguments = parser.parse_args()
+    made = build(arguments.source, Path("/tmp") / f"{arguments.source.stem}.elf")
+    found = run(made, arguments.processors)
+    print("\n".join(line for line in found if arguments.all or not line.startswith("ok ")))
+    print(len(found), "lines")
