@@ -63,7 +63,9 @@ from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
 from hvcore._native.irq.lapic cimport irq_cr8
 from hvcore._native.irq.lvt cimport pulse_local_pin
 from hvcore._native.irq.observer cimport SOURCE_PARENT
+from hvcore._native.irq.pin_routes cimport entry_identity
 from hvcore._native.irq.platform cimport platform_read_port, platform_write_port
+from hvcore._native.irq.platform_state cimport pin_route_t
 from hvcore._native.irq.reference_page cimport follow_time, restore_time, scale_of, update_reference_page
 from hvcore._native.irq.startup cimport request_init, request_startup
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t, lapic_t, machine_event_t

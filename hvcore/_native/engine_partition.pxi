@@ -71,6 +71,33 @@ cdef class PartitionCore:
         self.platform = platform
         platform.join(&self.partition.fabric)
 
+    def route_pins(self, rows, PartitionCore gone=None):
+        """The rows of the routing table that are of its I/O APIC, which it must have, instead of those it had.
+
+        Parameters
+        ----------
+        rows : sequence of (entry, PartitionCore, VP indices, vector, multicast)
+        gone : a partition that has ended: levels that wait for its EOI are free again.
+        """
+        cdef PartitionCore receiver
+        cdef u32 count = <u32>len(rows), row = 0, vp
+        cdef pin_route_t* routes = <pin_route_t*>calloc(count + 1, sizeof(pin_route_t))
+        if routes == NULL:
+            raise MemoryError("the host has no memory for routes of an I/O APIC")
+        for entry, receiver, vps, vector, multicast in rows:
+            routes[row].identity = entry_identity(entry)
+            routes[row].fabric = &receiver.partition.fabric
+            routes[row].vector, routes[row].multicast = vector, multicast
+            for vp in vps:
+                routes[row].vps[vp >> 6] |= <u64>1 << (vp & 63)
+            row += 1
+        self.platform.take_routes(routes, count, tuple([one for _, one, *_ in rows if one is not self]))
+        self.platform.reroute(&gone.partition.fabric if gone is not None else NULL)
+
+    def end_routed(self, PartitionCore receiver not None, u8 vector):
+        """A processor of another partition ended a level; whether a pin of this I/O APIC had sent it."""
+        return self.platform is not None and bool(self.platform.end_of(&receiver.partition.fabric, vector))
+
     def send_msi(self, address, data, requester=0):
         """A device writes `data` to `address` (SDM 3A 11.11): how many controllers accepted.
 

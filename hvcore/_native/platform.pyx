@@ -8,19 +8,22 @@ cimport cython
 
 from hvcore._native.base.types cimport u16, u32, u64
 from hvcore._native.irq.clock cimport never_ticks
-from hvcore._native.irq.ioapic cimport ioapic_entry, ioapic_read_register, ioapic_write_register
+from hvcore._native.irq.ioapic cimport (
+    ioapic_entry, ioapic_eoi, ioapic_read_register, ioapic_reroute, ioapic_write_register,
+)
 from hvcore._native.irq.lvt cimport set_external_line
 from hvcore._native.irq.pic cimport pic_requests
 from hvcore._native.irq.platform cimport (
-    platform_acknowledge, platform_act, platform_arm, platform_end_level, platform_eoi, platform_owns_memory,
-    platform_owns_port, platform_read_memory, platform_read_port, platform_reset, platform_set_pin, platform_sync,
+    platform_acknowledge, platform_act, platform_arm, platform_eoi, platform_owns_memory, platform_owns_port,
+    platform_read_memory, platform_read_port, platform_reset, platform_set_pin, platform_sync,
     platform_write_memory, platform_write_port,
 )
 from hvcore._native.irq.platform_state cimport (
-    IOAPIC_ADDRESS, IOAPIC_GSI_BASE, IOAPIC_PINS, PIN_PIC, PIN_TIMER, pic_t,
+    IOAPIC_ADDRESS, IOAPIC_GSI_BASE, IOAPIC_PINS, PIN_PIC, PIN_TIMER, pic_t, pin_route_t,
 )
 from hvcore._native.irq.state cimport fabric_t, machine_event_t
 from hvcore._native.irqchip cimport checked
+from libc.stdlib cimport free
 
 GSI_BASE = IOAPIC_GSI_BASE
 PINS = IOAPIC_PINS
@@ -28,15 +31,26 @@ ADDRESS = IOAPIC_ADDRESS
 TIMER_PIN = PIN_TIMER
 
 
-cdef void end_level(void* fabric, u32 vector) noexcept nogil:
-    platform_end_level(<fabric_t*>fabric, vector)
+cdef bint end_routed(fabric_t* fabric, const fabric_t* ended_by, u32 vector) noexcept nogil:
+    """An EOI of a level-triggered vector, as the platform of `fabric` hears it from the processors of `ended_by`."""
+    platform_sync(fabric)
+    return ioapic_eoi(fabric, &fabric.platform.ioapic, ended_by, vector)
+
+
+cdef void end_level(void* ended_by, u32 vector) noexcept nogil:
+    cdef fabric_t* fabric = <fabric_t*>ended_by
+    end_routed(fabric, fabric, vector)
+    if fabric.platform.beyond != NULL:
+        end_routed(<fabric_t*>fabric.platform.beyond, fabric, vector)
 
 
 cdef void act(machine_event_t* event, u64 now) noexcept nogil:
     platform_act(event, now)
 
 
+# SAFETY: rows of the routing table point into the objects of `receivers`; no_gc_clear keeps those until __dealloc__.
 @cython.final
+@cython.no_gc_clear
 cdef class InterruptPlatform:
     """I/O APIC, 8259 pair and 8254 of one partition.
 
@@ -78,6 +92,9 @@ cdef class InterruptPlatform:
         self.leave()
         platform_reset(self.fabric)
 
+    def __dealloc__(self):
+        free(self.platform.routes)
+
     cdef void join(self, fabric_t* fabric) noexcept:
         """Become the platform of `fabric`, and follow its clock from now on."""
         self.fabric = fabric
@@ -88,7 +105,9 @@ cdef class InterruptPlatform:
         platform_arm(fabric)
 
     cdef void leave(self) noexcept:
-        """Be on its own; nobody reaches it any more but Python."""
+        """Be on its own; nobody reaches it any more but Python, and it has no row of the routing table."""
+        self.platform.beyond = NULL
+        self.take_routes(NULL, 0, ())
         if self.fabric != NULL:
             self.own_clock.now = self.fabric.clock.now
             set_external_line(self.fabric, False)
@@ -96,6 +115,31 @@ cdef class InterruptPlatform:
         self.own_fabric.platform = &self.platform
         self.fabric = &self.own_fabric
         self.event.owner = self.fabric
+
+    cdef void take_routes(self, pin_route_t* routes, u32 count, tuple receivers) noexcept:
+        """Have these rows of the routing table, which it frees, from now on. `receivers` own their fabrics."""
+        self.tell_receivers(NULL)
+        free(self.platform.routes)
+        self.platform.routes, self.platform.route_count, self.receivers = routes, count, receivers
+        self.tell_receivers(self.fabric)
+
+    cdef void tell_receivers(self, fabric_t* beyond) noexcept:
+        """EOIs of partitions that have an I/O APIC of their own come to `beyond`, too."""
+        cdef fabric_t* fabric
+        cdef u32 i
+        for i in range(self.platform.route_count):
+            fabric = <fabric_t*>self.platform.routes[i].fabric
+            if fabric != self.fabric and fabric.platform != NULL:
+                fabric.platform.beyond = beyond
+
+    cdef void reroute(self, fabric_t* gone) noexcept:
+        """The rows have changed; from `gone` no EOI comes any more."""
+        platform_sync(self.fabric)
+        ioapic_reroute(self.fabric, &self.platform.ioapic, gone)
+
+    cdef bint end_of(self, const fabric_t* fabric, u32 vector) noexcept:
+        """A processor of another partition ended a level; whether that came from here."""
+        return end_routed(self.fabric, fabric, vector)
 
     @property
     def attached(self):
