@@ -9,7 +9,7 @@ from collections import namedtuple
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.pythread cimport PyThread_get_thread_ident
+from hvcore._native.base.guard cimport guard_t
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, write_access
@@ -86,7 +86,7 @@ from hvcore._native.sem.control_registers cimport (
 from hvcore._native.sem.fxsave cimport MXCSR_MASK
 from hvcore._native.sem.hypercall cimport call_result_t, call_t, execute_call, guest_call
 from hvcore._native.sem.msr cimport msr_read, msr_write
-from hvcore._native.space cimport GpaSpace, SystemMemory
+from hvcore._native.space cimport GpaSpace, SystemMemory, enter_guard, leave_guard, require_thread
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 

@@ -23,6 +23,7 @@ from hvcore._native.irq.platform_state cimport (
 )
 from hvcore._native.irq.state cimport fabric_t, machine_event_t
 from hvcore._native.irqchip cimport checked
+from hvcore._native.space cimport require_thread
 from libc.stdlib cimport free
 
 GSI_BASE = IOAPIC_GSI_BASE
@@ -153,6 +154,7 @@ cdef class InterruptPlatform:
 
     @requester.setter
     def requester(self, value):
+        require_thread(self.fabric.clock.guard)
         self.platform.ioapic.requester = checked(value, 0, 0xFFFF, "requester")
 
     @property
@@ -162,6 +164,7 @@ cdef class InterruptPlatform:
 
     def reset(self):
         """All chips as after power-up. Lines that devices drive stay, and counters go on counting."""
+        require_thread(self.fabric.clock.guard)
         platform_reset(self.fabric)
 
     def set_pin(self, pin, bint high):
@@ -172,10 +175,12 @@ cdef class InterruptPlatform:
         ValueError
             `pin` is not 0 to 23, or is 0 or 2, which are driven inside.
         """
+        require_thread(self.fabric.clock.guard)
         platform_set_pin(self.fabric, self.outer_pin(pin), high)
 
     def pulse(self, pin):
         """One edge: high, and low again. The 8259 asks for a line that stays high until it is acknowledged."""
+        require_thread(self.fabric.clock.guard)
         cdef u32 number = self.outer_pin(pin)
         platform_set_pin(self.fabric, number, True)
         platform_set_pin(self.fabric, number, False)
@@ -188,22 +193,26 @@ cdef class InterruptPlatform:
 
     def pin_level(self, pin):
         """Whether the line to a pin is high now."""
+        require_thread(self.fabric.clock.guard)
         platform_sync(self.fabric)
         return (self.platform.ioapic.lines >> <u32>checked(pin, 0, IOAPIC_PINS - 1, "pin")) & 1 != 0
 
     @property
     def entries(self):
         """The 24 redirection entries as a tuple of 64-bit integers, with delivery status (b12) and remote IRR (b14)."""
+        require_thread(self.fabric.clock.guard)
         platform_sync(self.fabric)
         return tuple([ioapic_entry(&self.platform.ioapic, pin) for pin in range(IOAPIC_PINS)])
 
     def read_register(self, index):
         """A 32-bit register of the I/O APIC by its index (0 ID, 1 VER, 2 ARB, 10h on: entries), IOREGSEL untouched."""
+        require_thread(self.fabric.clock.guard)
         platform_sync(self.fabric)
         return ioapic_read_register(&self.platform.ioapic, <u32>checked(index, 0, 0xFF, "index"))
 
     def write_register(self, index, value):
         """Write a 32-bit register of the I/O APIC by its index, IOREGSEL untouched."""
+        require_thread(self.fabric.clock.guard)
         cdef u32 at = <u32>checked(index, 0, 0xFF, "index")
         cdef u32 data = <u32>checked(value, 0, 0xFFFFFFFF, "value")
         platform_sync(self.fabric)
@@ -212,10 +221,12 @@ cdef class InterruptPlatform:
 
     def read_memory(self, gpa, size=4):
         """What a load of `size` bytes (1, 2, 4, 8) gets from the I/O APIC's page at FEC00000h."""
+        require_thread(self.fabric.clock.guard)
         return platform_read_memory(self.fabric, self.own_gpa(gpa), self.power(size, 8))
 
     def write_memory(self, gpa, value, size=4):
         """A store of `size` bytes (1, 2, 4, 8) to the I/O APIC's page at FEC00000h."""
+        require_thread(self.fabric.clock.guard)
         cdef u64 address = self.own_gpa(gpa)
         cdef u32 width = self.power(size, 8)
         platform_write_memory(self.fabric, address, width, checked(value, 0, ~<u64>0 >> (64 - 8 * width), "value"))
@@ -240,31 +251,37 @@ cdef class InterruptPlatform:
 
     def read_port(self, port, size=1):
         """IN from 20h, 21h, A0h, A1h, 4D0h, 4D1h, 40h-43h or 61h; a wider access takes the following ports along."""
+        require_thread(self.fabric.clock.guard)
         return platform_read_port(self.fabric, self.own_port(port), self.power(size, 4))
 
     def write_port(self, port, value, size=1):
         """OUT to one of those ports."""
+        require_thread(self.fabric.clock.guard)
         cdef u16 number = self.own_port(port)
         cdef u32 width = self.power(size, 4)
         platform_write_port(self.fabric, number, width, checked(value, 0, ~<u64>0 >> (64 - 8 * width), "value"))
 
     def eoi(self, vector):
         """An EOI broadcast, as local APICs send it for level-triggered vectors."""
+        require_thread(self.fabric.clock.guard)
         platform_eoi(self.fabric, <u32>checked(vector, 0, 255, "vector"))
 
     @property
     def intr(self):
         """The INT output of the 8259 pair: the wire to LINT0 of the bootstrap processor, and pin 0."""
+        require_thread(self.fabric.clock.guard)
         platform_sync(self.fabric)
         return self.platform.pics[0].output != 0
 
     def acknowledge(self):
         """The processor's acknowledge cycle: the vector of the 8259 pair. Without a request a spurious one."""
+        require_thread(self.fabric.clock.guard)
         return platform_acknowledge(self.fabric)
 
     @property
     def pics(self):
         """Master and slave, each a dict: irr, isr, imr, elcr, its four ICWs and the rest of its state."""
+        require_thread(self.fabric.clock.guard)
         platform_sync(self.fabric)
         return describe_pic(&self.platform.pics[0]), describe_pic(&self.platform.pics[1])
 
@@ -280,6 +297,7 @@ cdef class InterruptPlatform:
         ValueError
             It is attached: its time is that of the machine. Or `now` lies behind its clock.
         """
+        require_thread(self.fabric.clock.guard)
         if self.fabric != &self.own_fabric:
             raise ValueError("a platform that is attached to a partition follows the machine's clock")
         cdef u64 until = checked(now, self.own_clock.now, ~<u64>0, "now")

@@ -13,7 +13,7 @@ from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t
 from libc.string cimport memset
 
 cdef enum:
-    IDENTITY_LOW = 0xFFF            # vector, delivery mode, destination mode (in remappable format bit 15 of the handle)
+    IDENTITY_LOW = 0xFFF            # vector, delivery mode, destination mode (in remappable format handle[15])
     IDENTITY_HIGH = 0xFFFF          # of [63:48]: format and handle, or destination
 
 
