@@ -53,7 +53,7 @@ class Partition(Charged, Wiring):
         self.space = mappings.space
         self.mappings = mappings
         super().__init__(pool)
-        self.core: PartitionCore = PartitionCore()
+        self.core: PartitionCore = PartitionCore(hypervisor.memory)
         self.state = PartitionState.UNINITIALIZED
         self.core.is_root = parent is None
         self.children: dict[int, Partition] = {}

@@ -3,7 +3,7 @@
 A source belongs to the machine: a line, a timer, a device that writes messages, or something of the user's own. Until
 it is routed the root receives it; when the partition that it is routed to ends, the root receives it again. Devices
 are named by HV_DEVICE_ID (hyperv-abi.md 4.11); HvCallMapDeviceInterrupt and HvCallRetargetDeviceInterrupt write the
-same table as the methods here.
+same table as the methods here. hvcore/device_routes.py has their part of it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from hvcore.arguments import integer, integers, living
-from hvcore.enums import PartitionState
-from hvcore.interrupt_source import InterruptSource, Line, Route
+from hvcore.arguments import integer
+from hvcore.device_routes import IOAPIC, DeviceRoutes, device_id_of, key_of, message_writer
+from hvcore.interrupt_source import InterruptSource, Line
 from hvcore.wiring import MSI_ADDRESSES
 
 if TYPE_CHECKING:
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
     from hvcore.processor import VirtualProcessor
 
 
-class Interrupts:
+class Interrupts(DeviceRoutes):
     """`hypervisor.interrupts`: the sources of the machine by name, and the table that says where they go."""
 
     def __init__(self, hypervisor: Hypervisor) -> None:
-        self.hypervisor = hypervisor
+        super().__init__(hypervisor)
         self._sources: dict[str, InterruptSource] = {}
         self._devices: dict[int, InterruptSource] = {}
-        self._entries: dict[int, dict[tuple[int, int], Route]] = {}
-        self._owners: dict[int, Partition] = {}
 
     def __getitem__(self, name: str) -> InterruptSource:
         """Raises KeyError."""
@@ -72,7 +70,7 @@ class Interrupts:
         TypeError, ValueError
             `device_id` is no HV_DEVICE_ID.
         """
-        device_id = _device_id(device_id)
+        device_id = device_id_of(device_id)
         if device_id not in self._devices:
             self._devices[device_id] = self.add(f"device {device_id:#x}")
         return self._devices[device_id]
@@ -102,7 +100,7 @@ class Interrupts:
         """
         found = self._found(source)
         with self.hypervisor.exclusive():
-            found.change(self._checked(partition, vp, vector, level=found.level, multicast=multicast))
+            found.change(self.checked_route(partition, vp, vector, level=found.level, multicast=multicast))
 
     def to_root(self, source: InterruptSource | str) -> None:
         """Give a source back to the root. Raises as `route` does."""
@@ -110,65 +108,6 @@ class Interrupts:
         found = self._found(source)
         with self.hypervisor.exclusive():
             found.change(None)
-
-    # Devices, whose interrupts are messages: an address and the data that is written there.
-
-    def give_device(self, device_id: int, partition: Partition | None) -> None:
-        """Whose messages a device writes when no entry says more: the root's with None. Raises as `route` does."""
-        self.hypervisor.require_open()
-        device_id = _device_id(device_id)
-        if partition is not None:
-            living(partition, "partition", self.hypervisor)
-        self.device(device_id)
-        if partition is None or partition is self.hypervisor.root:
-            self._owners.pop(device_id, None)
-        else:
-            self._owners[device_id] = partition
-
-    def owner_of(self, device_id: int) -> Partition | None:
-        """The partition that a device was given to; None: nobody but the root knows it."""
-        return self._owners.get(_device_id(device_id))
-
-    def knows(self, device_id: int) -> bool:
-        """It was given to a partition, or has an entry."""
-        device_id = _device_id(device_id)
-        return device_id in self._owners or device_id in self._entries
-
-    def set_entry(
-        self,
-        device_id: int,
-        address: int,
-        data: int,
-        partition: Partition,
-        *,
-        vp: int | Iterable[int],
-        vector: int,
-        level: bool = False,
-        multicast: bool = False,
-    ) -> None:
-        """Where this message of this device goes. Raises as `route` does."""
-        key = _message(address, data)
-        device_id = _device_id(device_id)
-        route = self._checked(partition, vp, vector, level=level, multicast=multicast)
-        self.device(device_id)
-        self._entries.setdefault(device_id, {})[key] = route
-
-    def entry(self, device_id: int, address: int, data: int) -> Route | None:
-        """What `set_entry` said."""
-        return self._entries.get(_device_id(device_id), {}).get(_message(address, data))
-
-    def entry_of_handle(self, address: int) -> int | None:
-        """The device that has an entry for this address."""
-        return next((device for device, entries in self._entries.items() for key in entries if key[0] == address), None)
-
-    def remove_entry(self, device_id: int, address: int, data: int) -> bool:
-        """Forget one; whether there was one."""
-        device_id = _device_id(device_id)
-        entries = self._entries.get(device_id, {})
-        found = entries.pop(_message(address, data), None) is not None
-        if not entries:
-            self._entries.pop(device_id, None)
-        return found
 
     def deliver_msi(self, device_id: int, address: int, data: int) -> int:
         """A device writes its message: by its entry, else into the interrupt controllers of whom it belongs to.
@@ -181,12 +120,14 @@ class Interrupts:
         Raises
         ------
         TypeError, ValueError
-            An argument is not an integer or out of range; without an entry, `address` is FEE00000h to FEEFFFFFh.
+            An argument is not an integer or out of range, or the device is the I/O APIC; without an entry, `address` is
+            not FEE00000h to FEEFFFFFh.
         RuntimeError
             The hypervisor was closed.
         """
         self.hypervisor.require_open()
-        device_id, key = _device_id(device_id), _message(address, data)
+        device_id = message_writer(device_id)
+        key = key_of(device_id, address, data)
         if key not in self._entries.get(device_id, {}):
             integer(address, "address", *MSI_ADDRESSES)
         return self.write_message(device_id, *key) or 0
@@ -219,6 +160,8 @@ class Interrupts:
 
         Those routed to the root by vector are not raised again: it has an I/O APIC for that."""
         ended = [source.end(vp, vector) for source in self._sources.values()]
+        if IOAPIC in self._entries and vp.partition is not self.hypervisor.root:
+            ended.append(self.hypervisor.root.core.end_routed(vp.partition.core, vector))
         return any(ended)
 
     def partition_ended(self, partition: Partition) -> None:
@@ -231,20 +174,7 @@ class Interrupts:
         for device_id, entries in list(self._entries.items()):
             for address, data in [key for key, route in entries.items() if route.partition is partition]:
                 self.remove_entry(device_id, address, data)
-
-    def _checked(
-        self, partition: Partition, vp: int | Iterable[int], vector: int, *, level: bool, multicast: bool
-    ) -> Route:
-        living(partition, "partition", self.hypervisor)
-        last = self.hypervisor.maximum_vps - 1
-        indices = integers(vp, "vp", 0, last) if isinstance(vp, Iterable) else (integer(vp, "vp", 0, last),)
-        if partition.state is not PartitionState.ACTIVE:
-            raise ValueError(f"partition must be active, not {partition.state.name}")
-        if not indices or any(index not in partition.vps for index in indices):
-            raise ValueError(f"vp must name virtual processors of {partition!r}, not {vp!r}")
-        if len(set(indices)) < len(indices):
-            raise ValueError(f"vp must name each virtual processor once, not {vp!r}")
-        return Route(partition, indices, integer(vector, "vector", 16, 255), level, multicast)
+        self.refresh_pins(gone=partition)
 
     def _found(self, source: InterruptSource | str) -> InterruptSource:
         if isinstance(source, str):
@@ -254,11 +184,3 @@ class Interrupts:
         if self._sources.get(source.name) is not source:
             raise ValueError(f"source must be of this Hypervisor, not {source!r}")
         return source
-
-
-def _device_id(device_id: int) -> int:
-    return integer(device_id, "device_id", 0, (1 << 64) - 1)
-
-
-def _message(address: int, data: int) -> tuple[int, int]:
-    return integer(address, "address", 0, (1 << 64) - 1), integer(data, "data", 0, (1 << 32) - 1)

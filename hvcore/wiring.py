@@ -59,6 +59,7 @@ class Wiring:
             raise TypeError(f"platform must be an InterruptPlatform, not {type(platform).__name__}")
         with self.hypervisor.exclusive():
             self.core.attach_platform(platform, self.hypervisor.scheduler)
+            self.hypervisor.interrupts.refresh_pins()
         return platform
 
     def detach_platform(self) -> None:

@@ -17,6 +17,7 @@ cdef class PartitionCore:
     cdef public u64 creation_flags
     cdef set cpuid_leaves
     cdef object msr_ranges
+    cdef SystemMemory memory        # whose guard the clocks have
     cdef clock_t own_clock          # until a scheduler takes its processors
     cdef Scheduler scheduler        # whose clock its controllers follow
     cdef readonly InterruptPlatform platform
@@ -55,8 +56,6 @@ cdef class Scheduler:
     cdef SystemMemory memory
     cdef dict vps                   # address of the vp_t -> VirtualProcessor
     cdef public object service
-    cdef unsigned long owner        # thread that is inside, if `depth` is not 0
-    cdef u32 depth                  # how many times it has entered
     cdef bint running
     cdef u32 tap_count              # processors that are listened to
     cdef object failure             # of who listened, when a run had an exit to give
@@ -69,7 +68,7 @@ cdef class Scheduler:
     cdef void remove_event(self, machine_event_t* event) noexcept
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
-    cdef object run_for(self, VirtualProcessor only, max_instructions)
+    cdef object run_for(self, VirtualProcessor only, i64 budget)
     cdef int verify_code(self) except -1
     cdef object run_loop(self, VirtualProcessor only, i64 budget)
     cdef bint serve(self, VirtualProcessor vp, u32 reason) except -1

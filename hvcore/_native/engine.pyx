@@ -9,7 +9,7 @@ from collections import namedtuple
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.pythread cimport PyThread_get_thread_ident
+from hvcore._native.base.guard cimport guard_t
 from hvcore._native.base.status cimport *
 from hvcore._native.base.types cimport i64, u8, u16, u32, u64, xmm_t
 from hvcore._native.cpu.access cimport commit_bounce, read_access, undo_write, write_access
@@ -63,7 +63,9 @@ from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
 from hvcore._native.irq.lapic cimport irq_cr8
 from hvcore._native.irq.lvt cimport pulse_local_pin
 from hvcore._native.irq.observer cimport SOURCE_PARENT
+from hvcore._native.irq.pin_routes cimport entry_identity
 from hvcore._native.irq.platform cimport platform_read_port, platform_write_port
+from hvcore._native.irq.platform_state cimport pin_route_t
 from hvcore._native.irq.reference_page cimport follow_time, restore_time, scale_of, update_reference_page
 from hvcore._native.irq.startup cimport request_init, request_startup
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t, lapic_t, machine_event_t
@@ -84,7 +86,7 @@ from hvcore._native.sem.control_registers cimport (
 from hvcore._native.sem.fxsave cimport MXCSR_MASK
 from hvcore._native.sem.hypercall cimport call_result_t, call_t, execute_call, guest_call
 from hvcore._native.sem.msr cimport msr_read, msr_write
-from hvcore._native.space cimport GpaSpace, SystemMemory
+from hvcore._native.space cimport GpaSpace, SystemMemory, enter_guard, leave_guard, require_thread
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 

@@ -4,7 +4,13 @@
 # has taken them apart.
 @cython.no_gc_clear
 cdef class PartitionCore:
-    """What the processors of one partition share. The Python Partition keeps it up to date."""
+    """What the processors of one partition share. The Python Partition keeps it up to date.
+
+    Parameters
+    ----------
+    memory : SystemMemory, optional
+        Of the machine in which it is.
+    """
 
     def __dealloc__(self):
         self.partition.fabric.count = 0     # its processors are gone, some without a word to the scheduler
@@ -16,7 +22,10 @@ cdef class PartitionCore:
         free(self.partition.connections.entries)
         free(self.partition.doorbells.entries)
 
-    def __cinit__(self):
+    def __cinit__(self, SystemMemory memory=None):
+        self.memory = memory
+        if memory is not None:
+            self.own_clock.guard = &memory.guard
         self.cpuid_leaves = set()
         self.msr_ranges = []
         self.partition.physical_bits = PHYSICAL_BITS
@@ -27,6 +36,7 @@ cdef class PartitionCore:
 
     cdef int connect(self, InterruptController controller, u32 index) except -1:
         """Make a controller one of this partition."""
+        require_thread(self.partition.fabric.clock.guard)
         cdef fabric_t* fabric = &self.partition.fabric
         controller.intercepts_sints = self.partition.is_root
         connect_controller(fabric, controller, self, index)
@@ -60,6 +70,7 @@ cdef class PartitionCore:
         ValueError
             `platform` belongs to a partition already.
         """
+        require_thread(self.partition.fabric.clock.guard)
         if platform is not None and platform.attached:
             raise ValueError("platform must be free: it belongs to a partition already")
         self.detach()
@@ -71,6 +82,35 @@ cdef class PartitionCore:
         self.platform = platform
         platform.join(&self.partition.fabric)
 
+    def route_pins(self, rows, PartitionCore gone=None):
+        """The rows of the routing table that are of its I/O APIC, which it must have, instead of those it had.
+
+        Parameters
+        ----------
+        rows : sequence of (entry, PartitionCore, VP indices, vector, multicast)
+        gone : a partition that has ended: levels that wait for its EOI are free again.
+        """
+        require_thread(self.partition.fabric.clock.guard)
+        cdef PartitionCore receiver
+        cdef u32 count = <u32>len(rows), row = 0, vp
+        cdef pin_route_t* routes = <pin_route_t*>calloc(count + 1, sizeof(pin_route_t))
+        if routes == NULL:
+            raise MemoryError("the host has no memory for routes of an I/O APIC")
+        for entry, receiver, vps, vector, multicast in rows:
+            routes[row].identity = entry_identity(entry)
+            routes[row].fabric = &receiver.partition.fabric
+            routes[row].vector, routes[row].multicast = vector, multicast
+            for vp in vps:
+                routes[row].vps[vp >> 6] |= <u64>1 << (vp & 63)
+            row += 1
+        self.platform.take_routes(routes, count, tuple([one for _, one, *_ in rows if one is not self]))
+        self.platform.reroute(&gone.partition.fabric if gone is not None else NULL)
+
+    def end_routed(self, PartitionCore receiver not None, u8 vector):
+        """A processor of another partition ended a level; whether a pin of this I/O APIC had sent it."""
+        require_thread(self.partition.fabric.clock.guard)
+        return self.platform is not None and bool(self.platform.end_of(&receiver.partition.fabric, vector))
+
     def send_msi(self, address, data, requester=0):
         """A device writes `data` to `address` (SDM 3A 11.11): how many controllers accepted.
 
@@ -79,6 +119,7 @@ cdef class PartitionCore:
         int or None
             None: interrupt remapping refused it.
         """
+        require_thread(self.partition.fabric.clock.guard)
         cdef u64 at = checked(address, 0, ~<u64>0, "address")
         cdef u32 word = <u32>checked(data, 0, 0xFFFFFFFF, "data")
         if at >> 20 != 0xFEE:
@@ -95,6 +136,7 @@ cdef class PartitionCore:
         destination : an APIC id, or what a logical destination is; FFh and FFFFFFFFh: all.
         mode : the delivery mode of an ICR: 0 fixed, 1 lowest priority, 4 NMI, 5 INIT, 6 SIPI.
         """
+        require_thread(self.partition.fabric.clock.guard)
         cdef interrupt_message_t message
         memset(&message, 0, sizeof(message))
         if destination >> 32:
@@ -125,6 +167,7 @@ cdef class PartitionCore:
         (HV_STATUS, elements done, blocked)
             Blocked: a target inhibits flushes of its TLB; nothing was done, and `vp`, if there is one, waits.
         """
+        require_thread(self.partition.fabric.clock.guard)
         cdef call_t call
         cdef call_result_t result
         if not row_of(code).is_native or len(header) != row_of(code).header_bytes + 8 * variable_qwords:
@@ -148,6 +191,7 @@ cdef class PartitionCore:
 
     @privileges.setter
     def privileges(self, u64 mask):
+        require_thread(self.partition.fabric.clock.guard)
         self.partition.privileges = mask
 
     @property
@@ -157,6 +201,7 @@ cdef class PartitionCore:
 
     @physical_bits.setter
     def physical_bits(self, u32 bits):
+        require_thread(self.partition.fabric.clock.guard)
         if not 32 <= bits <= 52:
             raise ValueError(f"physical_bits must be 32 to 52, not {bits}")
         self.partition.physical_bits = bits
@@ -167,6 +212,7 @@ cdef class PartitionCore:
 
     @guest_os_id.setter
     def guest_os_id(self, u64 value):
+        require_thread(self.partition.fabric.clock.guard)
         self.partition.guest_os_id = value
 
     @property
@@ -175,6 +221,7 @@ cdef class PartitionCore:
 
     @hypercall_msr.setter
     def hypercall_msr(self, u64 value):
+        require_thread(self.partition.fabric.clock.guard)
         self.partition.hypercall_msr = value
 
     @property
@@ -184,6 +231,7 @@ cdef class PartitionCore:
 
     @host_managed.setter
     def host_managed(self, bint value):
+        require_thread(self.partition.fabric.clock.guard)
         self.partition.host_managed = value
 
     @property
@@ -192,6 +240,7 @@ cdef class PartitionCore:
 
     @is_root.setter
     def is_root(self, bint value):
+        require_thread(self.partition.fabric.clock.guard)
         self.partition.is_root = value
 
     @property
@@ -200,6 +249,7 @@ cdef class PartitionCore:
 
     @suspended.setter
     def suspended(self, bint value):
+        require_thread(self.partition.fabric.clock.guard)
         self.partition.suspended = value
 
     @property
@@ -209,6 +259,7 @@ cdef class PartitionCore:
 
     @active.setter
     def active(self, bint value):
+        require_thread(self.partition.fabric.clock.guard)
         self.partition.active = value
 
     @property
@@ -223,6 +274,7 @@ cdef class PartitionCore:
 
     @reports_eois.setter
     def reports_eois(self, bint value):
+        require_thread(self.partition.fabric.clock.guard)
         self.partition.fabric.reports_eois = value
 
     @property
@@ -237,10 +289,12 @@ cdef class PartitionCore:
 
     @device_domain_bits.setter
     def device_domain_bits(self, u32 bits):
+        require_thread(self.partition.fabric.clock.guard)
         self.partition.device_domain_bits = bits
 
     def set_device_ranges(self, ranges):
         """Of the root: the (first, last) GPAs that devices of the machine answer for; all others float."""
+        require_thread(self.partition.fabric.clock.guard)
         cdef list wanted = list(ranges)
         cdef device_range_t *made = <device_range_t*>calloc(max(1, len(wanted)), sizeof(device_range_t))
         cdef Py_ssize_t i
@@ -254,6 +308,7 @@ cdef class PartitionCore:
 
     def set_io_intercept(self, u32 first, u32 last, u8 access):
         """Intercept reads (1), writes (2), both or neither of ports `first` to `last`."""
+        require_thread(self.partition.fabric.clock.guard)
         cdef u32 port
         if self.partition.io_intercepts == NULL:
             self.partition.io_intercepts = <u8*>calloc(IO_BITMAP_BYTES, 1)
@@ -265,12 +320,14 @@ cdef class PartitionCore:
 
     def set_msr_intercept(self, u32 first, u32 last, int access):
         """Intercept those MSRs of the range that nobody serves."""
+        require_thread(self.partition.fabric.clock.guard)
         self.msr_ranges = [kept for kept in self.msr_ranges if kept[:2] != (first, last)]
         if access:
             self.msr_ranges.append((first, last, access))
 
     def set_cpuid_intercept(self, leaf, bint on):
         """Intercept a CPUID leaf, or all with None."""
+        require_thread(self.partition.fabric.clock.guard)
         if on:
             self.cpuid_leaves.add(leaf)
         else:
@@ -278,6 +335,7 @@ cdef class PartitionCore:
         self.partition.cpuid_intercept = len(self.cpuid_leaves) > 0
 
     def set_exception_intercept(self, u8 vector, bint on):
+        require_thread(self.partition.fabric.clock.guard)
         if vector > 31:
             raise ValueError(f"vector must be 0 to 31, not {vector}")
         self.partition.exception_intercepts &= ~(<u32>1 << vector)

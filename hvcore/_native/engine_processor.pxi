@@ -62,6 +62,7 @@ cdef class VirtualProcessor(RegisterFile):
 
     @mxcsr.setter
     def mxcsr(self, u32 value):
+        require_thread(guard_of(self.vp))
         if value & ~<u32>MXCSR_MASK:
             raise ValueError(f"mxcsr cannot hold {value:#x}")
         self.vp.mxcsr = value
@@ -73,6 +74,7 @@ cdef class VirtualProcessor(RegisterFile):
 
     @pkru.setter
     def pkru(self, u32 value):
+        require_thread(guard_of(self.vp))
         self.vp.pkru = value
         flush_translations(self.vp)
 
@@ -83,21 +85,25 @@ cdef class VirtualProcessor(RegisterFile):
 
     @pkrs.setter
     def pkrs(self, u32 value):
+        require_thread(guard_of(self.vp))
         self.vp.pkrs = value
         flush_translations(self.vp)
 
     def reset(self):
         """Power-on state (SDM 3A table 10-1)."""
+        require_thread(guard_of(self.vp))
         vp_reset(self.vp)
 
     def start(self):
         """Let a processor run that waits for its start-up message."""
+        require_thread(guard_of(self.vp))
         self.vp.startup_suspend = False
 
     def suspend_for_intercept(self, bint inhibit_flushes=False):
         """InterceptSuspend, until the parent clears it: an intercept message is on its way.
 
         With `inhibit_flushes` the TLB keeps what it has until then: hypercalls that would flush it wait."""
+        require_thread(guard_of(self.vp))
         self.vp.intercept_suspend = True
         self.vp.tlb_flush_inhibit |= inhibit_flushes
 
@@ -109,6 +115,7 @@ cdef class VirtualProcessor(RegisterFile):
 
     def write_register(self, u32 name, value):
         """Set an HV_REGISTER_NAME: an HV_STATUS."""
+        require_thread(guard_of(self.vp))
         if APIC_NAMES <= name <= APIC_NAMES + APIC_SELF_IPI:
             return write_apic_name(self.vp, name - APIC_NAMES, value)
         return write_named(self.vp, name, value)
@@ -124,13 +131,15 @@ cdef class VirtualProcessor(RegisterFile):
         ------
         RuntimeError
             The VP was removed, an exit has not been answered, or another thread is running this machine.
-        ValueError
-            `max_instructions` is negative.
+        TypeError, ValueError
+            `max_instructions` is no integer from 0 to 2**62.
         """
+        cdef i64 budget = budget_of(max_instructions)
+        require_thread(guard_of(self.vp))
         if self.scheduler is None:
             raise RuntimeError("this virtual processor does not exist any more")
         set_suspended(self.vp, False)
-        return self.scheduler.run_for(self, max_instructions)
+        return self.scheduler.run_for(self, budget)
 
     def cancel(self):
         """Make the run that another thread is in return `Canceled` at once; without one, the next run does."""
@@ -139,6 +148,7 @@ cdef class VirtualProcessor(RegisterFile):
 
     def answer(self, value):
         """What the last exit asked for: called by `complete` of the exit."""
+        require_thread(guard_of(self.vp))
         cdef exit_t* exit = &self.vp.exit
         if exit.reason == REASON_MEMORY:
             data = int(value).to_bytes(64, "little")
@@ -164,10 +174,12 @@ cdef class VirtualProcessor(RegisterFile):
 
     def start_tap(self):
         """Note every access, fetch and flush from now on, for `take_noted`. Raises RuntimeError while it runs."""
+        require_thread(guard_of(self.vp))
         start_tap(self)
 
     def stop_tap(self):
         """Stop noting; what has not been taken yet is, now. Raises RuntimeError while it runs."""
+        require_thread(guard_of(self.vp))
         stop_tap(self)
 
     def take_noted(self, bytes records not None):
@@ -218,6 +230,7 @@ cdef class VirtualProcessor(RegisterFile):
 
     def translate_for_hypercall(self, u64 gva, u32 flags):
         """(result code, GPA, cache type, overlay) as HvCallTranslateVirtualAddress wants them (hyperv-abi 11.1)."""
+        require_thread(guard_of(self.vp))
         cdef u64 access = flags & 7
         cdef walk_request_t request = self.vp.request
         cdef walk_t found
@@ -251,6 +264,7 @@ cdef class VirtualProcessor(RegisterFile):
     def walk(self, u64 gva, u64 access=RIGHT_READ):
         """Translate without side effects: (status, gpa, spa, page shift, second-level page shift, references of the
         guest's tables, references of the second level)."""
+        require_thread(guard_of(self.vp))
         cdef walk_t found
         vp_walk(self.vp, gva, access, &found)
         return (<int>found.status, found.address, found.spa, found.page_shift, found.nested_page_shift,
@@ -266,6 +280,7 @@ cdef class VirtualProcessor(RegisterFile):
         set_marks : bool
             Set accessed and dirty bits, as an access would.
         """
+        require_thread(guard_of(self.vp))
         cdef walk_request_t request = self.vp.request
         cdef walk_t found
         request.set_marks = set_marks
@@ -281,6 +296,7 @@ cdef class VirtualProcessor(RegisterFile):
 
     def read_gpa(self, u64 gpa, u32 n):
         """`n` bytes of one page as the VP sees it, overlays included; None if they are not readable."""
+        require_thread(guard_of(self.vp))
         cdef u64 spa = self.spa_of(gpa, RIGHT_READ)
         if spa == <u64>-1 or (gpa & PAGE_OFFSET_MASK) + n > PAGE_SIZE:
             return None
@@ -288,6 +304,7 @@ cdef class VirtualProcessor(RegisterFile):
 
     def write_gpa(self, u64 gpa, bytes data not None):
         """Store into one page as the VP would; False if it is not writable."""
+        require_thread(guard_of(self.vp))
         cdef u64 spa = self.spa_of(gpa, RIGHT_WRITE)
         if spa == <u64>-1 or (gpa & PAGE_OFFSET_MASK) + len(data) > PAGE_SIZE:
             return False
@@ -299,20 +316,24 @@ cdef class VirtualProcessor(RegisterFile):
         """INIT: processor state, and all but the first wait for a start-up message.
 
         Between runs at once, from a processor that is ahead in time when its time has come; so is a SIPI."""
+        require_thread(guard_of(self.vp))
         request_init(self.vp.irq)
         take_init(self.vp)
 
     def assert_startup(self, u8 page):
         """SIPI, if it is waited for: real mode at page * 4 KiB."""
+        require_thread(guard_of(self.vp))
         request_startup(self.vp.irq, page)
         take_init(self.vp)
 
     def assert_local(self, int pin):
         """A pulse on LINT0 or LINT1: what comes of it says the local vector table."""
+        require_thread(guard_of(self.vp))
         pulse_local_pin(self.vp.irq, pin)
 
     def assert_external(self, u8 vector):
         """ExtINT; False while an acknowledged one has not been cleared."""
+        require_thread(guard_of(self.vp))
         if self.vp.external_acknowledged:
             return False
         self.vp.external_pending = True
@@ -321,6 +342,7 @@ cdef class VirtualProcessor(RegisterFile):
 
     def withdraw_external(self):
         """Take an ExtINT back that the processor has not acknowledged."""
+        require_thread(guard_of(self.vp))
         self.vp.external_pending = False
 
     @property
@@ -330,4 +352,5 @@ cdef class VirtualProcessor(RegisterFile):
 
     @external_acknowledged.setter
     def external_acknowledged(self, bint value):
+        require_thread(guard_of(self.vp))
         self.vp.external_acknowledged = value

@@ -12,6 +12,11 @@ cdef enum:
     INVALID_REGISTER_VALUE = 0x50
     UNKNOWN_REGISTER_NAME = 0x87
 
+cdef guard_t* guard_of(const vp_t* vp) noexcept:
+    """Of the machine that has this processor; NULL: none."""
+    return vp.irq.fabric.clock.guard if vp.irq != NULL else NULL
+
+
 cdef object segment_of(object packed):
     return Segment(packed & WORD64, packed >> 64 & 0xFFFFFFFF, packed >> 96 & 0xFFFF, packed >> 112)
 

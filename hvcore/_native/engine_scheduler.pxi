@@ -1,5 +1,10 @@
 # Chapter of engine.pyx: the scheduler, and what happens between two stretches of guest code.
 
+cdef i64 budget_of(max_instructions) except -1:
+    cdef u64 most = <u64>1 << 62
+    return <i64>(most if max_instructions is None else checked(max_instructions, 0, most, "max_instructions"))
+
+
 cdef class Scheduler:
     """Runs the virtual processors of a machine on its logical processors, one thread of the host at a time.
 
@@ -46,6 +51,7 @@ cdef class Scheduler:
         self.cache.machine.read_msr, self.cache.machine.write_msr = read_msr, write_msr
         self.cache.machine.enter_found, self.cache.machine.enter_linked = enter_found, enter_linked
         self.scheduler.cache = self.cache
+        self.scheduler.clock.guard = &memory.guard
         self.scheduler.host.followed = host_time
         self.scheduler.processor_count = processors
         self.scheduler.last = NO_PROCESSOR
@@ -82,6 +88,7 @@ cdef class Scheduler:
 
     @quantum.setter
     def quantum(self, value):
+        require_thread(&self.memory.guard)
         if not 1 <= value <= 1 << 32:
             raise ValueError(f"quantum must be 1 to {1 << 32} instructions, not {value}")
         self.scheduler.quantum = value
@@ -94,15 +101,10 @@ cdef class Scheduler:
         self.leave()
 
     cdef int enter(self) except -1:
-        cdef unsigned long thread = PyThread_get_thread_ident()
-        if self.depth and self.owner != thread:
-            raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
-        self.owner = thread
-        self.depth += 1
-        return 0
+        return enter_guard(&self.memory.guard)
 
     cdef void leave(self) noexcept:
-        self.depth -= 1
+        leave_guard(&self.memory.guard)
 
     def cancel(self):
         """Make a run in another thread return at once. Without one, the next run returns immediately."""
@@ -125,6 +127,7 @@ cdef class Scheduler:
 
     def add(self, VirtualProcessor vp not None, processors, u32 weight):
         """Take a VP on, to run on some of `processors`, with HV_PARTITION_PROPERTY CPU_WEIGHT `weight`."""
+        require_thread(&self.memory.guard)
         self.set_processors(vp, processors)
         self.grow()
         vp.vp.machine = &self.cache.machine
@@ -145,6 +148,7 @@ cdef class Scheduler:
 
     def set_processors(self, VirtualProcessor vp not None, processors):
         """Let a VP run on these logical processors alone, a list of at least one; from the next quantum on."""
+        require_thread(&self.memory.guard)
         cdef u32 processor
         memset(vp.vp.processors, 0, sizeof(vp.vp.processors))
         for processor in processors:
@@ -153,11 +157,13 @@ cdef class Scheduler:
 
     def set_weight(self, VirtualProcessor vp not None, u32 weight):
         """HV_PARTITION_PROPERTY CPU_WEIGHT, 1 to 10,000: the part of a contended logical processor that it gets."""
+        require_thread(&self.memory.guard)
         bill(vp.vp)
         vp.vp.weight = weight
 
     def remove(self, VirtualProcessor vp not None):
         """Let a VP go. It cannot run any more. One that is gone already stays so."""
+        require_thread(&self.memory.guard)
         cdef u32 i
         if vp.scheduler is None:
             return
@@ -202,21 +208,16 @@ cdef class Scheduler:
 
     def run(self, VirtualProcessor only, max_instructions=None):
         """Run all VPs until an exit of `only`, or of any with None; its budget is `max_instructions`."""
-        return self.run_for(only, max_instructions)
+        return self.run_for(only, budget_of(max_instructions))
 
-    cdef object run_for(self, VirtualProcessor only, max_instructions):
-        cdef i64 budget = <i64>1 << 62
-        if max_instructions is not None:
-            if max_instructions < 0:
-                raise ValueError(f"max_instructions must not be negative: {max_instructions}")
-            budget = min(max_instructions, 1 << 62)
+    cdef object run_for(self, VirtualProcessor only, i64 budget):
         self.enter()
         try:
             if self.running:
                 raise RuntimeError("run() was called while this machine is running")
             if only is not None and only.vp.answer_pending:
                 raise ExitNotCompleted("the last exit was a read: complete it before running on")
-            if self.memory.exported:
+            if self.memory.exported or self.memory.released:
                 self.verify_code()
             self.running = True
             try:
@@ -264,8 +265,9 @@ cdef class Scheduler:
 
     cdef int verify_code(self) except -1:
         """Python may have written decoded code through a view: forget what lies under one."""
-        for spa, size_bytes in self.memory.exported:
+        for spa, size_bytes in self.memory.exported + self.memory.released:
             drop_range(self.cache, spa, size_bytes)
+        self.memory.released = []
 
     cdef object run_loop(self, VirtualProcessor only, i64 budget):
         cdef vp_t* chosen = only.vp if only is not None else NULL

@@ -48,17 +48,20 @@ cdef class PartitionTime:
 
     @frozen.setter
     def frozen(self, bint value):
+        require_thread(self.fabric.clock.guard)
         self.fabric.timebase.frozen = value
         follow_time(self.fabric, self.now())
 
     def restore(self, u64 reference):
         """Set the reference time, also back. Raises ValueError beyond 2**63 ticks."""
+        require_thread(self.fabric.clock.guard)
         if reference > (<u64>1 << 63) // TICKS_PER_REFERENCE_UNIT:
             raise ValueError(f"reference must be at most {(1 << 63) // TICKS_PER_REFERENCE_UNIT}, not {reference}")
         restore_time(self.fabric, reference, self.now())
 
     def restore_tsc(self, u64 tsc, u32 sequence):
         """Set the TSC of every processor, and the sequence that the page's next contents follow."""
+        require_thread(self.fabric.clock.guard)
         cdef u64 now = self.now()
         cdef u32 i
         for i in range(self.fabric.count):
@@ -73,6 +76,7 @@ cdef class PartitionTime:
 
     @page_enabled.setter
     def page_enabled(self, bint value):
+        require_thread(self.fabric.clock.guard)
         self.fabric.timebase.page_enabled = value
         update_reference_page(self.fabric, self.now())
 
@@ -88,6 +92,7 @@ cdef class PartitionTime:
 
     @invariant_tsc.setter
     def invariant_tsc(self, bint value):
+        require_thread(self.fabric.clock.guard)
         self.fabric.timebase.invariant_tsc = value
 
     @property
@@ -111,6 +116,7 @@ cdef class PartitionTime:
         self.fabric.timebase.apic_frequency = hertz
 
     cdef int require_frequency(self, str name, u64 hertz, u64 least, u64 most) except -1:
+        require_thread(self.fabric.clock.guard)
         if not least <= hertz <= most:
             raise ValueError(f"{name} must be {least} to {most} Hz, not {hertz}")
         if self.fabric.count:

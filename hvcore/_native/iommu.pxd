@@ -14,6 +14,7 @@ cdef class RemappingUnit:
     cdef list blocks                # host memory of the unit, to be freed
     cdef ModelCore structures       # of the caches that are not direct-mapped
     cdef void* take(self, u64 size_bytes, int fill) except NULL
+    cdef void part(self) noexcept
 
 
 cdef unit_t* unit_of(RemappingUnit unit) noexcept

@@ -37,7 +37,7 @@ from hvcore._native.mem.format cimport ENTRY_ADDRESS, REMAPPING_SNOOP, REMAPPING
 from hvcore._native.mem.second_level cimport nested_entry_t, second_level_t, space_t
 from hvcore._native.model.structure cimport EMPTY, KEY_ASID_SHIFT, KEY_PAGE_SHIFT
 from hvcore._native.models cimport ModelCore
-from hvcore._native.space cimport GpaSpace, SystemMemory
+from hvcore._native.space cimport GpaSpace, SystemMemory, enter_guard, leave_guard, require_thread
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -136,7 +136,7 @@ cdef class RemappingUnit:
         place_caches(self, None if caches is None else dict(DEFAULT_CACHES, **dict(caches)))
 
     def __dealloc__(self):
-        self.disconnect()
+        self.part()
         for block in self.blocks or ():
             free(<void*><u64>block)
 
@@ -167,6 +167,7 @@ cdef class RemappingUnit:
 
     def read(self, offset, size=4):
         """A register, by an aligned read of 4 or 8 bytes; any other is counted and gives all ones."""
+        require_thread(&self.memory.guard)
         return unit_read(&self.unit, checked(offset, 0, ~<u64>0, "offset"), <u32>checked(size, 1, 8, "size"))
 
     def write(self, offset, size, value):
@@ -174,11 +175,14 @@ cdef class RemappingUnit:
         cdef u64 at = checked(offset, 0, ~<u64>0, "offset")
         cdef u32 count = <u32>checked(size, 1, 8, "size")
         cdef u64 word = checked(value, 0, ~<u64>0 >> (64 - 8 * count), "value")
+        enter_guard(&self.memory.guard)
         with nogil:
             unit_write(&self.unit, at, count, word)
+        leave_guard(&self.memory.guard)
 
     def reset(self):
         """Registers as after power on, nothing remembered; counts stay, and so does the connection."""
+        require_thread(&self.memory.guard)
         cdef unit_t* unit = &self.unit
         cdef u32 i
         forget_all(unit)
@@ -193,24 +197,30 @@ cdef class RemappingUnit:
         """Be the remapping unit of a partition's interrupt controllers: MSIs and I/O APIC entries go through this unit,
         and its own events go there. Raises RuntimeError if the partition has another unit, ValueError if it lies in
         another memory."""
+        require_thread(&self.memory.guard)
         cdef fabric_t* fabric = &core.partition.fabric
         if fabric.unit != NULL and fabric.unit != <void*>&self.unit:
             raise RuntimeError("the partition has a remapping unit already")
         if core.scheduler is not None and core.scheduler.memory is not self.memory:
             raise ValueError("core must be of a partition in the memory of the unit")
-        self.disconnect()
+        self.part()
         self.partition = core
         self.unit.fabric = fabric
         fabric.unit, fabric.remap = &self.unit, remap_for_fabric
 
     def disconnect(self):
         """Undo `connect`: interrupts are not remapped any more."""
+        require_thread(&self.memory.guard)
+        self.part()
+
+    cdef void part(self) noexcept:
         if self.partition is not None:
             self.unit.fabric.unit, self.unit.fabric.remap = NULL, NULL
         self.partition, self.unit.fabric = None, NULL
 
     def messages(self):
         """The MSIs that the unit itself has sent since the last call, the latest 64: (address, data) each."""
+        require_thread(&self.memory.guard)
         cdef u64 count = self.unit.message_count, first = count - min(count, <u64>MESSAGE_COUNT), i
         found = [(self.unit.messages[i % MESSAGE_COUNT].address, self.unit.messages[i % MESSAGE_COUNT].data)
                  for i in range(first, count)]
@@ -243,6 +253,7 @@ cdef class RemappingUnit:
         """Take an interrupt request of `source` as far as delivery, which is left out: ("send", message), ("posted",
         None), or ("blocked", fault reason). `message` is a dictionary of its fields. Caches, posted descriptors, fault
         records and counts are as after any request."""
+        require_thread(&self.memory.guard)
         cdef interrupt_message_t message
         cdef u8 reason = 0
         cdef RemapOutcome outcome
@@ -256,11 +267,12 @@ cdef class RemappingUnit:
 
     def interrupt(self, source, address, data):
         """An MSI of a device: how many APICs accepted it; -1 if the unit blocked it or posted it without telling."""
+        require_thread(&self.memory.guard)
         return dma_interrupt(&self.unit, <u32>checked(source, 0, 0xFFFF, "source"),
                              checked(address, 0xFEE00000, 0xFEEFFFFF, "address"),
                              <u32>checked(data, 0, 0xFFFFFFFF, "data"))
 
-    def translate_into(self, u32 source, const u64[::1] iovas not None, u64 access, *, pasid=None, u32 at=0,
+    def translate_into(self, source, const u64[::1] iovas not None, access, *, pasid=None, at=0,
                        u64[::1] gpa=None, u64[::1] spa=None, u8[::1] page_shift=None, u8[::1] nested_page_shift=None,
                        u8[::1] status=None, u8[::1] reason=None, u8[::1] table_references=None,
                        u8[::1] references=None, u8[::1] nested_references=None):
@@ -285,10 +297,12 @@ cdef class RemappingUnit:
         out.references = &references[0] if references is not None else NULL
         out.nested_references = &nested_references[0] if nested_references is not None else NULL
         make_requester(&who, source, pasid, access, at)
+        enter_guard(&self.memory.guard)
         with nogil:
             translate_all(&self.unit, &who, &iovas[0], count, &out)
+        leave_guard(&self.memory.guard)
 
-    def translate(self, u32 source, iovas, access=RIGHT_READ, *, pasid=None, at=0, out=None, columns=None):
+    def translate(self, source, iovas, access=RIGHT_READ, *, pasid=None, at=0, out=None, columns=None):
         """Translate DMA addresses of one requester, one after the other, as requests of their own.
 
         Parameters
@@ -322,25 +336,26 @@ cdef class RemappingUnit:
         self.translate_into(source, addresses, access, pasid=pasid, at=at, **out)
         return out
 
-    def read_memory(self, u32 source, iova, size, *, pasid=None):
+    def read_memory(self, source, iova, size, *, pasid=None):
         """DMA read: bytes, all ones in pages that the unit refuses."""
         found = bytearray(checked(size, 0, <u64>1 << 62, "size"))
         self.copy(source, device_addresses(iova), found, RIGHT_READ, pasid)
         return bytes(found)
 
-    def write_memory(self, u32 source, iova, data, *, pasid=None):
+    def write_memory(self, source, iova, data, *, pasid=None):
         """DMA write: how many bytes of the buffer reached memory. Four bytes to an interrupt address are an MSI."""
         return self.copy(source, device_addresses(iova), data, RIGHT_WRITE, pasid)
 
-    def read_batch(self, u32 source, iovas, data, *, pasid=None):
+    def read_batch(self, source, iovas, data, *, pasid=None):
         """`len(data) / len(iovas)` bytes from each address into a writable buffer; how many were granted."""
         return self.copy(source, device_addresses(iovas), data, RIGHT_READ, pasid)
 
-    def write_batch(self, u32 source, iovas, data, *, pasid=None):
-        """`len(data) / len(iovas)` bytes to each address, in order; how many reached memory."""
+    def write_batch(self, source, iovas, data, *, pasid=None):
+        """`len(data) / len(iovas)` bytes to each address, in order; how many reached memory. Parts of four bytes to
+        interrupt addresses are MSIs, as in `write_memory`."""
         return self.copy(source, device_addresses(iovas), data, RIGHT_WRITE, pasid)
 
-    def copy(self, u32 source, const u64[::1] iovas not None, data, u64 access, pasid=None):
+    def copy(self, source, const u64[::1] iovas not None, data, access, pasid=None):
         """The same for either direction: RIGHT_READ fills `data`, RIGHT_WRITE takes from it.
 
         Raises ValueError if the buffer does not divide into equal parts, or one would end behind 2**64."""
@@ -348,7 +363,7 @@ cdef class RemappingUnit:
         cdef requester_t who
         cdef u64 count = iovas.shape[0], copied = 0, part, i
         make_requester(&who, source, pasid, access, 0)
-        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE if access & RIGHT_WRITE else PyBUF_WRITABLE)
+        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE if who.access & RIGHT_WRITE else PyBUF_WRITABLE)
         try:
             if count == 0 or <u64>buffer.len % count:
                 raise ValueError(f"data of {buffer.len} bytes must divide into {count} equal parts")
@@ -356,11 +371,13 @@ cdef class RemappingUnit:
             for i in range(count):
                 if part and iovas[i] > ~<u64>0 - (part - 1):
                     raise ValueError(f"iovas must leave room for {part} bytes below 2**64, not be {iovas[i]:#x}")
-            if (part == 4 and access & RIGHT_WRITE and count == 1 and iovas[0] >> 20 == 0xFEE and not iovas[0] & 3
-                    and pasid is None):
-                return 4 if self.interrupt(source, iovas[0], (<u32*>buffer.buf)[0]) >= 0 else 0
+            enter_guard(&self.memory.guard)
             with nogil:
-                copied = copy_all(&self.unit, &who, &iovas[0], count, <u8*>buffer.buf, part)
+                if part == 4 and who.access & RIGHT_WRITE and who.pasid == <u32>NO_PASID:
+                    copied = write_words(&self.unit, &who, &iovas[0], count, <u8*>buffer.buf)
+                else:
+                    copied = copy_all(&self.unit, &who, &iovas[0], count, <u8*>buffer.buf, part)
+            leave_guard(&self.memory.guard)
         finally:
             PyBuffer_Release(&buffer)
         return copied
@@ -370,20 +387,6 @@ COLUMNS = {"gpa": numpy.uint64, "spa": numpy.uint64, "page_shift": numpy.uint8, 
            "status": numpy.uint8, "reason": numpy.uint8, "table_references": numpy.uint8, "references": numpy.uint8,
            "nested_references": numpy.uint8}
 """The columns of a batch and their types."""
-
-
-cdef int make_requester(requester_t* who, u32 source, pasid, u64 access, u32 at) except -1:
-    if source > 0xFFFF:
-        raise ValueError(f"source must be a requester id of 16 bits, not {source:#x}")
-    if pasid is not None and not 0 <= pasid < 1 << 20:
-        raise ValueError(f"pasid must have 20 bits, not {pasid!r}")
-    if not access & 3 or access > 15:
-        raise ValueError(f"access must be 1 (read), 2 (write) or both, with 4 and 8 added for special ones, "
-                         f"not {access}")
-    if at > 2:
-        raise ValueError(f"at must be 0, 1 or 2, not {at}")
-    name_requester(who, source, <u32>NO_PASID if pasid is None else <u32>pasid, access, at)
-    return 0
 
 
 include "iommu_devices.pxi"

@@ -20,6 +20,32 @@ cdef int dma_interrupt(unit_t* unit, u32 source, u64 address, u32 data) noexcept
     return unit.deliver(unit.fabric, &message) if unit.fabric != NULL and message.asserted else 0
 
 
+cdef int make_requester(requester_t* who, source, pasid, access, at) except -1:
+    cdef u32 requester = <u32>checked(source, 0, 0xFFFF, "source"), translated = <u32>checked(at, 0, 2, "at")
+    cdef u32 space = <u32>NO_PASID if pasid is None else <u32>checked(pasid, 0, (1 << 20) - 1, "pasid")
+    cdef u64 wanted = checked(access, 1, 15, "access")
+    if not wanted & 3:
+        raise ValueError(f"access must be 1 (read), 2 (write) or both, with 4 and 8 added for special ones, "
+                         f"not {access}")
+    name_requester(who, requester, space, wanted, translated)
+    return 0
+
+
+cdef u64 write_words(unit_t* unit, requester_t* who, const u64* iovas, u64 count, u8* words) noexcept nogil:
+    """Stores of four bytes each, in order; those to interrupt addresses are messages. How many bytes got through."""
+    cdef u64 done = 0, first = 0, i
+    for i in range(count):
+        if iovas[i] >> 20 != 0xFEE or iovas[i] & 3:
+            continue
+        if i > first:
+            done += copy_all(unit, who, &iovas[first], i - first, words + 4 * first, 4)
+        done += 4 if dma_interrupt(unit, who.source, iovas[i], (<u32*>words)[i]) >= 0 else 0
+        first = i + 1
+    if first < count:
+        done += copy_all(unit, who, &iovas[first], count - first, words + 4 * first, 4)
+    return done
+
+
 cdef void dma_translate(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, dma_t* done) noexcept nogil:
     view_refresh(unit, 1)
     serve_request(unit, source, pasid, iova, access, 0, NULL, done)

@@ -6,11 +6,12 @@ hvcore/interrupts.py and the hypercalls use the objects, the engine uses irq_of(
 """
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.number cimport PyNumber_Index
 
 from libc.string cimport memcpy, memset
 
-from hvcore._native.base.types cimport u8, u32, u64
+from hvcore._native.base.types cimport i64, u8, u32, u64
 from hvcore._native.irq.apic_base cimport is_apic_page, write_apic_base
 from hvcore._native.irq.apic_registers cimport (
     read_apic, read_vectors, read_x2apic, read_xapic, write_svr, write_x2apic, write_xapic,
@@ -47,6 +48,7 @@ from hvcore._native.irq.synic cimport (
 )
 from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline, never, timers_reset
 from hvcore._native.irq.unhalted cimport unhalted_reset
+from hvcore._native.space cimport require_thread
 from libc.stdlib cimport calloc, free, realloc
 
 
@@ -81,6 +83,10 @@ cdef class MessagePort:
         int
             How many messages were lost. The port itself stays usable.
         """
+        cdef u32 index
+        for index in range(PORT_BUFFER_COUNT):
+            if self.port.buffers[index].holder is not NULL:
+                require_thread(self.port.buffers[index].holder.fabric.clock.guard)
         return discard_port(&self.port)
 
 
@@ -154,6 +160,7 @@ cdef class InterruptController(Synic):
 
         An intercept message of this VP that waits for its parent stays queued: it is the parent's to read.
         """
+        require_thread(self.irq.fabric.clock.guard)
         empty_inbox(&self.irq)
         synic_reset(&self.irq)
         timers_reset(&self.irq)
@@ -171,6 +178,7 @@ cdef class InterruptController(Synic):
 
     @apic_enabled.setter
     def apic_enabled(self, bint enabled):
+        require_thread(self.irq.fabric.clock.guard)
         write_svr(&self.irq, (self.irq.lapic.svr & ~<u32>SVR_ENABLE) | (SVR_ENABLE if enabled else 0),
                   self.irq.fabric.clock.now)
 
@@ -181,6 +189,7 @@ cdef class InterruptController(Synic):
 
     @assist_enabled.setter
     def assist_enabled(self, bint enabled):
+        require_thread(self.irq.fabric.clock.guard)
         withdraw_promise(&self.irq)
         self.irq.assist.enabled = enabled
 
@@ -191,6 +200,7 @@ cdef class InterruptController(Synic):
 
     def read_msr(self, index, now):
         """The value of a register; None for the write-only EOI and for registers of others."""
+        require_thread(self.irq.fabric.clock.guard)
         cdef u64 value = 0
         if irq_read_msr(&self.irq, <u32>checked(index, 0, 0xFFFFFFFF, "index"), checked(now, 0, ~<u64>0, "now"),
                         &value) == DONE:
@@ -206,6 +216,7 @@ cdef class InterruptController(Synic):
             True if it was written; after SIMP and SIEFP the caller moves the overlay. False if the write is a #GP, and
             nothing changed. None if it is another register.
         """
+        require_thread(self.irq.fabric.clock.guard)
         cdef int result = irq_write_msr(&self.irq, <u32>checked(index, 0, 0xFFFFFFFF, "index"),
                                         checked(value, 0, ~<u64>0, "value"), checked(now, 0, ~<u64>0, "now"))
         return None if result == NOT_MINE else result != GENERAL_PROTECTION
@@ -215,21 +226,25 @@ cdef class InterruptController(Synic):
 
         `source` is a number of hvcore.interrupts.InterruptSource, under which it is counted.
         """
+        require_thread(self.irq.fabric.clock.guard)
         request_from(&self.irq, <u32>checked(vector, LOWEST_VECTOR, 255, "vector"), level, False,
                      <u32>checked(source, 0, SOURCE_COUNT - 1, "source"))
 
     def withdraw_interrupt(self, vector):
         """Take back a level-triggered request that was not delivered yet; an edge stays requested."""
+        require_thread(self.irq.fabric.clock.guard)
         withdraw_interrupt(&self.irq, <u32>checked(vector, LOWEST_VECTOR, 255, "vector"))
 
     def route_interrupt(self, vector, *, bint level=False):
         """The same for a source of the machine that the routing table hands to this processor."""
+        require_thread(self.irq.fabric.clock.guard)
         note_event(self.irq.observer, EVENT_ROUTED, self.irq.fabric.clock.now,
                    <u32>checked(vector, LOWEST_VECTOR, 255, "vector"), SOURCE_HOST, self.irq.lapic.apic_id)
         self.assert_interrupt(vector, level=level)
 
     def assert_nmi(self, *, source=SOURCE_HOST):
         """Request an NMI; `source` as for `assert_interrupt`."""
+        require_thread(self.irq.fabric.clock.guard)
         request_nmi(&self.irq, <u32>checked(source, 0, SOURCE_COUNT - 1, "source"))
 
     @property
@@ -249,6 +264,7 @@ cdef class InterruptController(Synic):
     @property
     def in_service(self):
         """ISR as an integer, bit v for vector v."""
+        require_thread(self.irq.fabric.clock.guard)
         settle_eoi(&self.irq)
         return members(self.irq.lapic.isr)
 
@@ -264,6 +280,7 @@ cdef class InterruptController(Synic):
 
     def acknowledge(self):
         """Take the pending vector as the core does at an interrupt: from IRR to ISR. None if nothing is pending."""
+        require_thread(self.irq.fabric.clock.guard)
         cdef int vector = irq_pending_vector(&self.irq)
         if vector < 0:
             return None
@@ -272,6 +289,7 @@ cdef class InterruptController(Synic):
 
     def acknowledge_nmi(self):
         """Take the pending NMI; whether there was one."""
+        require_thread(self.irq.fabric.clock.guard)
         if not irq_nmi_pending(&self.irq):
             return False
         irq_acknowledge_nmi(&self.irq)
@@ -279,6 +297,7 @@ cdef class InterruptController(Synic):
 
     def take_level_eoi(self):
         """A level-triggered vector whose EOI the parent has not been told of, or None. Asking takes it."""
+        require_thread(self.irq.fabric.clock.guard)
         cdef int vector = irq_take_level_eoi(&self.irq)
         return None if vector < 0 else vector
 
@@ -289,6 +308,7 @@ cdef class InterruptController(Synic):
 
     def advance(self, now):
         """The processor has come to `now` ticks: everything that is due happens."""
+        require_thread(self.irq.fabric.clock.guard)
         irq_advance(&self.irq, checked(now, 0, ~<u64>0, "now"))
 
     @property
@@ -298,6 +318,7 @@ cdef class InterruptController(Synic):
 
     @intercepts_sints.setter
     def intercepts_sints(self, bint value):
+        require_thread(self.irq.fabric.clock.guard)
         self.irq.intercepts_sints = value
 
     def next_deadline(self):
@@ -307,6 +328,7 @@ cdef class InterruptController(Synic):
 
     def expire(self, now):
         """Fire every timer that is due at `now`; how many signals that made."""
+        require_thread(self.irq.fabric.clock.guard)
         return irq_expire(&self.irq, checked(now, 0, ~<u64>0, "now"))
 
     def save(self, ports=(), sources=()):
@@ -329,6 +351,7 @@ cdef class InterruptController(Synic):
         ValueError
             A message waits here that came from none of them.
         """
+        require_thread(self.irq.fabric.clock.guard)
         return save_state(self, ports, sources)
 
     def restore(self, bytes state not None, ports=(), sources=()):
@@ -339,6 +362,7 @@ cdef class InterruptController(Synic):
         ValueError
             The state is not one, or a message in it has no free buffer in its port; nothing changed.
         """
+        require_thread(self.irq.fabric.clock.guard)
         restore_state(self, state, ports, sources)
 
     def counters(self):

@@ -109,10 +109,12 @@ cdef class LocalApic:
 
     def read(self, offset):
         """Four bytes of the register page. A reserved register reads 0 and is an error for ESR."""
+        require_thread(self.irq.fabric.clock.guard)
         return read_xapic(self.irq, self.register_at(offset), self.time())
 
     def write(self, offset, value):
         """Store four bytes into the register page."""
+        require_thread(self.irq.fabric.clock.guard)
         write_xapic(self.irq, self.register_at(offset), <u32>checked(value, 0, 0xFFFFFFFF, "value"), self.time())
 
     def read_msr(self, index):
@@ -123,6 +125,7 @@ cdef class LocalApic:
         ValueError
             The MSR is none of these.
         """
+        require_thread(self.irq.fabric.clock.guard)
         cdef u32 msr = self.known_msr(index)
         cdef u64 value = 0
         if msr == MSR_BASE:
@@ -139,6 +142,7 @@ cdef class LocalApic:
         ValueError
             The MSR is none of these, or IA32_APIC_BASE of a virtual processor, which is its register apic_base.
         """
+        require_thread(self.irq.fabric.clock.guard)
         cdef u32 msr = self.known_msr(index)
         cdef u64 new = checked(value, 0, ~<u64>0, "value")
         if msr == MSR_BASE:
@@ -158,10 +162,12 @@ cdef class LocalApic:
 
     def set_pin(self, pin, bint asserted):
         """LINT0 or LINT1 changes its level; whether that made an interrupt at once."""
+        require_thread(self.irq.fabric.clock.guard)
         return set_local_pin(self.irq, <u32>checked(pin, 0, 1, "pin"), asserted) != 0
 
     def raise_local(self, entry):
         """Thermal (1), performance (2) or CMCI (6) interrupt; False if its LVT entry is masked."""
+        require_thread(self.irq.fabric.clock.guard)
         cdef u32 index = <u32>checked(entry, 0, LVT_COUNT - 1, "entry")
         if index not in (1, 2, 6):
             raise ValueError(f"entry must be 1, 2 or 6, not {index}")
@@ -174,6 +180,7 @@ cdef class LocalApic:
 
     def take_reset_messages(self):
         """(whether an INIT waits, the page of a SIPI that waits or None), which the processor takes herewith."""
+        require_thread(self.irq.fabric.clock.guard)
         cdef bint init = self.irq.lapic.init_pending
         page = self.irq.lapic.startup_page if self.irq.lapic.startup_pending else None
         self.irq.lapic.startup_pending = False
@@ -214,6 +221,7 @@ cdef class LocalApic:
         ValueError
             It is not 176 bytes of an APIC of this version.
         """
+        require_thread(self.irq.fabric.clock.guard)
         cdef const u32 *words
         cdef lapic_t *lapic = &self.irq.lapic
         cdef u32 i

@@ -3,6 +3,12 @@
 cdef u64 checked(object value, u64 lowest, u64 highest, str name) except? 0xBAD:
     """The argument as an integer within its bounds; an exception that names it otherwise."""
     cdef object number
+    cdef i64 word
+    cdef int overflow = 0
+    if PyLong_CheckExact(value):    # nearly always, and in bounds: a third of the time of what follows
+        word = PyLong_AsLongLongAndOverflow(value, &overflow)
+        if not overflow and word >= 0 and lowest <= <u64>word <= highest:
+            return <u64>word
     try:
         number = PyNumber_Index(value)
     except TypeError:

@@ -58,6 +58,7 @@ cdef class InterruptObservation:
 
     def attach(self, InterruptController controller not None, u32 partition, u32 vp):
         """Watch a controller from now on, under these names. Raises ValueError when it is watched already."""
+        require_thread(controller.irq.fabric.clock.guard)
         cdef observer_t* observer
         cdef size_t rows = (VECTORS + SINTS + SOURCE_COUNT) * <size_t>self.buckets
         if controller.irq.observer != NULL:
@@ -83,6 +84,7 @@ cdef class InterruptObservation:
         tuple of bytes
             What `latencies` gives, for the last time.
         """
+        require_thread(controller.irq.fabric.clock.guard)
         cdef observer_t* observer = self.observer_of(controller)
         found = self.latencies(controller)
         controller.irq.observer = NULL

@@ -29,6 +29,7 @@ cdef class Synic:
             False if the port has no free buffer (INSUFFICIENT_BUFFERS). A True message is delivered once and in order,
             or discarded and counted; it waits while SynIC, SIM page or slot are not ready.
         """
+        require_thread(self.irq.fabric.clock.guard)
         cdef u32 to_sint = <u32>checked(sint, 0, SINT_COUNT - 1, "sint")
         cdef u32 of_type = <u32>checked(message_type, 1, 0xFFFFFFFF, "message_type")
         cdef u64 from_sender = checked(sender, 0, ~<u64>0, "sender")
@@ -50,6 +51,7 @@ cdef class Synic:
         int
             How many messages were taken.
         """
+        require_thread(self.irq.fabric.clock.guard)
         cdef u32 of_sint = <u32>checked(sint, 0, SINT_COUNT - 1, "sint")
         cdef _Octets octets = _Octets(buffer, "buffer", True)
         cdef message_t *target = <message_t *>octets.view.buf
@@ -67,6 +69,7 @@ cdef class Synic:
             The controller of the intercepted VP, which owns the one buffer: an earlier message of that VP that still
             waits, here or at another controller, is replaced and goes to the tail.
         """
+        require_thread(self.irq.fabric.clock.guard)
         cdef u32 of_type = <u32>checked(message_type, 1, 0xFFFFFFFF, "message_type")
         cdef u64 from_sender = checked(sender, 0, ~<u64>0, "sender")
         cdef _Octets octets = borrow_payload(payload)
@@ -87,6 +90,7 @@ cdef class Synic:
             False if the slot is full or others wait for it, and MessagePending was set there; None if nothing was done
             because SynIC or SIM page are disabled (INVALID_SYNIC_STATE).
         """
+        require_thread(self.irq.fabric.clock.guard)
         cdef message_t direct
         cdef int result
         cdef u32 to_sint = <u32>checked(sint, 0, SINT_COUNT - 1, "sint")
@@ -109,6 +113,7 @@ cdef class Synic:
             True if the flag was clear before ("newly signaled"), False if it was set, None if nothing was done because
             SynIC or SIEF page are disabled or the SINT is masked (INVALID_SYNIC_STATE).
         """
+        require_thread(self.irq.fabric.clock.guard)
         cdef int result = irq_signal_event(&self.irq, <u32>checked(sint, 0, SINT_COUNT - 1, "sint"),
                                            <u32>checked(flag, 0, EVENT_FLAG_COUNT - 1, "flag"))
         return None if result < 0 else result != 0
@@ -126,6 +131,7 @@ cdef class Synic:
 
     @awaited_sints.setter
     def awaited_sints(self, sints):
+        require_thread(self.irq.fabric.clock.guard)
         irq_await_sints(&self.irq, <u32>checked(sints, 0, 0xFFFF, "awaited_sints"))
 
     @property

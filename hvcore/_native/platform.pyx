@@ -8,19 +8,23 @@ cimport cython
 
 from hvcore._native.base.types cimport u16, u32, u64
 from hvcore._native.irq.clock cimport never_ticks
-from hvcore._native.irq.ioapic cimport ioapic_entry, ioapic_read_register, ioapic_write_register
+from hvcore._native.irq.ioapic cimport (
+    ioapic_entry, ioapic_eoi, ioapic_read_register, ioapic_reroute, ioapic_write_register,
+)
 from hvcore._native.irq.lvt cimport set_external_line
 from hvcore._native.irq.pic cimport pic_requests
 from hvcore._native.irq.platform cimport (
-    platform_acknowledge, platform_act, platform_arm, platform_end_level, platform_eoi, platform_owns_memory,
-    platform_owns_port, platform_read_memory, platform_read_port, platform_reset, platform_set_pin, platform_sync,
+    platform_acknowledge, platform_act, platform_arm, platform_eoi, platform_owns_memory, platform_owns_port,
+    platform_read_memory, platform_read_port, platform_reset, platform_set_pin, platform_sync,
     platform_write_memory, platform_write_port,
 )
 from hvcore._native.irq.platform_state cimport (
-    IOAPIC_ADDRESS, IOAPIC_GSI_BASE, IOAPIC_PINS, PIN_PIC, PIN_TIMER, pic_t,
+    IOAPIC_ADDRESS, IOAPIC_GSI_BASE, IOAPIC_PINS, PIN_PIC, PIN_TIMER, pic_t, pin_route_t,
 )
 from hvcore._native.irq.state cimport fabric_t, machine_event_t
 from hvcore._native.irqchip cimport checked
+from hvcore._native.space cimport require_thread
+from libc.stdlib cimport free
 
 GSI_BASE = IOAPIC_GSI_BASE
 PINS = IOAPIC_PINS
@@ -28,15 +32,26 @@ ADDRESS = IOAPIC_ADDRESS
 TIMER_PIN = PIN_TIMER
 
 
-cdef void end_level(void* fabric, u32 vector) noexcept nogil:
-    platform_end_level(<fabric_t*>fabric, vector)
+cdef bint end_routed(fabric_t* fabric, const fabric_t* ended_by, u32 vector) noexcept nogil:
+    """An EOI of a level-triggered vector, as the platform of `fabric` hears it from the processors of `ended_by`."""
+    platform_sync(fabric)
+    return ioapic_eoi(fabric, &fabric.platform.ioapic, ended_by, vector)
+
+
+cdef void end_level(void* ended_by, u32 vector) noexcept nogil:
+    cdef fabric_t* fabric = <fabric_t*>ended_by
+    end_routed(fabric, fabric, vector)
+    if fabric.platform.beyond != NULL:
+        end_routed(<fabric_t*>fabric.platform.beyond, fabric, vector)
 
 
 cdef void act(machine_event_t* event, u64 now) noexcept nogil:
     platform_act(event, now)
 
 
+# SAFETY: rows of the routing table point into the objects of `receivers`; no_gc_clear keeps those until __dealloc__.
 @cython.final
+@cython.no_gc_clear
 cdef class InterruptPlatform:
     """I/O APIC, 8259 pair and 8254 of one partition.
 
@@ -78,6 +93,9 @@ cdef class InterruptPlatform:
         self.leave()
         platform_reset(self.fabric)
 
+    def __dealloc__(self):
+        free(self.platform.routes)
+
     cdef void join(self, fabric_t* fabric) noexcept:
         """Become the platform of `fabric`, and follow its clock from now on."""
         self.fabric = fabric
@@ -88,7 +106,9 @@ cdef class InterruptPlatform:
         platform_arm(fabric)
 
     cdef void leave(self) noexcept:
-        """Be on its own; nobody reaches it any more but Python."""
+        """Be on its own; nobody reaches it any more but Python, and it has no row of the routing table."""
+        self.platform.beyond = NULL
+        self.take_routes(NULL, 0, ())
         if self.fabric != NULL:
             self.own_clock.now = self.fabric.clock.now
             set_external_line(self.fabric, False)
@@ -96,6 +116,31 @@ cdef class InterruptPlatform:
         self.own_fabric.platform = &self.platform
         self.fabric = &self.own_fabric
         self.event.owner = self.fabric
+
+    cdef void take_routes(self, pin_route_t* routes, u32 count, tuple receivers) noexcept:
+        """Have these rows of the routing table, which it frees, from now on. `receivers` own their fabrics."""
+        self.tell_receivers(NULL)
+        free(self.platform.routes)
+        self.platform.routes, self.platform.route_count, self.receivers = routes, count, receivers
+        self.tell_receivers(self.fabric)
+
+    cdef void tell_receivers(self, fabric_t* beyond) noexcept:
+        """EOIs of partitions that have an I/O APIC of their own come to `beyond`, too."""
+        cdef fabric_t* fabric
+        cdef u32 i
+        for i in range(self.platform.route_count):
+            fabric = <fabric_t*>self.platform.routes[i].fabric
+            if fabric != self.fabric and fabric.platform != NULL:
+                fabric.platform.beyond = beyond
+
+    cdef void reroute(self, fabric_t* gone) noexcept:
+        """The rows have changed; from `gone` no EOI comes any more."""
+        platform_sync(self.fabric)
+        ioapic_reroute(self.fabric, &self.platform.ioapic, gone)
+
+    cdef bint end_of(self, const fabric_t* fabric, u32 vector) noexcept:
+        """A processor of another partition ended a level; whether that came from here."""
+        return end_routed(self.fabric, fabric, vector)
 
     @property
     def attached(self):
@@ -109,6 +154,7 @@ cdef class InterruptPlatform:
 
     @requester.setter
     def requester(self, value):
+        require_thread(self.fabric.clock.guard)
         self.platform.ioapic.requester = checked(value, 0, 0xFFFF, "requester")
 
     @property
@@ -118,6 +164,7 @@ cdef class InterruptPlatform:
 
     def reset(self):
         """All chips as after power-up. Lines that devices drive stay, and counters go on counting."""
+        require_thread(self.fabric.clock.guard)
         platform_reset(self.fabric)
 
     def set_pin(self, pin, bint high):
@@ -128,10 +175,12 @@ cdef class InterruptPlatform:
         ValueError
             `pin` is not 0 to 23, or is 0 or 2, which are driven inside.
         """
+        require_thread(self.fabric.clock.guard)
         platform_set_pin(self.fabric, self.outer_pin(pin), high)
 
     def pulse(self, pin):
         """One edge: high, and low again. The 8259 asks for a line that stays high until it is acknowledged."""
+        require_thread(self.fabric.clock.guard)
         cdef u32 number = self.outer_pin(pin)
         platform_set_pin(self.fabric, number, True)
         platform_set_pin(self.fabric, number, False)
@@ -144,22 +193,26 @@ cdef class InterruptPlatform:
 
     def pin_level(self, pin):
         """Whether the line to a pin is high now."""
+        require_thread(self.fabric.clock.guard)
         platform_sync(self.fabric)
         return (self.platform.ioapic.lines >> <u32>checked(pin, 0, IOAPIC_PINS - 1, "pin")) & 1 != 0
 
     @property
     def entries(self):
         """The 24 redirection entries as a tuple of 64-bit integers, with delivery status (b12) and remote IRR (b14)."""
+        require_thread(self.fabric.clock.guard)
         platform_sync(self.fabric)
         return tuple([ioapic_entry(&self.platform.ioapic, pin) for pin in range(IOAPIC_PINS)])
 
     def read_register(self, index):
         """A 32-bit register of the I/O APIC by its index (0 ID, 1 VER, 2 ARB, 10h on: entries), IOREGSEL untouched."""
+        require_thread(self.fabric.clock.guard)
         platform_sync(self.fabric)
         return ioapic_read_register(&self.platform.ioapic, <u32>checked(index, 0, 0xFF, "index"))
 
     def write_register(self, index, value):
         """Write a 32-bit register of the I/O APIC by its index, IOREGSEL untouched."""
+        require_thread(self.fabric.clock.guard)
         cdef u32 at = <u32>checked(index, 0, 0xFF, "index")
         cdef u32 data = <u32>checked(value, 0, 0xFFFFFFFF, "value")
         platform_sync(self.fabric)
@@ -168,10 +221,12 @@ cdef class InterruptPlatform:
 
     def read_memory(self, gpa, size=4):
         """What a load of `size` bytes (1, 2, 4, 8) gets from the I/O APIC's page at FEC00000h."""
+        require_thread(self.fabric.clock.guard)
         return platform_read_memory(self.fabric, self.own_gpa(gpa), self.power(size, 8))
 
     def write_memory(self, gpa, value, size=4):
         """A store of `size` bytes (1, 2, 4, 8) to the I/O APIC's page at FEC00000h."""
+        require_thread(self.fabric.clock.guard)
         cdef u64 address = self.own_gpa(gpa)
         cdef u32 width = self.power(size, 8)
         platform_write_memory(self.fabric, address, width, checked(value, 0, ~<u64>0 >> (64 - 8 * width), "value"))
@@ -196,31 +251,37 @@ cdef class InterruptPlatform:
 
     def read_port(self, port, size=1):
         """IN from 20h, 21h, A0h, A1h, 4D0h, 4D1h, 40h-43h or 61h; a wider access takes the following ports along."""
+        require_thread(self.fabric.clock.guard)
         return platform_read_port(self.fabric, self.own_port(port), self.power(size, 4))
 
     def write_port(self, port, value, size=1):
         """OUT to one of those ports."""
+        require_thread(self.fabric.clock.guard)
         cdef u16 number = self.own_port(port)
         cdef u32 width = self.power(size, 4)
         platform_write_port(self.fabric, number, width, checked(value, 0, ~<u64>0 >> (64 - 8 * width), "value"))
 
     def eoi(self, vector):
         """An EOI broadcast, as local APICs send it for level-triggered vectors."""
+        require_thread(self.fabric.clock.guard)
         platform_eoi(self.fabric, <u32>checked(vector, 0, 255, "vector"))
 
     @property
     def intr(self):
         """The INT output of the 8259 pair: the wire to LINT0 of the bootstrap processor, and pin 0."""
+        require_thread(self.fabric.clock.guard)
         platform_sync(self.fabric)
         return self.platform.pics[0].output != 0
 
     def acknowledge(self):
         """The processor's acknowledge cycle: the vector of the 8259 pair. Without a request a spurious one."""
+        require_thread(self.fabric.clock.guard)
         return platform_acknowledge(self.fabric)
 
     @property
     def pics(self):
         """Master and slave, each a dict: irr, isr, imr, elcr, its four ICWs and the rest of its state."""
+        require_thread(self.fabric.clock.guard)
         platform_sync(self.fabric)
         return describe_pic(&self.platform.pics[0]), describe_pic(&self.platform.pics[1])
 
@@ -236,6 +297,7 @@ cdef class InterruptPlatform:
         ValueError
             It is attached: its time is that of the machine. Or `now` lies behind its clock.
         """
+        require_thread(self.fabric.clock.guard)
         if self.fabric != &self.own_fabric:
             raise ValueError("a platform that is attached to a partition follows the machine's clock")
         cdef u64 until = checked(now, self.own_clock.now, ~<u64>0, "now")

@@ -9,7 +9,8 @@ from libc.stdlib cimport calloc, free
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
-from hvcore._native.base.types cimport u8, u16, u32, u64
+from hvcore._native.base.guard cimport guard_t
+from hvcore._native.base.types cimport i64, u8, u16, u32, u64
 from hvcore._native.engine cimport PartitionCore, Scheduler
 from hvcore._native.hv.doorbells cimport partition_rings, ring_emptied
 from hvcore._native.hv.monitor cimport monitor_page_t, monitor_run, monitor_t
@@ -20,11 +21,17 @@ from hvcore._native.hv.spec cimport PRIVILEGE_POST_MESSAGES, PRIVILEGE_SIGNAL_EV
 from hvcore._native.hv.status cimport HV_ACCESS_DENIED, HV_INSUFFICIENT_BUFFERS
 from hvcore._native.exits cimport Budget, Halt
 from hvcore._native.irq.spec cimport message_t
+from hvcore._native.irq.queue cimport discard_port
 from hvcore._native.irq.state cimport irq_t
 from hvcore._native.irq.synic cimport irq_take_message
 from hvcore._native.irqchip cimport InterruptController, MessagePort, irq_of, port_of
 from hvcore._native.mem.ram cimport PAGE_SHIFT, ram_at
-from hvcore._native.space cimport SystemMemory
+from hvcore._native.space cimport SystemMemory, enter_guard, leave_guard, require_thread
+
+
+cdef guard_t* guard_of(PartitionCore core) noexcept:
+    """Of the machine that has this partition; NULL: none."""
+    return core.partition.fabric.clock.guard if core is not None else NULL
 
 
 # SAFETY: port.owner points into `core`; no_gc_clear keeps that until __dealloc__ has taken the port out of its tables.
@@ -48,6 +55,7 @@ cdef class Port:
                  u16 flag_count):
         if self.core is not None:
             raise RuntimeError("a port is made once")
+        require_thread(guard_of(core))
         self.buffers = MessagePort()
         self.port.id, self.port.kind, self.port.sint, self.port.vp_index = id, kind, sint, vp_index
         self.port.base_flag, self.port.flag_count = base_flag, flag_count
@@ -65,7 +73,7 @@ cdef class Port:
             return 0
         table_remove(&self.port.owner.ports, self.port.id, &self.port)
         self.port.owner = NULL
-        return self.buffers.discard()
+        return discard_port(self.port.buffers)
 
     def close(self):
         """Delete the port: its connection is dead from now on.
@@ -75,6 +83,7 @@ cdef class Port:
         int
             How many queued messages were lost with it.
         """
+        require_thread(guard_of(self.core))
         return self.end()
 
     @property
@@ -112,6 +121,7 @@ cdef class Port:
 
     @vp_index.setter
     def vp_index(self, u32 index):
+        require_thread(guard_of(self.core))
         self.port.vp_index = index
 
 
@@ -135,6 +145,7 @@ cdef class Connection:
                  bint any_value=False):
         if self.core is not None:
             raise RuntimeError("a connection is made once")
+        require_thread(guard_of(core))
         self.port = port
         self.connection.port = &port.port
         self.connection.id, self.connection.gpa, self.connection.value = id, gpa, value
@@ -162,6 +173,7 @@ cdef class Connection:
 
     def close(self):
         """Take it out of the tables; messages that it queued stay."""
+        require_thread(guard_of(self.core))
         self.end()
 
     def watch(self, Scheduler scheduler not None, SystemMemory memory not None, u64 spn):
@@ -174,6 +186,7 @@ cdef class Connection:
         spn : int
             The frame of the page, which belongs to the hypervisor.
         """
+        require_thread(guard_of(self.core))
         if self.monitor is not NULL:
             raise RuntimeError("a connection watches one page")
         memory.check_range(spn << PAGE_SHIFT, sizeof(monitor_page_t))
@@ -190,6 +203,7 @@ cdef class Connection:
 
     def unwatch(self):
         """Look no more."""
+        require_thread(guard_of(self.core))
         self.stop()
 
     cdef void stop(self):
@@ -235,6 +249,7 @@ def post(PartitionCore sender not None, u32 connection_id, u32 message_type, pay
     int
         HV_STATUS.
     """
+    require_thread(guard_of(sender))
     cdef Py_buffer view
     cdef u64 wanted
     PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
@@ -250,16 +265,19 @@ def post(PartitionCore sender not None, u32 connection_id, u32 message_type, pay
 
 def signal(PartitionCore sender not None, u32 connection_id, u16 flag):
     """HvCallSignalEvent by the partition `sender`, whose privileges are the caller's to check: HV_STATUS."""
+    require_thread(guard_of(sender))
     return connection_signal(&sender.partition, connection_id, flag)
 
 
 def ring(PartitionCore sender not None, u64 gpa, u32 size, u64 value):
     """A write of `size` bytes to an unmapped GPA of `sender`: whether a doorbell took it."""
+    require_thread(guard_of(sender))
     return partition_rings(&sender.partition, gpa, size, value) != 0
 
 
 def empty_ring(PartitionCore owner not None, InterruptController controller not None, u32 sint):
     """HvCallNotifyPortRingEmpty of a virtual processor of `owner`: what found the ring of `sint` full goes in now."""
+    require_thread(guard_of(owner))
     ring_emptied(&owner.partition, irq_of(controller), sint)
 
 

@@ -7,6 +7,7 @@ cdef class _Sender:
     cdef u16* statuses
     cdef u64 count
     cdef u64 next               # message to post
+    cdef guard_t* guard
 
     cdef u16 post_one(self) noexcept nogil:
         cdef const message_t* message = &self.messages[self.next]
@@ -41,7 +42,7 @@ cdef _Sender sender_of(Connection connection, const u8[::1] messages, u16[::1] s
     if messages.shape[0] != statuses.shape[0] * <Py_ssize_t>sizeof(message_t):
         raise ValueError(f"statuses must have an element for each message: {statuses.shape[0]} for "
                          f"{messages.shape[0] / sizeof(message_t)}")
-    sender.connection = connection
+    sender.connection, sender.guard = connection, guard_of(connection.core)
     sender.count = <u64>statuses.shape[0]
     if sender.count:
         sender.messages, sender.statuses = <const message_t*>&messages[0], &statuses[0]
@@ -51,8 +52,10 @@ cdef _Sender sender_of(Connection connection, const u8[::1] messages, u16[::1] s
 def post_batch(Connection connection not None, const u8[::1] messages not None, u16[::1] statuses not None):
     """HvCallPostMessage for each of `messages`, packed HV_MESSAGEs; an HV_STATUS each into `statuses`."""
     cdef _Sender sender = sender_of(connection, messages, statuses)
+    enter_guard(sender.guard)
     with nogil:
         sender.give_up()
+    leave_guard(sender.guard)
 
 
 def exchange(Connection connection not None, const u8[::1] messages not None, u16[::1] statuses not None,
@@ -70,6 +73,7 @@ def exchange(Connection connection not None, const u8[::1] messages not None, u1
     cdef message_t* target = <message_t*>&received[0] if room else NULL
     cdef u8 sint = connection.connection.port.sint
     cdef bint finished = False
+    enter_guard(sender.guard)
     with nogil:
         while not finished:
             finished = sender.post_until_full()
@@ -79,10 +83,12 @@ def exchange(Connection connection not None, const u8[::1] messages not None, u1
             if not finished and taken == before:
                 sender.give_up()
                 finished = True
+    leave_guard(sender.guard)
     return taken
 
 
-def post_and_run(Connection connection not None, const u8[::1] messages not None, u16[::1] statuses not None, ticks):
+def post_and_run(Connection connection not None, const u8[::1] messages not None, u16[::1] statuses not None,
+                 i64 ticks):
     """`post_batch` where the machine runs for at most `ticks` whenever no buffer is free.
 
     Returns
@@ -93,17 +99,21 @@ def post_and_run(Connection connection not None, const u8[::1] messages not None
     cdef _Sender sender = sender_of(connection, messages, statuses)
     cdef u64 before
     stopped = None
-    while not sender.post_until_full():
-        before = sender.next
-        if connection.core.scheduler is None or not isinstance(stopped, (type(None), Budget, Halt)):
-            sender.give_up()
-            break
-        stopped = connection.core.scheduler.run_for(None, ticks)
-        if sender.post_until_full():
-            break
-        if sender.next == before:
-            sender.give_up()
-            break
+    enter_guard(sender.guard)
+    try:
+        while not sender.post_until_full():
+            before = sender.next
+            if connection.core.scheduler is None or not isinstance(stopped, (type(None), Budget, Halt)):
+                sender.give_up()
+                break
+            stopped = connection.core.scheduler.run_for(None, ticks)
+            if sender.post_until_full():
+                break
+            if sender.next == before:
+                sender.give_up()
+                break
+    finally:
+        leave_guard(sender.guard)
     return stopped
 
 
@@ -116,9 +126,11 @@ def signal_batch(Connection connection not None, const u16[::1] flags not None, 
     if flags.shape[0] != statuses.shape[0]:
         raise ValueError(f"statuses must have an element for each flag: {statuses.shape[0]} for {flags.shape[0]}")
     sender = &connection.core.partition
+    enter_guard(sender.fabric.clock.guard)
     with nogil:
         for i in range(flags.shape[0]):
             if sender.privileges & <u64>PRIVILEGE_SIGNAL_EVENTS:
                 statuses[i] = connection_signal(sender, connection.connection.id, flags[i])
             else:
                 statuses[i] = HV_ACCESS_DENIED
+    leave_guard(sender.fabric.clock.guard)

@@ -1,4 +1,5 @@
 """The objects over the mem room: system memory, page pools and second-level spaces."""
+from hvcore._native.base.guard cimport guard_t
 from hvcore._native.base.types cimport u64
 from hvcore._native.mem.ram cimport ram_t
 from hvcore._native.mem.second_level cimport space_t
@@ -13,6 +14,8 @@ cdef class SystemMemory:
     cdef readonly bint sparse
     cdef list exported              # (spa, size) of each buffer that a user holds
     cdef readonly PagePool reserve_pool
+    cdef guard_t guard              # of the machine whose memory it is
+    cdef list released              # views that another thread let go while somebody was inside
     cdef int check_range(self, u64 spa, u64 size_bytes) except -1
 
 
@@ -28,3 +31,8 @@ cdef class GpaSpace:
     cdef SystemMemory memory
     cdef int level_of(self, u64 gpn, u64 count, bint large, bint huge) except -1
     cdef u64 known_rights(self, int rights) noexcept
+
+
+cdef int require_thread(const guard_t* guard) except -1
+cdef int enter_guard(guard_t* guard) except -1
+cdef void leave_guard(guard_t* guard) noexcept

@@ -1,10 +1,16 @@
 """Module `space`: system memory, page pools, and the second level (GPA -> SPA) of each partition.
 
+One thread at a time is inside a machine: `enter_guard` and `leave_guard` embrace what lets others run meanwhile, and
+`require_thread` stands at the beginning of what does not, but would meet a machine that another thread is running.
+What only reads a number needs none of them.
+
 Contract: every address that comes from Python is checked here, and names itself in the exception; the rooms
 below trust their callers. Memory lives until the last object or NumPy view that shares it is gone.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.pythread cimport PyThread_get_thread_ident
+from hvcore._native.base.guard cimport guard_t
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.mem.descend cimport second_level_walk, space_translate
 from hvcore._native.mem.format cimport RIGHT_EXECUTE, RIGHT_USER_EXECUTE as USER_EXECUTE_RIGHT
@@ -26,6 +32,31 @@ USER_EXECUTE = 16
 
 cdef enum:
     STALE_BYTES = 4096 * 8
+
+
+cdef bint held_elsewhere(const guard_t* guard) noexcept:
+    return guard != NULL and guard.depth and guard.owner != PyThread_get_thread_ident()
+
+
+cdef int require_thread(const guard_t* guard) except -1:
+    """Raise RuntimeError when another thread is inside. NULL guards nothing."""
+    if held_elsewhere(guard):
+        raise RuntimeError("this Hypervisor is in use by another thread: use one per thread")
+    return 0
+
+
+cdef int enter_guard(guard_t* guard) except -1:
+    """One thread at a time, any number of times. Raises RuntimeError when another one is inside."""
+    require_thread(guard)
+    if guard != NULL:
+        guard.owner = PyThread_get_thread_ident()
+        guard.depth += 1
+    return 0
+
+
+cdef void leave_guard(guard_t* guard) noexcept:
+    if guard != NULL:
+        guard.depth -= 1
 
 
 cdef void* take_host_memory(u64 size_bytes, bint sparse) noexcept:
@@ -80,7 +111,7 @@ cdef class SystemMemory:
         self.ram.host = <u8*>((<u64>self.storage + PAGE_SIZE - 1) & ~<u64>(PAGE_SIZE - 1))
         self.ram.size_bytes = total
         self.ram.ram_bytes = size
-        self.exported = []
+        self.exported, self.released = [], []
         if sparse:
             return
         self.reserve_pool = PagePool(self)
@@ -114,6 +145,7 @@ cdef class SystemMemory:
 
     def write(self, u64 spa, data):
         """Store any buffer at `spa`; code decoded from there is forgotten. Raises IndexError outside."""
+        require_thread(&self.guard)
         cdef Py_buffer source
         PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
         try:
@@ -125,6 +157,7 @@ cdef class SystemMemory:
 
     def zero(self, u64 spa, u64 size):
         """Clear `size` bytes at `spa`. Raises IndexError outside system memory."""
+        require_thread(&self.guard)
         self.check_range(spa, size)
         memset(ram_at(&self.ram, spa), 0, size)
         ram_written(&self.ram, spa, size)
@@ -169,61 +202,13 @@ cdef class MemoryView:
         self.exports -= 1
         if self.counted:
             self.memory.exported.remove((self.spa, self.size_bytes))
-            ram_written(&self.memory.ram, self.spa, self.size_bytes)
+            if held_elsewhere(&self.memory.guard):
+                self.memory.released.append((self.spa, self.size_bytes))
+            else:
+                ram_written(&self.memory.ram, self.spa, self.size_bytes)
 
 
-cdef class PagePool:
-    """The pages deposited for one partition: `available` ones and those `in_use` (TLFS 5.7)."""
-
-    def __cinit__(self, SystemMemory memory not None):
-        self.memory = memory
-        self.pool.ram = &memory.ram
-
-    def __dealloc__(self):
-        free(self.pool.free_pages)
-
-    @property
-    def available(self):
-        """Free pages."""
-        return self.pool.available
-
-    @property
-    def in_use(self):
-        """Pages that back something."""
-        return self.pool.in_use
-
-    def deposit(self, u64 spn):
-        """Add page `spn`. The caller answers for its being unused. Raises IndexError outside system memory."""
-        cdef u64 held = self.pool.available + self.pool.in_use, capacity
-        cdef u64* grown
-        self.memory.check_range(spn << PAGE_SHIFT, PAGE_SIZE)
-        if held == self.pool.capacity:
-            capacity = max(64, 2 * self.pool.capacity)
-            grown = <u64*>realloc(self.pool.free_pages, capacity * 8)
-            if grown == NULL:
-                raise MemoryError("the host has no memory for a page pool")
-            self.pool.free_pages = grown
-            self.pool.capacity = capacity
-        self.pool.free_pages[self.pool.available] = spn
-        self.pool.available += 1
-
-    def withdraw(self):
-        """Take a free page out of the pool: its number, or None when none is free."""
-        if self.pool.available == 0:
-            return None
-        self.pool.available -= 1
-        return self.pool.free_pages[self.pool.available]
-
-    def allocate(self):
-        """Charge a zeroed page: its number, or None when none is free."""
-        cdef u64 spa = pool_allocate(&self.pool)
-        return spa >> PAGE_SHIFT if spa else None
-
-    def release(self, u64 spn):
-        """Give back a page that `allocate` returned."""
-        if self.pool.in_use == 0:
-            raise ValueError(f"spn {spn:#x} was not allocated from this pool")
-        pool_release(&self.pool, spn << PAGE_SHIFT)
+include "space_pool.pxi"
 
 
 cdef u64 pages_of(int level) noexcept:
@@ -292,12 +277,14 @@ cdef class GpaSpace:
 
     def create(self):
         """Allocate the root table; False when the pool is empty."""
+        require_thread(&self.memory.guard)
         if self.space.root_spa == 0:
             self.space.root_spa = pool_allocate(&self.pool.pool)
         return self.space.root_spa != 0
 
     def destroy(self):
         """Give every table back to the pool and drop all overlays."""
+        require_thread(&self.memory.guard)
         if self.space.root_spa:
             table_free(&self.space, &self.pool.pool, self.space.root_spa, self.space.levels)
         self.space.root_spa = 0
@@ -309,6 +296,7 @@ cdef class GpaSpace:
 
         Raises IndexError for pages outside either space, ValueError for unaligned large pages.
         """
+        require_thread(&self.memory.guard)
         cdef Py_ssize_t i
         cdef int level = self.level_of(gpn, spns.shape[0], large, huge)
         self.space.generation += 1
@@ -326,6 +314,7 @@ cdef class GpaSpace:
 
     def unmap(self, u64 gpn, u64 count, *, bint large=False, bint huge=False):
         """Unmap `count` pages; fewer when splitting a large page found the pool empty."""
+        require_thread(&self.memory.guard)
         cdef u64 i
         cdef int level = self.level_of(gpn, count, large, huge)
         self.space.generation += 1
@@ -336,6 +325,7 @@ cdef class GpaSpace:
 
     def protect(self, u64 gpn, u64 count, *, int rights, bint large=False, bint huge=False):
         """Change the rights of mapped pages; fewer when splitting a large page found the pool empty."""
+        require_thread(&self.memory.guard)
         cdef u64 i
         cdef int level = self.level_of(gpn, count, large, huge)
         self.space.generation += 1
@@ -359,6 +349,7 @@ cdef class GpaSpace:
 
     def set_overlay(self, u16 kind, u16 vp, u64 gpn, u64 spn, u8 rights):
         """Lay page `spn` over `gpn`; an earlier overlay of the same kind and VP moves. Lower kinds win."""
+        require_thread(&self.memory.guard)
         cdef overlay_t* grown
         cdef u32 i
         self.memory.check_range(spn << PAGE_SHIFT, PAGE_SIZE)
@@ -375,6 +366,7 @@ cdef class GpaSpace:
 
     def clear_overlay(self, u16 kind, u16 vp):
         """Take the overlay of this kind and VP away, if there is one; what it covered shows again."""
+        require_thread(&self.memory.guard)
         cdef u32 i, kept = 0
         for i in range(self.space.overlay_count):
             if self.space.overlays[i].kind != kind or self.space.overlays[i].vp != vp:
@@ -385,4 +377,5 @@ cdef class GpaSpace:
 
     def flush(self):
         """Make every VP of this space drop its translations before it runs again."""
+        require_thread(&self.memory.guard)
         self.space.generation += 1

@@ -140,9 +140,15 @@ class Device(Observed):
         TypeError, ValueError
             The addresses are not integers in one dimension, a part would end behind 2**64, or the buffer does not
             divide into as many parts as there are addresses.
+        RuntimeError
+            Another thread is inside the hypervisor. All that a device does says so.
         """
         target = buffer(out, "out", writable=True)
         addresses, part = parts(iovas, target.nbytes)
+        with self.hypervisor.exclusive():
+            return self._fill(addresses, target, part)
+
+    def _fill(self, addresses: NDArray[np.uint64], target: memoryview, part: int) -> DmaStatus:
         if not target.nbytes or not self._may_begin(target.nbytes):
             target[:] = b"\xff" * target.nbytes
             return self.status
@@ -166,12 +172,13 @@ class Device(Observed):
         Raises as `read_batch` does."""
         source = buffer(data, "data")
         addresses, part = parts(iovas, source.nbytes)
-        if not source.nbytes or not self._may_begin(source.nbytes):
-            return self.status
-        if part == 4 and are_messages(addresses).any():
-            require_room(addresses, part)
-            return self._write_words(addresses, source)
-        return self._store(addresses, source, part)
+        with self.hypervisor.exclusive():
+            if not source.nbytes or not self._may_begin(source.nbytes):
+                return self.status
+            if part == 4 and are_messages(addresses).any():
+                require_room(addresses, part)
+                return self._write_words(addresses, source)
+            return self._store(addresses, source, part)
 
     def _store(self, addresses: NDArray[np.uint64], source: memoryview, part: int) -> DmaStatus:
         self._show(addresses, part, Kind.STORE)
@@ -208,8 +215,9 @@ class Device(Observed):
         addresses = device_addresses(iovas)
         unit = self.hypervisor.machine.unit
         if unit is not None:
-            found = unit.translate(self.requester_id, addresses, _ACCESSES[access])
-            self.hypervisor.domains.deliver_faults()
+            with self.hypervisor.exclusive():
+                found = unit.translate(self.requester_id, addresses, _ACCESSES[access])
+                self.hypervisor.domains.deliver_faults()
             return DeviceTranslations(found)
         return self._translate_owned(addresses, _ACCESSES[access])
 
@@ -238,9 +246,10 @@ class Device(Observed):
         for name, value, bits in (("address", address, 64), ("data", data, 32)):
             if not 0 <= integer(value, name) < 1 << bits:
                 raise ValueError(f"{name} must have {bits} bits, not be {value:#x}")
-        self.counters["messages"] += 1
-        accepted = self.hypervisor.machine.send_message(self, address, data)
-        self.status = DmaStatus.BLOCKED if accepted is None else DmaStatus.DONE
+        with self.hypervisor.exclusive():
+            self.counters["messages"] += 1
+            accepted = self.hypervisor.machine.send_message(self, address, data)
+            self.status = DmaStatus.BLOCKED if accepted is None else DmaStatus.DONE
         return bool(accepted)
 
     def _write_words(self, addresses: NDArray[np.uint64], source: memoryview) -> DmaStatus:

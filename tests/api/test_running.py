@@ -129,8 +129,21 @@ def test_budget(guest: Guest) -> None:
     for piece in (0, 1, 5):
         assert isinstance(guest.vp.run(max_instructions=piece), Budget)
     assert guest.vp.rip == CODE + 6
-    with pytest.raises(ValueError, match="max_instructions"):
-        guest.vp.run(max_instructions=-1)
+    for run in (guest.vp.run, guest.vp.partition.hypervisor.run):
+        for wrong in (-1, (1 << 62) + 1, 1 << 70):
+            with pytest.raises(ValueError, match="max_instructions must be"):
+                run(max_instructions=wrong)
+        for kind in (1.5, "1", b"1"):
+            with pytest.raises(TypeError, match="max_instructions must be an integer"):
+                run(max_instructions=kind)  # type: ignore[arg-type]
+
+
+def test_a_call_that_is_refused_does_not_resume(guest: Guest) -> None:
+    """A run clears ExplicitSuspend; one with a wrong argument does nothing."""
+    child = guest.vp.partition.hypervisor.root.create_partition()
+    with pytest.raises(TypeError):
+        child.vps[0].run(max_instructions=1.5)  # type: ignore[arg-type]
+    assert child.vps[0].read_register(0) == 1  # HvRegisterExplicitSuspend
 
 
 def test_unsupported_mode(guest: Guest) -> None:

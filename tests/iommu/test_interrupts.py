@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hvcore._native.iommu import PRESETS
+from hvcore.hypervisor import Hypervisor
+from hvcore.iommu import RemappingUnit
 
 from .unit_machine import CFI, GCMD, GSTS, IRE, IRT, IRTA, IRTP, SOURCE, UnitMachine
 
@@ -158,3 +161,32 @@ def test_entries_are_kept_until_they_are_invalidated(words: tuple[int, int], gon
     assert ask(machine, address(5))[1]["vector"] == 0x51
     machine.submit(words)
     assert ask(machine, address(5))[1]["vector"] == 0x51 + gone
+
+
+def test_a_batch_of_stores_and_messages() -> None:
+    """VT-d 3.14: requests of four bytes to FEEx_xxxxh are interrupt requests, whatever goes before and after them."""
+    with Hypervisor(memory="16 MiB", processors=1) as hypervisor:
+        unit = RemappingUnit(hypervisor.memory, hypervisor.root.space)
+        unit.connect(hypervisor.root.core)
+        controller = hypervisor.root.vps[0].interrupts
+        controller.apic_enabled = True
+        page = int(hypervisor.free_pages.allocate(1)) << 12
+        iovas = np.array([page, 0xFEE00000, page + 4, page + 8, 0xFEE00000, 0xFEE00000, page + 12], np.uint64)
+        words = np.array([1, 0x41, 2, 3, 0x52, 0x63, 4], np.uint32)
+        assert unit.write_batch(SOURCE, iovas, words) == 4 * words.size
+        assert hypervisor.memory.read(page, 16) == np.array([1, 2, 3, 4], np.uint32).tobytes()
+        assert controller.requested == 1 << 0x41 | 1 << 0x52 | 1 << 0x63
+        # One that is not aligned, or of another size, is no interrupt request; and memory there is none.
+        before = controller.counters()["interrupts_requested"]
+        unit.write_batch(SOURCE, np.array([0xFEE00002], np.uint64), words[1:2])
+        unit.write_batch(SOURCE, np.array([0xFEE00000, page], np.uint64), words[:4])
+        assert controller.counters()["interrupts_requested"] == before
+
+
+def test_a_batch_of_messages_that_are_refused() -> None:
+    """They count as not granted; the stores beside them are."""
+    machine = remapping()
+    iovas = np.array([0x5000, 0xFEE05000, 0x5004], np.uint64)
+    granted = machine.unit.write_batch(SOURCE, iovas, np.array([1, 0x41, 2], np.uint32))
+    assert granted == 8
+    assert machine.unit.counters()["reasons"] == {0x25: 1}

@@ -47,6 +47,7 @@ def text() -> str:
         view, value = VIEWS.get(kind, (f"get_{kind}(self.vp, &self.vp.{{}})", "value"))
         lines.append(f"\n    @property\n    def {attribute}(self):\n        return {view.format(field)}\n\n"
                      f"    @{attribute}.setter\n    def {attribute}(self, value):\n"
+                     f"        require_thread(guard_of(self.vp))\n"
                      f"        check_set({attribute!r}, set_{kind}(self.vp, &self.vp.{field}, {value}), value)\n")
     return "".join(lines)
 

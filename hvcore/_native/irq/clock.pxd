@@ -6,6 +6,7 @@ goes on; the page that relates the two is irq/reference_page.pxd's.
 """
 from libc.string cimport memset
 
+from hvcore._native.base.guard cimport guard_t
 from hvcore._native.base.types cimport i64, u32, u64, u128
 
 cdef enum:
@@ -23,6 +24,7 @@ cdef struct clock_t:
     bint attention              # what was done concerns others: the slice of who acts ends behind this instruction
     void *actor                 # the irq_t of the processor that acts; NULL: hardware of the machine
     void *noticed               # irq_t's that were sent something since the scheduler looked last: a list
+    guard_t *guard              # of the machine whose clock it is; NULL: nobody's but the caller's
 
 
 # The reference TSC page (digest 9.6). The guest reads it; this side writes whole words, the sequence first and last.

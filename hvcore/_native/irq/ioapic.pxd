@@ -7,7 +7,8 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.irq.destination cimport widen_destination
 from hvcore._native.irq.fabric cimport fabric_send, fabric_send_msi
 from hvcore._native.irq.observer cimport SOURCE_IO_APIC
-from hvcore._native.irq.platform_state cimport IOAPIC_PINS, ioapic_t
+from hvcore._native.irq.pin_routes cimport route_of, send_routed
+from hvcore._native.irq.platform_state cimport IOAPIC_PINS, ioapic_t, pin_route_t
 from hvcore._native.irq.state cimport fabric_t, interrupt_message_t
 from libc.string cimport memset
 
@@ -78,11 +79,22 @@ cdef inline int send_remapped(fabric_t *fabric, const ioapic_t *ioapic, u64 entr
     return fabric_send_msi(fabric, ioapic.requester, address, data, SOURCE_IO_APIC)
 
 
-cdef inline int send_entry(fabric_t *fabric, const ioapic_t *ioapic, u64 entry) noexcept nogil:
-    """How many controllers accepted; -1: remapping refused."""
+cdef inline int send_entry(fabric_t *fabric, const ioapic_t *ioapic, u32 pin) noexcept nogil:
+    """How many controllers accepted; -1: remapping refused.
+
+    The hypervisor's table comes first. A handle that it does not have is a remapping unit's, if there is one."""
+    cdef u64 entry = ioapic.entries[pin]
     cdef interrupt_message_t message
+    cdef const pin_route_t *route = route_of(fabric.platform, entry)
+    if route != NULL:
+        fabric.platform.sent_to[pin] = route.fabric
+        fabric.platform.sent_vector[pin] = route.vector
+        return send_routed(route, is_level(entry))
+    fabric.platform.sent_to[pin] = NULL
     if fabric.remap != NULL:
         return send_remapped(fabric, ioapic, entry)
+    if fabric.platform.routes != NULL and (entry >> 32) & RTE_REMAPPABLE:
+        return -1
     describe(ioapic, entry, &message)
     message.source = SOURCE_IO_APIC
     return fabric_send(fabric, NULL, &message)
@@ -101,7 +113,7 @@ cdef inline void deliver_level(fabric_t *fabric, ioapic_t *ioapic, u32 pin) noex
     # Whoever accepts may end it at once, so the bits come first.
     ioapic.remote_irr |= bit
     ioapic.waiting &= ~bit
-    accepted = send_entry(fabric, ioapic, entry)
+    accepted = send_entry(fabric, ioapic, pin)
     if accepted > 0:
         ioapic.counters[pin].delivered += 1
         return
@@ -114,7 +126,7 @@ cdef inline void deliver_level(fabric_t *fabric, ioapic_t *ioapic, u32 pin) noex
 
 
 cdef inline void deliver_edge(fabric_t *fabric, ioapic_t *ioapic, u32 pin) noexcept nogil:
-    cdef int accepted = send_entry(fabric, ioapic, ioapic.entries[pin])
+    cdef int accepted = send_entry(fabric, ioapic, pin)
     if accepted > 0:
         ioapic.counters[pin].delivered += 1
     elif accepted < 0:
@@ -161,14 +173,36 @@ cdef inline void ioapic_set_pin(fabric_t *fabric, ioapic_t *ioapic, u32 pin, bin
     look_at_pin(fabric, ioapic, pin)
 
 
-cdef inline void ioapic_eoi(fabric_t *fabric, ioapic_t *ioapic, u32 vector) noexcept nogil:
-    """An EOI of a vector: every level entry of that vector may send again, and does if its pin is still active."""
+cdef inline bint is_ended(const fabric_t *fabric, u32 pin, const fabric_t *ended_by, u32 vector) noexcept nogil:
+    """Whether an EOI means this pin. `ended_by`: whose processors broadcast it; NULL: the EOI register, which knows
+    nothing but the entry."""
+    if ended_by == NULL or fabric.platform.sent_to[pin] == NULL:
+        return (ended_by == NULL or ended_by == fabric) and <u8>fabric.platform.ioapic.entries[pin] == vector
+    return fabric.platform.sent_to[pin] == <const void *>ended_by and fabric.platform.sent_vector[pin] == vector
+
+
+cdef inline bint ioapic_eoi(fabric_t *fabric, ioapic_t *ioapic, const fabric_t *ended_by, u32 vector) noexcept nogil:
+    """An EOI of a vector: every level entry of that vector may send again, and does if its pin is still active. False:
+    there was none."""
+    cdef bint found = False
     cdef u32 pin
     for pin in range(IOAPIC_PINS):
-        if (ioapic.remote_irr >> pin) & 1 and <u8>ioapic.entries[pin] == vector and is_level(ioapic.entries[pin]):
+        if (ioapic.remote_irr >> pin) & 1 and is_level(ioapic.entries[pin]) \
+                and is_ended(fabric, pin, ended_by, vector):
             ioapic.remote_irr &= ~(<u32>1 << pin)
             ioapic.counters[pin].eois += 1
             deliver_level(fabric, ioapic, pin)
+            found = True
+    return found
+
+
+cdef inline void ioapic_reroute(fabric_t *fabric, ioapic_t *ioapic, const fabric_t *gone) noexcept nogil:
+    """The table has changed: levels that nobody took may find somebody now. From `gone` no EOI comes any more."""
+    cdef u32 pin
+    for pin in range(IOAPIC_PINS):
+        if gone != NULL and fabric.platform.sent_to[pin] == <const void *>gone:
+            ioapic.remote_irr &= ~(<u32>1 << pin)
+        deliver_level(fabric, ioapic, pin)
 
 
 cdef inline u64 ioapic_entry(const ioapic_t *ioapic, u32 pin) noexcept nogil:
@@ -201,7 +235,7 @@ cdef inline void ioapic_write_register(fabric_t *fabric, ioapic_t *ioapic, u32 i
         writable = 0xFF000000
         if ioapic.extended:
             writable |= 0x00FE0000
-        if fabric.remap != NULL:
+        if fabric.remap != NULL or fabric.platform.routes != NULL:
             writable |= 0x00FF0000
         write_entry(fabric, ioapic, pin, <u32>ioapic.entries[pin] | (value & writable) << 32)
 
@@ -233,7 +267,7 @@ cdef inline bint ioapic_write(fabric_t *fabric, ioapic_t *ioapic, u32 offset, u3
     elif offset == IOWIN:
         ioapic_write_register(fabric, ioapic, ioapic.select, value)
     elif offset == IOEOI and ioapic.version >= VERSION_EOI:
-        ioapic_eoi(fabric, ioapic, value & 0xFF)
+        ioapic_eoi(fabric, ioapic, NULL, value & 0xFF)
     else:
         return False
     return True

@@ -7,7 +7,7 @@ from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.irq.apic_spec cimport LVT_LINT0, LVT_MASKED
 from hvcore._native.irq.clock cimport call_attention, never_ticks
 from hvcore._native.irq.inbox cimport lags_behind, notice, open_inbox
-from hvcore._native.irq.ioapic cimport RTE_MASKED, ioapic_eoi, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write
+from hvcore._native.irq.ioapic cimport RTE_MASKED, ioapic_read, ioapic_reset, ioapic_set_pin, ioapic_write
 from hvcore._native.irq.lvt cimport set_external_line
 from hvcore._native.irq.pic cimport (
     NOBODY, pic_power_up, pics_acknowledge, pics_read, pics_set_line, pics_write, pics_write_elcr,
@@ -287,11 +287,6 @@ cdef inline void platform_write_port(fabric_t *fabric, u16 port, u32 size_bytes,
         platform_sync(fabric)
         drive_intr(fabric, False)
     platform_arm(fabric)
-
-
-cdef inline void platform_end_level(fabric_t *fabric, u32 vector) noexcept nogil:
-    platform_sync(fabric)
-    ioapic_eoi(fabric, &fabric.platform.ioapic, vector)
 
 
 cdef inline void platform_eoi(fabric_t *fabric, u32 vector) noexcept nogil:

@@ -105,6 +105,14 @@ cdef struct pit_t:
     u8 control                      # port 61h bits 3:0
 
 
+cdef struct pin_route_t:            # a row of the routing table (pin_routes.pxd)
+    u64 identity                    # of the entry
+    void *fabric                    # fabric_t of the partition that receives it
+    u64[32] vps                     # which of its processors, by VP index
+    u8 vector
+    bint multicast
+
+
 cdef struct platform_t:
     ioapic_t ioapic
     pic_t[2] pics
@@ -115,3 +123,8 @@ cdef struct platform_t:
     u64 *deadline                   # where the scheduler reads when OUT of counter 0 changes next (ticks)
     u64 timer_interrupts            # rising edges of OUT of counter 0
     u64 accesses_ignored            # writes to its page where there is no register
+    pin_route_t *routes             # of the machine's I/O APIC; NULL: nobody has ever mapped one of its interrupts
+    u32 route_count
+    void *sent_to[24]               # per pin: the fabric that its last level went to by the table; NULL: by its entry
+    u8[24] sent_vector
+    void *beyond                    # the fabric of the machine's I/O APIC while that routes to this partition
