@@ -15,6 +15,7 @@ from hvcore.gpa_enums import TranslateResult as TranslateResult
 from hvcore.gpa_enums import UnmapFlags as UnmapFlags
 from hvcore.registers import RegisterName as RegisterName
 from hvcore.status import Status as Status
+from hvcore.vp_states import VpStateType as VpStateType
 
 PARTITION_ID_INVALID: Final = 0
 PARTITION_ID_SELF: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -76,6 +77,8 @@ class Hypercall(IntEnum):
     GET_VP_INDEX_FROM_APIC_ID = 0x9A
     SIGNAL_EVENT_DIRECT = 0xC0
     POST_MESSAGE_DIRECT = 0xC1
+    GET_VP_STATE = 0xE3
+    SET_VP_STATE = 0xE4
     GET_VP_SET_FROM_MDA = 0xE5
     CREATE_DEVICE_DOMAIN = 0xB1
     ATTACH_DEVICE_DOMAIN = 0xB2

@@ -23,9 +23,13 @@ HYPERCALL = 0x4000_0001
 RESET = 0x4000_0003
 REFERENCE_TSC = 0x4000_0021
 VP_ASSIST_PAGE = 0x4000_0073
+SCONTROL = 0x4000_0080
+SVERSION = 0x4000_0081
 SIEFP = 0x4000_0082
 SIMP = 0x4000_0083
+EOM = 0x4000_0084
 SIRBP = 0x4000_0085
+SINT0 = 0x4000_0090
 REENLIGHTENMENT_CONTROL = 0x4000_0106
 TSC_EMULATION_CONTROL = 0x4000_0107
 TSC_EMULATION_STATUS = 0x4000_0108
@@ -35,6 +39,7 @@ _ENABLE = 1
 _LOCKED = 2
 _WHOLE_PARTITION = 0
 _SINT_SET = 48
+_TICKS_PER_UNIT = 100
 # VMCALL; RET at offset 0, and INT3 everywhere else.
 _HYPERCALL_CODE = b"\x0f\x01\xc1\xc3".ljust(4096, b"\xcc")
 
@@ -65,8 +70,9 @@ def write(hypervisor: Hypervisor, vp: VirtualProcessor, index: int, value: int) 
 
 def read_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int) -> int | None:
     """The 16-byte value of a register; None if the name is unknown."""
-    if name in _TIMES:
-        return _TIMES[name](hypervisor.partition_of[vp])
+    if name in _FACTS:
+        return _FACTS[name](hypervisor.partition_of[vp], vp)
+    name = _OF_THE_APIC.get(name, name)
     if name == RegisterName.DELIVERABILITY_NOTIFICATIONS:
         return vp.interrupts.awaited_sints << _SINT_SET | (vp.read_register(name) or 0)
     index = _REGISTERS.get(name)
@@ -77,8 +83,9 @@ def read_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int) -> in
 
 def write_register(hypervisor: Hypervisor, vp: VirtualProcessor, name: int, value: int) -> Status:
     """Write a register as HvCallSetVpRegisters does; privileges do not count."""
-    if name in _TIMES:
+    if name in _FACTS:
         return Status.INVALID_REGISTER_VALUE
+    name = _OF_THE_APIC.get(name, name)
     if name == RegisterName.DELIVERABILITY_NOTIFICATIONS:
         return _await_sints(vp, value)
     index = _REGISTERS.get(name)
@@ -187,10 +194,10 @@ def _write_synic(index: int, kind: OverlayKind) -> Callable[[Partition, VirtualP
 _FRAMES = {OverlayKind.SIM: "message_page", OverlayKind.SIEF: "event_page", OverlayKind.SIRB: "event_ring"}
 
 
-def _timer(index: int) -> _Msr:
-    """A timer register, for HvCallGetVpRegisters and its like: guests reach it natively."""
+def _native(index: int, privilege: Privilege) -> _Msr:
+    """A register of the SynIC or of a timer, for HvCallGetVpRegisters and its like: guests reach it natively."""
     return _Msr(
-        Privilege.ACCESS_SYNTHETIC_TIMER_REGS,
+        privilege,
         _read_synic(index),
         lambda partition, vp, value: bool(vp.interrupts.write_msr(index, value, partition.reference_time)),
     )
@@ -207,6 +214,7 @@ def _overlay(partition: Partition, kind: OverlayKind, slot: int, value: int, fra
 
 _HYPERCALLS = Privilege.ACCESS_HYPERCALL_MSRS
 _SYNIC = Privilege.ACCESS_SYNIC_REGS
+_TIMERS = Privilege.ACCESS_SYNTHETIC_TIMER_REGS
 
 _MSRS: dict[int, _Msr] = {
     GUEST_OS_ID: _Msr(_HYPERCALLS, lambda partition, vp: partition.core.guest_os_id, _write_guest_os_id),
@@ -229,7 +237,8 @@ _MSRS: dict[int, _Msr] = {
         lambda partition, vp: int(partition.time.invariant_tsc),
         _write_tsc_invariant,
     ),
-    **{index: _timer(index) for index in (*range(0x4000_00B0, 0x4000_00B8), 0x4000_0114, 0x4000_0115)},
+    **{index: _native(index, _SYNIC) for index in (SCONTROL, SVERSION, EOM, *range(SINT0, SINT0 + 16))},
+    **{index: _native(index, _TIMERS) for index in (*range(0x4000_00B0, 0x4000_00B8), 0x4000_0114, 0x4000_0115)},
 }
 
 _REGISTERS: dict[int, int] = {
@@ -237,18 +246,31 @@ _REGISTERS: dict[int, int] = {
     RegisterName.HYPERCALL: HYPERCALL,
     RegisterName.REFERENCE_TSC: REFERENCE_TSC,
     RegisterName.VP_ASSIST_PAGE: VP_ASSIST_PAGE,
+    **{RegisterName.SINT0 + sint: SINT0 + sint for sint in range(16)},
+    RegisterName.SCONTROL: SCONTROL,
+    RegisterName.SVERSION: SVERSION,
     RegisterName.SIEFP: SIEFP,
     RegisterName.SIMP: SIMP,
+    RegisterName.EOM: EOM,
     RegisterName.SIRBP: SIRBP,
     RegisterName.TIME_UNHALTED_CONFIG: 0x4000_0114,
     RegisterName.TIME_UNHALTED_COUNT: 0x4000_0115,
     **{RegisterName.STIMER0_CONFIG + number: 0x4000_00B0 + number for number in range(8)},
 }
 
-_TIMES: dict[int, Callable[[Partition], int]] = {
-    RegisterName.TIME_REF_COUNT: lambda partition: partition.reference_time,
-    RegisterName.REFERENCE_TSC_SEQUENCE: lambda partition: partition.time.page_sequence,
-    RegisterName.PROCESSOR_CLOCK_FREQUENCY: lambda partition: partition.time.tsc_frequency,
-    RegisterName.INTERRUPT_CLOCK_FREQUENCY: lambda partition: partition.time.apic_frequency,
+_OF_THE_APIC: dict[int, int] = {
+    RegisterName.SYNTHETIC_EOI: RegisterName.APIC_EOI,
+    RegisterName.SYNTHETIC_ICR: RegisterName.APIC_ICR,
+    RegisterName.SYNTHETIC_TPR: RegisterName.APIC_TPR,
+}
+"""Two names of one register. Whoever sets it by name sends and ends nothing."""
+
+_FACTS: dict[int, Callable[[Partition, VirtualProcessor], int]] = {
+    RegisterName.VP_INDEX: lambda partition, vp: vp.index,
+    RegisterName.VP_RUNTIME: lambda partition, vp: vp.counters()["runtime_ticks"] // _TICKS_PER_UNIT,
+    RegisterName.TIME_REF_COUNT: lambda partition, vp: partition.reference_time,
+    RegisterName.REFERENCE_TSC_SEQUENCE: lambda partition, vp: partition.time.page_sequence,
+    RegisterName.PROCESSOR_CLOCK_FREQUENCY: lambda partition, vp: partition.time.tsc_frequency,
+    RegisterName.INTERRUPT_CLOCK_FREQUENCY: lambda partition, vp: partition.time.apic_frequency,
 }
 """Registers that can only be read."""

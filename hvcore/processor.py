@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hvcore import vp_states
 from hvcore._native import engine
 from hvcore.arguments import output_array
 from hvcore.boot.long_mode import enter_long_mode
@@ -18,6 +19,7 @@ from hvcore.experiments.records import RECORD
 from hvcore.interrupts import InterruptStatistics
 from hvcore.memory import LARGE_PAGE_SIZE
 from hvcore.ports import MESSAGE, MESSAGES
+from hvcore.vp_states import VpStateType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,6 +210,34 @@ class VirtualProcessor(engine.VirtualProcessor):
         from hvcore.paging.translator import Translator
 
         return Translator(self.partition.hypervisor.memory, self.paging_state(), gpa_space=self.space)
+
+    def read_state(self, kind: VpStateType) -> bytes:
+        """An image of a part of its interrupt state, as HvCallGetVpState gives it to a parent.
+
+        Parameters
+        ----------
+        kind : LOCAL_APIC (hvcore.vp_states has the layout), SYNTHETIC_TIMERS (likewise), MESSAGE_PAGE, EVENT_PAGE.
+
+        Raises
+        ------
+        ValueError
+            There is no such image.
+        """
+        with self.partition.hypervisor.exclusive():
+            return vp_states.read_state(self, VpStateType(kind))
+
+    def write_state(self, kind: VpStateType, image: bytes) -> None:
+        """Take over an image that `read_state` of a processor of equal setup gave, as HvCallSetVpState does.
+
+        Raises
+        ------
+        TypeError, ValueError
+            There is no such image, or `image` is none: no bytes, another length, or what cannot be. Nothing changed.
+        """
+        if not isinstance(image, bytes | bytearray | memoryview):
+            raise TypeError(f"image must be bytes, not {type(image).__name__}")
+        with self.partition.hypervisor.exclusive():
+            vp_states.write_state(self, VpStateType(kind), bytes(image))
 
     def interrupt_statistics(self) -> InterruptStatistics:
         """What its interrupt controller counted per vector, source and SINT since the VP was created."""

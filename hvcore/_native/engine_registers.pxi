@@ -360,6 +360,8 @@ cdef object read_apic_name(vp_t* vp, u32 register):
     cdef u32 access = apic_access(register, True)
     if access == NO_REGISTER:
         return None
+    if register == APIC_ICR:
+        return vp.irq.lapic.icr         # one register of 64 bits by its name, also in xAPIC mode
     return read_apic(vp.irq, register, vp.slice_start) if access & READABLE else 0
 
 

@@ -17,37 +17,47 @@ from hvcore._native.irq.apic_registers cimport (
     read_apic, read_vectors, read_x2apic, read_xapic, write_svr, write_x2apic, write_xapic,
 )
 from hvcore._native.irq.apic_spec cimport (
-    APIC_LDR, DIVIDE_DEFINED, LVT_COUNT, LVT_REMOTE_IRR, SVR_DEFINED, SVR_ENABLE, VERSION_VALUE,
+    APIC_LDR, DIVIDE_DEFINED, ICR_DEFINED, ICR_STATUS, LVT_COUNT, LVT_LINT0, LVT_LINT1, LVT_MASKED, LVT_REMOTE_IRR,
+    SVR_DEFINED, SVR_ENABLE, VERSION_VALUE,
 )
 from hvcore._native.irq.apic_timer cimport current_count, rearm_timer, write_tsc_deadline
 from hvcore._native.irq.assist cimport settle_eoi, withdraw_promise
-from hvcore._native.irq.clock cimport clock_t, never_ticks, timebase_reset
+from hvcore._native.irq.clock cimport (
+    LAST_TICK, TICKS_PER_REFERENCE_UNIT, clock_t, never_ticks, reference_time, timebase_reset,
+)
+from hvcore._native.irq.destination cimport is_x2apic
 from hvcore._native.irq.events cimport irq_advance, irq_next_event
 from hvcore._native.irq.fabric cimport fabric_send_msi
-from hvcore._native.irq.inbox cimport MOMENT_COUNT, empty_inbox
+from hvcore._native.irq.inbox cimport MOMENT_COUNT, empty_inbox, notice
 from hvcore._native.irq.lapic cimport (
     irq_acknowledge, irq_acknowledge_nmi, irq_nmi_pending, irq_pending_vector, irq_priority, irq_take_level_eoi,
     is_enabled, lapic_init, lapic_reset, request_from, request_nmi, withdraw_interrupt,
 )
 from hvcore._native.irq.lvt cimport local_interrupt, lvt_defined, set_local_pin, takes_external
 from hvcore._native.irq.msr cimport irq_read_msr, irq_write_msr
-from hvcore._native.irq.queue cimport append_buffer, discard_buffer, discard_port, discard_queues
+from hvcore._native.irq.queue cimport append_buffer, discard_buffer, discard_port, discard_queues, write_message
 from hvcore._native.irq.spec cimport (
-    DISCARD_RESTORE, DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE, NOT_MINE,
-    PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT, RING_SLOT_COUNT, SINT_COUNT, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT,
-    message_t,
+    DISCARD_RESTORE, DISCARD_VP, DONE, EVENT_FLAG_COUNT, GENERAL_PROTECTION, LOWEST_VECTOR, MESSAGE_NONE,
+    MESSAGE_TIMER_EXPIRED, NOT_MINE, PAYLOAD_SIZE_BYTES, PORT_BUFFER_COUNT, RING_SLOT_COUNT, SINT_AUTO_EOI, SINT_COUNT,
+    SINT_VECTOR, SYNIC_PAGE_SIZE_BYTES, SYNTHETIC_TIMER_COUNT, TIMER_DIRECT, TIMER_ENABLE, TIMER_PERIODIC, message_t,
+    timer_payload_t,
 )
 from hvcore._native.irq.observer cimport (
     EVENT_ROUTED, LOG2_BUCKETS, SINTS, SOURCE_COUNT, SOURCE_HOST, VECTORS, interrupt_tallies_t, note_event, note_reset,
     observer_t, trace_record_t, trace_ring_t,
 )
-from hvcore._native.irq.state cimport arrivals_t, fabric_t, irq_t, lapic_t, message_buffer_t, message_port_t
-from hvcore._native.irq.synic cimport (
-    irq_accepts_events, irq_accepts_messages, irq_await_sints, irq_post_direct, irq_post_intercept, irq_post_message,
-    irq_signal_event, irq_take_message, is_sint_masked, synic_reset,
+from hvcore._native.irq.state cimport (
+    arrivals_t, fabric_t, irq_t, lapic_t, message_buffer_t, message_port_t, synthetic_timer_t,
 )
-from hvcore._native.irq.timer cimport irq_expire, irq_next_deadline, never, timers_reset
-from hvcore._native.irq.unhalted cimport unhalted_reset
+from hvcore._native.irq.synic cimport (
+    arm_retry, irq_accepts_events, irq_accepts_messages, irq_await_sints, irq_post_direct, irq_post_intercept,
+    irq_post_message, irq_signal_event, irq_take_message, is_sint_masked, synic_reset,
+)
+from hvcore._native.irq.timer cimport (
+    deadline_from, find_next_deadline, irq_expire, irq_next_deadline, is_timer_config, never, timer_sint, timers_reset,
+)
+from hvcore._native.irq.unhalted cimport is_unhalted_config, set_unhalted_left, unhalted_left, unhalted_reset
+from hvcore._native.irq.vectors cimport has_vector, highest_vector, put_vector
 from hvcore._native.space cimport require_thread
 from libc.stdlib cimport calloc, free, realloc
 
@@ -365,6 +375,22 @@ cdef class InterruptController(Synic):
         require_thread(self.irq.fabric.clock.guard)
         restore_state(self, state, ports, sources)
 
+    def timer_state(self):
+        """The image of the synthetic timers (digest 4.12): 200 bytes, those of hvcore.vp_states.SYNTHETIC_TIMERS."""
+        require_thread(self.irq.fabric.clock.guard)
+        return timers_state(&self.irq)
+
+    def restore_timers(self, bytes image not None):
+        """Take an image of timers over. Their messages that wait here are discarded as those of `restore`.
+
+        Raises
+        ------
+        ValueError
+            It is not 200 bytes, or has what no timer can be; nothing changed.
+        """
+        require_thread(self.irq.fabric.clock.guard)
+        restore_timers(&self.irq, image)
+
     def counters(self):
         """Everything that was requested, delivered, merged or lost since creation. The keys are always the same."""
         return self.irq.counters
@@ -389,4 +415,5 @@ include "irqchip_observation.pxi"
 
 
 include "irqchip_state.pxi"
+include "irqchip_vp_state.pxi"
 include "irqchip_apic.pxi"

@@ -6,7 +6,6 @@ cdef enum:
     MSR_DEADLINE = 0x6E0
     MSR_FIRST = 0x800
     MSR_LAST = 0x8FF
-    STATE_WORDS = 44            # digest 10.4
     PHYSICAL_BITS = 46
 
 
@@ -97,7 +96,7 @@ cdef class LocalApic:
         raise TypeError("a LocalApic is what InterruptController.apic gives")
 
     cdef u64 time(self):
-        return self.irq.fabric.clock.now
+        return time_of(self.irq)
 
     cdef u32 register_at(self, object offset) except? 0xBAD:
         cdef u32 at = <u32>checked(offset, 0, PAGE_END - 16, "offset")
@@ -195,23 +194,12 @@ cdef class LocalApic:
         return None if deadline == never() else deadline
 
     def state(self):
-        """The LAPIC state image (digest 10.4): 44 words of 32 bits, 176 bytes."""
-        cdef lapic_t *lapic = &self.irq.lapic
-        cdef u32[STATE_WORDS] words
-        cdef u32 i, at = 29 + 3
-        words[0], words[1], words[2] = lapic.apic_id, VERSION_VALUE, <u32>read_apic(self.irq, APIC_LDR, 0)
-        words[3], words[4] = lapic.dfr, lapic.svr
-        for i in range(8):
-            words[5 + i] = read_vectors(lapic.isr, i)
-            words[13 + i] = read_vectors(lapic.tmr, i)
-            words[21 + i] = read_vectors(lapic.irr, i)
-        words[29], words[30], words[31] = lapic.errors, <u32>(lapic.icr >> 32), <u32>lapic.icr
-        for i in range(<u32>LVT_COUNT):
-            words[at + i] = lapic.lvt[i]
-        at += LVT_COUNT
-        words[at], words[at + 1] = lapic.esr, lapic.initial_count
-        words[at + 2], words[at + 3], words[at + 4] = current_count(self.irq, self.time()), lapic.divide, 0
-        return (<const char *>words)[:sizeof(words)]
+        """The LAPIC state image (digest 10.4): 176 bytes, those of hvcore.vp_states.LOCAL_APIC.
+
+        A "No EOI required" that the guest has not used is taken back: the image does not have it.
+        """
+        require_thread(self.irq.fabric.clock.guard)
+        return apic_state(self.irq)
 
     def restore(self, bytes image not None):
         """Take a state image over: all but id and version, which are the processor's own, and TPR, which is CR8.
@@ -219,29 +207,11 @@ cdef class LocalApic:
         Raises
         ------
         ValueError
-            It is not 176 bytes of an APIC of this version.
+            It is not 176 bytes of an APIC of this version, or of one in another mode, or has what cannot be; nothing
+            changed.
         """
         require_thread(self.irq.fabric.clock.guard)
-        cdef const u32 *words
-        cdef lapic_t *lapic = &self.irq.lapic
-        cdef u32 i
-        if len(image) != STATE_WORDS * 4:
-            raise ValueError(f"image must have {STATE_WORDS * 4} bytes, not {len(image)}")
-        words = <const u32 *><const char *>image
-        if words[1] != VERSION_VALUE:
-            raise ValueError(f"image is of an APIC of version {words[1]:#x}, not {<u32>VERSION_VALUE:#x}")
-        lapic.ldr, lapic.dfr, lapic.svr = words[2] & <u32>0xFF000000, words[3] | 0x0FFFFFFF, words[4] & SVR_DEFINED
-        for i in range(4):
-            lapic.isr[i] = words[5 + 2 * i] | <u64>words[6 + 2 * i] << 32
-            lapic.tmr[i] = words[13 + 2 * i] | <u64>words[14 + 2 * i] << 32
-            lapic.irr[i] = words[21 + 2 * i] | <u64>words[22 + 2 * i] << 32
-            lapic.auto_eoi[i] = lapic.level_eois[i] = 0
-        lapic.errors, lapic.icr = words[29], <u64>words[30] << 32 | words[31]
-        for i in range(<u32>LVT_COUNT):
-            lapic.lvt[i] = words[32 + i] & (lvt_defined(i) | LVT_REMOTE_IRR)
-        lapic.esr, lapic.initial_count = words[39], words[40]
-        lapic.timer_count, lapic.timer_start, lapic.divide = words[41], self.time(), words[42] & DIVIDE_DEFINED
-        rearm_timer(self.irq, self.time())
+        restore_apic(self.irq, image)
 
 
 cdef LocalApic apic_of(InterruptController controller):

@@ -37,15 +37,19 @@ cdef struct saved_state_t:              # followed by its messages, queue by que
     u64[4] timer_configs
     u64[4] timer_counts
     u64[4] timer_deadlines
-    u64 next_deadline
     u64 retry_time
     u64 now
     u32 awaited_sints
     u32 deliverable_sints
+    u64 unhalted_config
+    u64 unhalted_count
+    u64 unhalted_left                   # ticks of run time until it expires; never_ticks()
+    u64 promised                        # "No EOI required" is in the assist page, or was cleared and not seen yet
     u8[16] ring_heads
     u8[4096] message_page
     u8[4096] event_page
     u8[4096] event_ring
+    u8[4096] assist_page
 
 
 cdef dict owners_of(InterruptController self, ports, sources):
@@ -95,11 +99,15 @@ cdef bytes save_state(InterruptController self, ports, sources):
     saved.control, saved.siefp, saved.simp, saved.sirbp = (
         irq.synic.control, irq.synic.siefp, irq.synic.simp, irq.sirbp)
     saved.awaited_sints, saved.deliverable_sints = irq.awaited_sints, irq.deliverable_sints
-    saved.next_deadline, saved.retry_time, saved.now = irq.next_deadline, irq.retry_time, irq.now
+    saved.retry_time, saved.now = irq.retry_time, irq.now
     saved.sints, saved.ring_heads = irq.synic.sints, irq.ring_heads
     for i in range(SYNTHETIC_TIMER_COUNT):
         saved.timer_configs[i], saved.timer_counts[i] = irq.timers[i].config, irq.timers[i].count
         saved.timer_deadlines[i] = irq.timers[i].deadline
+    saved.unhalted_config, saved.unhalted_count = irq.unhalted.config, irq.unhalted.count
+    saved.unhalted_left = unhalted_left(irq)
+    saved.promised = irq.assist.promised
+    memcpy(saved.assist_page, irq.assist.page, SYNIC_PAGE_SIZE_BYTES)
     memcpy(saved.message_page, irq.synic.message_page, SYNIC_PAGE_SIZE_BYTES)
     memcpy(saved.event_page, irq.synic.event_page, SYNIC_PAGE_SIZE_BYTES)
     if irq.event_ring is not NULL:
@@ -107,15 +115,60 @@ cdef bytes save_state(InterruptController self, ports, sources):
     return (<const char *>&saved)[:sizeof(saved_state_t)] + messages
 
 
-cdef const saved_state_t *checked_state(bytes state) except NULL:
-    cdef const saved_state_t *saved = <const saved_state_t *><const char *>state
+cdef bint has_exceptions(const u64 *vectors) noexcept:
+    """Vectors below 16 are in the set: no interrupt has one."""
+    return vectors[0] & ((<u64>1 << LOWEST_VECTOR) - 1) != 0
+
+
+cdef bint is_lapic_sound(const lapic_t *lapic) noexcept:
+    return not (has_exceptions(lapic.irr) or has_exceptions(lapic.isr) or has_exceptions(lapic.tmr)
+                or has_exceptions(lapic.auto_eoi) or has_exceptions(lapic.level_eois))
+
+
+cdef bint is_inbox_sound(const arrivals_t *inbox) noexcept:
+    """Moments in order, and the time of the first."""
     cdef u32 i
+    if inbox.count > MOMENT_COUNT:
+        return False
+    for i in range(inbox.count):
+        if has_exceptions(inbox.moments[i].vectors) or (i and inbox.moments[i].time <= inbox.moments[i - 1].time):
+            return False
+    return inbox.time == (inbox.moments[0].time if inbox.count else never_ticks())
+
+
+cdef bint are_timers_sound(const saved_state_t *saved) noexcept:
+    """Configurations that a guest could have written; no deadline of a timer that is not armed."""
+    cdef u32 i
+    cdef bint armed
+    for i in range(SYNTHETIC_TIMER_COUNT):
+        armed = saved.timer_configs[i] & TIMER_ENABLE and saved.timer_counts[i] != 0
+        if not is_timer_config(saved.timer_configs[i]) or (not armed and saved.timer_deadlines[i] != never()):
+            return False
+    armed = saved.unhalted_left != never_ticks()
+    if armed and not 0 < saved.unhalted_count < <u64>LAST_TICK // TICKS_PER_REFERENCE_UNIT:
+        return False
+    return is_unhalted_config(saved.unhalted_config) and (not armed or saved.unhalted_left <= <u64>LAST_TICK)
+
+
+cdef const saved_state_t *checked_state(bytes state) except NULL:
+    """The state in the bytes, if nothing in it can lead native code astray."""
+    cdef const saved_state_t *saved = <const saved_state_t *><const char *>state
+    cdef const saved_message_t *messages = <const saved_message_t *>(saved + 1)
+    cdef u64 i
+    cdef bint sound
     if len(state) < sizeof(saved_state_t) or saved.size_bytes != sizeof(saved_state_t) \
+            or saved.message_count > len(state) // sizeof(saved_message_t) \
             or len(state) != sizeof(saved_state_t) + saved.message_count * sizeof(saved_message_t):
         raise ValueError("state was not made by save() of this version")
+    sound = (is_lapic_sound(&saved.lapic) and is_inbox_sound(&saved.inbox) and are_timers_sound(saved)
+             and (saved.awaited_sints | saved.deliverable_sints) >> SINT_COUNT == 0)
     for i in range(SINT_COUNT):
-        if saved.ring_heads[i] >= RING_SLOT_COUNT or saved.inbox.count > MOMENT_COUNT:
-            raise ValueError("state was not made by save(): it counts more than there is")
+        sound = sound and saved.ring_heads[i] < RING_SLOT_COUNT
+    for i in range(saved.message_count):
+        sound = sound and (messages[i].message.message_type != MESSAGE_NONE
+                           and messages[i].message.payload_size <= PAYLOAD_SIZE_BYTES)
+    if not sound:
+        raise ValueError("state was not made by save(): something in it cannot be")
     return saved
 
 
@@ -151,12 +204,18 @@ cdef int restore_state(InterruptController self, bytes state, ports, sources) ex
     irq.synic.control, irq.synic.siefp, irq.synic.simp, irq.sirbp = (
         saved.control, saved.siefp, saved.simp, saved.sirbp)
     irq.awaited_sints, irq.deliverable_sints = saved.awaited_sints, saved.deliverable_sints
-    irq.next_deadline, irq.retry_time, irq.now = saved.next_deadline, saved.retry_time, saved.now
+    irq.retry_time, irq.now = saved.retry_time, saved.now
     irq.synic.sints = saved.sints
     irq.ring_heads = saved.ring_heads
     for i in range(SYNTHETIC_TIMER_COUNT):
         irq.timers[i].config, irq.timers[i].count = saved.timer_configs[i], saved.timer_counts[i]
         irq.timers[i].deadline = saved.timer_deadlines[i]
+    find_next_deadline(irq)
+    irq.lapic.owes_eois = highest_vector(irq.lapic.level_eois) >= 0
+    irq.unhalted.config, irq.unhalted.count = saved.unhalted_config, saved.unhalted_count
+    set_unhalted_left(irq, saved.unhalted_left)
+    irq.assist.promised = saved.promised != 0
+    memcpy(irq.assist.page, saved.assist_page, SYNIC_PAGE_SIZE_BYTES)
     memcpy(irq.synic.message_page, saved.message_page, SYNIC_PAGE_SIZE_BYTES)
     memcpy(irq.synic.event_page, saved.event_page, SYNIC_PAGE_SIZE_BYTES)
     if irq.event_ring is not NULL:

@@ -62,7 +62,7 @@ def execute(
         return Result(refusal.status, word.rep_start, b"")
     except Unfinished:
         return Result(Status.SUCCESS, 0, b"", finished=False)
-    return Result(Status.SUCCESS, 0, row.output.pack(output or ()))
+    return Result(Status.SUCCESS, 0, row.output.pack(output) if output else b"")
 
 
 def _repeat(

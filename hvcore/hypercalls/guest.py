@@ -83,17 +83,22 @@ class _GuestCall:
 
     def _run_from_pages(self, row: Row) -> bool:
         reads, writes = self._input_size(row), row.output_size(self.word.rep_count)
-        if not self._aligned(reads, writes):
+        if not self._aligned(reads, 0 if row.has_output else writes):
             return self._refuse(Status.INVALID_ALIGNMENT)
         if row.privilege & ~self.partition.privileges:
             return self._refuse(Status.ACCESS_DENIED)
         source = self._locate(self.first, READ) if reads else 0
         if source is None:
             return self._page_fault(self.first, AccessType.READ)
+        input = self.hypervisor.memory.read(source, reads)
+        if row.has_output is not None:
+            writes = writes if row.has_output(row.input.unpack(input)) else 0
+            if not self._aligned(reads, writes):
+                return self._refuse(Status.INVALID_ALIGNMENT)
         target = self._locate(self.second, WRITE) if writes else 0
         if target is None:
             return self._page_fault(self.second, AccessType.WRITE)
-        return self._enter(row, self.hypervisor.memory.read(source, reads), target)
+        return self._enter(row, input, target)
 
     def _enter(self, row: Row, input: bytes, target: int) -> bool:
         result = execute(self.hypervisor, self.partition, self.vp, self.control, input, limit=ELEMENTS_PER_ENTRY)

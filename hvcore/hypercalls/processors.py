@@ -11,6 +11,7 @@ from hvcore.hypercalls.call import Call, Progress
 from hvcore.registers import RegisterName
 
 if TYPE_CHECKING:
+    from hvcore.hypercalls.states import VpStateInput
     from hvcore.partition import Partition
 
 REGISTER_VALUE = np.dtype([("name", "<u4"), ("reserved", "V12"), ("value", "V16")])
@@ -131,7 +132,7 @@ def get_vp_index_from_apic_id(call: Call, header: ApicIdInput) -> Progress:
 
 def get_vp_registers(call: Call, header: RegistersInput) -> Progress:
     """Read registers by name."""
-    vp = _registers_target(call, header)
+    vp = registers_target(call, header)
 
     def get(name: Any) -> bytes:
         value = msrs.read_register(call.hypervisor, vp, int(name))
@@ -144,7 +145,7 @@ def get_vp_registers(call: Call, header: RegistersInput) -> Progress:
 
 def set_vp_registers(call: Call, header: RegistersInput) -> Progress:
     """Write registers by name; no side effects, no faults."""
-    vp = _registers_target(call, header)
+    vp = registers_target(call, header)
 
     def set_(element: Any) -> bytes:
         value = int.from_bytes(element["value"].tobytes(), "little")
@@ -168,8 +169,10 @@ def translate_virtual_address(call: Call, header: TranslateInput) -> TranslateOu
     return TranslateOutput(result, cache_type | overlay << 8, gpa >> 12)
 
 
-def _registers_target(call: Call, header: RegistersInput) -> Any:
-    """A virtual processor of a child, or of the caller itself if it may see its own registers."""
+def registers_target(call: Call, header: "RegistersInput | VpStateInput") -> Any:
+    """A virtual processor of a child, or of the caller itself if it may see its own registers.
+
+    So it is for images of state, too."""
     partition = call.target(header.partition_id, caller=True)
     if partition is call.caller and not call.caller.privileges & Privilege.ACCESS_VP_REGISTERS:
         raise Refused(Status.ACCESS_DENIED)

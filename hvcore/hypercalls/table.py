@@ -23,6 +23,7 @@ from hvcore.hypercalls import (
     pool,
     ports,
     processors,
+    states,
 )
 from hvcore.hypercalls.abi import FAST_INPUT_BYTES, Control, Layout, Nothing, Partition
 from hvcore.hypercalls.call import Call
@@ -36,7 +37,8 @@ NONE = np.dtype("V0")
 @dataclass(frozen=True, slots=True)
 class Row:
     """One call: simple, or with `rep` one that walks a list of elements. With `variable` the input's fixed header may
-    be followed by a header of as many qwords as the control word says (section 3.1)."""
+    be followed by a header of as many qwords as the control word says (section 3.1). `has_output` tells from the input
+    whether this call has output at all."""
 
     code: Hypercall
     handler: Callable[[Call, Any], Any]
@@ -47,6 +49,7 @@ class Row:
     element_in: np.dtype[Any] = NONE
     element_out: np.dtype[Any] = NONE
     variable: bool = False
+    has_output: Callable[[Any], bool] | None = None
 
     def input_size(self, reps: int, variable_qwords: int = 0) -> int:
         """Bytes of the headers and the list."""
@@ -83,8 +86,11 @@ def _simple(
     output: type[Any] = Nothing,
     *,
     variable: bool = False,
+    has_output: Callable[[Any], bool] | None = None,
 ) -> Row:
-    return Row(code, handler, Layout(input), Layout(output), privilege, variable=variable)
+    return Row(
+        code, handler, Layout(input), Layout(output), privilege, variable=variable, has_output=has_output
+    )
 
 
 def _rep(
@@ -254,6 +260,16 @@ _ROWS = (
         element_in=NAME,
         element_out=NAME,
     ),
+    _simple(
+        Hypercall.GET_VP_STATE,
+        states.get_vp_state,
+        states.VpStateInput,
+        _NO_PRIVILEGE,
+        states.VpStateOutput,
+        variable=True,
+        has_output=states.has_output,
+    ),
+    _simple(Hypercall.SET_VP_STATE, states.set_vp_state, states.VpStateInput, _NO_PRIVILEGE, variable=True),
     _simple(
         Hypercall.GET_VP_SET_FROM_MDA,
         interrupts.get_vp_set_from_mda,

@@ -93,6 +93,8 @@ SIZES = {
     0xC5: (24, 0, 0, 0),
     0xCE: (40, 0, 0, 0),
     0xD0: (32, 0, 0, 0),
+    0xE3: (40, 200, 0, 0),
+    0xE4: (40, 0, 0, 0),
     0xE5: (24, 528, 0, 0),
     0x103: (32, 0, 0, 0),
     0x125: (16, 24, 0, 0),
@@ -101,7 +103,7 @@ SIZES = {
     0x83: (16, 0, 0, 0),
 }
 
-VARIABLE = {0x13, 0x14, 0x15, 0x7C, 0x7E}
+VARIABLE = {0x13, 0x14, 0x15, 0x7C, 0x7E, 0xE3, 0xE4}
 
 
 def test_variable_headers_are_those_of_the_specification():

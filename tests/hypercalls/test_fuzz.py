@@ -19,6 +19,7 @@ ROUNDS = 8000
 # A field is a choice of values, "id" (a partition), "page" (a root page), "new" (a free one) or "any".
 SMALL, FLAGS = (0, 1, 2, 3), (0, 0, 0, 1)
 DEVICE = (1 << 62 | 8, 1 << 62 | 16, 1 << 62)
+VP_STATES = (4, 1 << 31, 1 << 31 | 1, 1 << 31 | 2, 1 << 31 | 3)
 DOMAIN = ("id", (0,), (0, 0, 1), (5, 6, 0, 0xFFFFFFFF))
 PLAUSIBLE = {
     0x01: ("Q", (0x1000, 0, 1 << 60)),
@@ -72,6 +73,8 @@ PLAUSIBLE = {
     0x7E: ("QQ4IQIIQ", "id", SMALL, (1,), (0,), (0xFEE00010, 0xFEE00000), (0, 1), (0,), (0x40, 3), (0, 1, 2), SMALL),
     0x99: ("QII224s", "id", SMALL, (0,), (bytes(224),)),
     0x9A: ("QQI", "id", (0,), SMALL),
+    0xE3: ("QIIIIQQQ", "id", SMALL, (0,), VP_STATES, (0,), (0,), (0,), "page"),
+    0xE4: ("QIIIIQQQ192s", "id", SMALL, (0,), VP_STATES, (0,), (0,), (0,), "page", (b"", b"\1")),
     0xE5: ("QQBB6x", "id", SMALL, (0,), (0, 1)),
     0x82: ("QQIIQII", "id", DEVICE, (0,), (0,), (1, 2), (0,), (0,)),
     0x83: ("QQ", "id", (1, 2)),
@@ -107,9 +110,11 @@ def random_call(randomness, machine):
     reps = randomness.choice([1, 1, 1, 2, 5, 70]) if row.rep else 0
     start = randomness.randrange(reps) if reps and randomness.random() < 0.2 else 0
     word = code | reps << 32 | start << 48
+    if row.variable and randomness.random() < 0.9:
+        word |= max(len(body) - row.input_size(reps), 0) // 8 << 17
     if randomness.random() < 0.05:
         word ^= 1 << randomness.randrange(64)
-    length = min(row.input_size(reps), 4096)
+    length = min(row.input_size(reps, word >> 17 & 0x3FF), 4096)
     noise = randomness.random()
     if noise < 0.2:
         body = bytearray(randomness.randbytes(length))

@@ -225,3 +225,42 @@ def test_delete_vp(machine):
     machine.call(Hypercall.DELETE_VP, "QII", child.id, 1, 0, expect=Status(0x0E))
     machine.call(Hypercall.DELETE_VP, "QII", 999, 1, 0, expect=Status(0x0D))
     machine.call(Hypercall.DELETE_VP, "QII", child.id, 0, 0, caller=child, expect=Status(0x06))
+
+
+def test_registers_of_the_interrupt_controller(machine):
+    """7.1: A0000-A0015 are the SynIC's MSRs of section 2, 90010-12 those of the APIC.
+
+    Setting sends and ends nothing."""
+    child = machine.child(vps=2)
+    chip = child.vps[1].interrupts
+    chip.apic_enabled = True
+    names = {0xA0000: 0x2F3, 0xA0005: 1 << 18, 0xA000F: 0x200FF, 0xA0010: 1, 0xA0012: 0x9001, 0xA0013: 0x8001,
+             0x90011: 0x300 << 48 | 0x4050, 0x90012: 0x30}  # fmt: skip
+    assert get(machine, child.id, 1, *names, 0xA0001, 0xA0011, 0xA0014, 0x90010)[-4:] == [1 << 16, 1, 0, 0]
+    put(machine, child.id, 1, *names.items())
+    assert get(machine, child.id, 1, *names) == list(names.values())
+    for name, msr in ((0xA0000, 0x40000090), (0xA000F, 0x4000009F), (0xA0010, 0x40000080), (0x90012, 0x40000072)):
+        assert chip.read_msr(msr, 0) == names[name]
+    assert chip.requested == 0 and chip.counters()["ipis_sent"] == 0
+    put(machine, child.id, 1, (0xA0014, 0))
+    for name, value, status in (
+        (0xA0011, 1, Status.INVALID_REGISTER_VALUE),
+        (0xA0003, 0xF, Status.INVALID_REGISTER_VALUE),
+        (0xA0010, 1 << 64, Status.INVALID_REGISTER_VALUE),
+        (0x90010, 0, Status.INVALID_PARAMETER),
+        (0x90000, 0, Status.INVALID_REGISTER_VALUE),
+        (0x90003, 0, Status.INVALID_REGISTER_VALUE),
+    ):
+        put(machine, child.id, 1, (name, value), expect=status)
+    assert get(machine, child.id, 1, 0x90000, 0x90003, 0xA0003) == [0, 1, 1 << 16]
+
+
+def test_the_run_time_by_its_name(machine):
+    """2: units of 100 ns that this VP has run."""
+    child = machine.child(vps=1)
+    machine.map(child, 0, 16)
+    vp = child.vps[0]
+    vp.start()
+    vp.cr0, vp.rip = 0x11, 0
+    vp.run(max_instructions=1)
+    assert get(machine, child.id, 0, 0x90000) == [vp.counters()["runtime_ticks"] // 100]

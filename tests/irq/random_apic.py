@@ -168,6 +168,11 @@ class Pair:
             apic.deadline = value
         controller.apic.write_msr(0x6E0, value)
 
+    def image(self, apic: Apic, controller: InterruptController) -> None:
+        """Its own image changes nothing but the prescaler, which starts over."""
+        controller.apic.restore(controller.apic.state())
+        apic.count, apic.since = apic.current() or None, self.model.now
+
     def compare(self) -> None:
         """Everything that can be seen."""
         self.model.advance(self.model.now)
@@ -180,16 +185,16 @@ class Pair:
 
 
 OPERATIONS = {"page": 20, "msr": 16, "command_register": 12, "end": 8, "take": 12, "base": 1, "pins": 4, "sources": 3,
-              "device": 8, "time": 10, "deadline": 2}  # fmt: skip
+              "device": 8, "time": 10, "deadline": 2, "image": 2}  # fmt: skip
 
 
 def image(apic: Apic) -> bytes:
     """The state image of hyperv-abi 10.4."""
     words = [apic.id, 0x01060014, apic.get(0xD), apic.dfr, apic.svr]
     words += [apic.get(register) for register in range(0x10, 0x28)]
-    words += [apic.errors, apic.icr >> 32, apic.icr & 0xFFFF_FFFF]
+    words += [apic.esr, apic.icr >> 32, apic.icr & 0xFFFF_FFFF]
     words += [apic.lvt[which] for which in LVTS]
-    return struct.pack("<44I", *words, apic.esr, apic.initial, apic.current(), apic.divide, 0)
+    return struct.pack("<44I", *words, apic.errors, apic.initial, apic.current(), apic.divide, 0)
 
 
 def run(count: int, seed: int) -> Counter[str]:

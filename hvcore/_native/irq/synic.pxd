@@ -6,8 +6,10 @@ are accessed byte-wise through memcpy: the guest's code reads and writes the sam
 from libc.string cimport memcpy, memset
 
 from hvcore._native.base.types cimport u8, u32, u64
-from hvcore._native.irq.clock cimport never_ticks
+from hvcore._native.irq.assist cimport withdraw_promise
+from hvcore._native.irq.clock cimport never_ticks, reference_time
 from hvcore._native.irq.eoi cimport end_interrupt
+from hvcore._native.irq.inbox cimport lags_behind
 from hvcore._native.irq.lapic cimport request_from
 from hvcore._native.irq.observer cimport (
     EVENT_EVENT_SIGNALED, EVENT_MESSAGE_DELIVERED, EVENT_MESSAGE_QUEUED, SOURCE_EVENT, SOURCE_MESSAGE, note_sint,
@@ -99,11 +101,14 @@ cdef inline bint deliver_sint(irq_t *irq, u32 sint) noexcept nogil:
     cdef timer_payload_t *stamped
     if slot_type(irq, sint) != MESSAGE_NONE:
         (slot + MESSAGE_FLAGS_OFFSET)[0] |= MESSAGE_PENDING
+        withdraw_promise(irq)       # an EOI would bring the next one
         arm_retry(irq)
         return False
     if buffer.is_timer:
         stamped = <timer_payload_t *>buffer.message.payload
-        stamped.delivery = irq.now
+        # who gave the chance to deliver it need not have been this processor
+        stamped.delivery = max(irq.now, reference_time(&irq.fabric.timebase,
+                                                       irq.time if lags_behind(irq) else irq.fabric.clock.now))
     unlink_buffer(buffer)
     # With auto-EOI nothing but an EOM brings the next one, so the guest must learn of it now.
     buffer.message.flags = 0

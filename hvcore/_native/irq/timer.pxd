@@ -118,25 +118,30 @@ cdef inline u32 irq_expire(irq_t *irq, u64 now) noexcept nogil:
     return signals
 
 
+cdef inline u64 deadline_from(const synthetic_timer_t *timer, u64 now) noexcept nogil:
+    """When a timer expires whose period, if it has one, begins at `now`."""
+    if not timer.config & TIMER_ENABLE or timer.count == 0:
+        return never()
+    return add_time(now, timer.count) if timer.config & TIMER_PERIODIC else timer.count
+
+
 cdef inline void arm_timer(irq_t *irq, u32 index, u64 now) noexcept nogil:
     """Recompute the deadline after a register write. A one-shot in the past fires at once; a period starts over."""
     cdef synthetic_timer_t *timer = &irq.timers[index]
     if not timer.config & TIMER_DIRECT and timer_sint(timer.config) == 0:
         timer.config &= ~<u64>TIMER_ENABLE      # SINT0 belongs to the intercepts
-    if not timer.config & TIMER_ENABLE or timer.count == 0:
-        timer.deadline = never()
-    elif timer.config & TIMER_PERIODIC:
-        timer.deadline = add_time(now, timer.count)
-    else:
-        timer.deadline = timer.count
+    timer.deadline = deadline_from(timer, now)
     expire_timer(irq, index, now)
     find_next_deadline(irq)
 
 
+cdef inline bint is_timer_config(u64 value) noexcept nogil:
+    """No reserved bits, and in direct mode the vector of an interrupt."""
+    return not value & ~<u64>TIMER_DEFINED and (not value & TIMER_DIRECT or timer_vector(value) >= LOWEST_VECTOR)
+
+
 cdef inline int write_timer_config(irq_t *irq, u32 index, u64 value, u64 now) noexcept nogil:
-    if value & ~<u64>TIMER_DEFINED:
-        return GENERAL_PROTECTION
-    if value & TIMER_DIRECT and timer_vector(value) < LOWEST_VECTOR:
+    if not is_timer_config(value):
         return GENERAL_PROTECTION
     irq.timers[index].config = value
     arm_timer(irq, index, now)

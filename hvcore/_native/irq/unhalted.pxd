@@ -46,12 +46,29 @@ cdef inline void expire_unhalted(irq_t *irq, u64 now) noexcept nogil:
         request_from(irq, vector, False, False, SOURCE_UNHALTED_TIMER)
 
 
-cdef inline int write_unhalted_config(irq_t *irq, u64 value) noexcept nogil:
-    """#GP for reserved bits, and for a vector that is neither an NMI nor one of an interrupt."""
+cdef inline u64 unhalted_left(const irq_t *irq) noexcept nogil:
+    """Ticks that the processor has to run until it expires; never_ticks(): not armed."""
+    cdef u64 deadline = irq.unhalted.deadline, run = irq.time - irq.unhalted.not_run
+    if deadline == never_ticks():
+        return deadline
+    return deadline - run if deadline > run else 0
+
+
+cdef inline void set_unhalted_left(irq_t *irq, u64 left) noexcept nogil:
+    irq.unhalted.deadline = left if left == never_ticks() else irq.time - irq.unhalted.not_run + left
+
+
+cdef inline bint is_unhalted_config(u64 value) noexcept nogil:
+    """No reserved bits, and a vector that is an NMI or one of an interrupt."""
     cdef u32 vector = value & UNHALTED_VECTOR
     if value & ~<u64>UNHALTED_DEFINED:
-        return GENERAL_PROTECTION
-    if value & UNHALTED_ENABLE and vector < LOWEST_VECTOR and vector != NMI_VECTOR:
+        return False
+    return not value & UNHALTED_ENABLE or vector >= LOWEST_VECTOR or vector == NMI_VECTOR
+
+
+cdef inline int write_unhalted_config(irq_t *irq, u64 value) noexcept nogil:
+    """#GP for what a configuration cannot be."""
+    if not is_unhalted_config(value):
         return GENERAL_PROTECTION
     irq.unhalted.config = value
     arm_unhalted(irq)
