@@ -8,6 +8,7 @@ from hvcore._native.dma.cache cimport cache_has, cache_key, cache_peek
 from hvcore._native.dma.columns cimport clear_columns, dma_columns_t, store_columns
 from hvcore._native.dma.faults cimport register_at
 from hvcore._native.dma.flight cimport LANES, NO_LANE, SEEN, STAMPS, can_fly, flight_t
+from hvcore._native.dma.hits cimport take_hits
 from hvcore._native.dma.memory cimport view_refresh
 from hvcore._native.dma.spec cimport ACCESS_PRIVILEGED, DMA_OK, GLOBAL_TE, NO_PASID, REASON_OK, REG_GSTS, TYPE_PASS
 from hvcore._native.dma.state cimport CONTEXT_PRIVILEGED, context_t, unit_t
@@ -96,6 +97,14 @@ cdef inline u64 quick_entry(unit_t* unit, const requester_t* who, u64 iova, u32*
     return found[0] if found[0] & FOUND_RIGHTS & who.access == who.access & FOUND_RIGHTS else 0
 
 
+cdef inline void count_hits(unit_t* unit, const requester_t* who, u64 hits) noexcept nogil:
+    unit.iotlb.lookups += hits
+    unit.contexts.lookups += hits
+    unit.pasids.lookups += hits * who.by_pasid
+    unit.counters.requests += hits
+    unit.counters.translated += hits
+
+
 cdef inline bint translate_quickly(unit_t* unit, const requester_t* who, u64 iova, dma_t* done) noexcept nogil:
     """A request that the IOTLB can answer, counted as such."""
     cdef u32 size
@@ -112,11 +121,7 @@ cdef inline bint translate_quickly(unit_t* unit, const requester_t* who, u64 iov
     done.second_shift = shift_of_code(entry >> FOUND_SECOND_SHIFT & FOUND_SHIFT_MASK)
     done.status, done.reason = DMA_OK, REASON_OK
     done.table_references = done.first_references = done.second_references = 0
-    unit.iotlb.lookups += 1
-    unit.contexts.lookups += 1
-    unit.pasids.lookups += who.by_pasid
-    unit.counters.requests += 1
-    unit.counters.translated += 1
+    count_hits(unit, who, 1)
     return True
 
 
@@ -190,42 +195,6 @@ cdef inline void requester_start(unit_t* unit, requester_t* who, u64 requests) n
     who.alone, who.wait = 0, SHORTEST_WAIT
 
 
-cdef inline u64 translate_hits(unit_t* unit, const requester_t* who, const u64* iovas, u64 first, u64 count,
-                               const dma_columns_t* out, bint more) noexcept nogil:
-    """Go on from element `first` as long as the IOTLB, direct-mapped and of 4 KiB pages, has what is asked for, in the
-    part of memory where a GPA is its own SPA; the first element for which it is not so. `more`: other columns than the
-    SPA and those that are zero for a hit."""
-    cdef const u64* keys = unit.iotlb.keys
-    cdef const u64* words = unit.iotlb.words
-    cdef u64 mask = unit.iotlb.mask, tag = cache_key(0, who.context.tag, 0), access = who.access & FOUND_RIGHTS
-    cdef u64 same_from = unit.view.same_from, same_bytes = unit.view.same_bytes, i = first, page, entry, found, place
-    cdef u64* spa = out.spa
-    cdef dma_columns_t others = out[0]
-    while i < count:
-        page = iovas[i] >> PAGE_SHIFT
-        entry = page & mask
-        found = words[entry]
-        if unlikely(keys[entry] != (cache_key(page, 0, 0) | tag) or found & access != access):
-            break
-        place = found & ENTRY_ADDRESS | iovas[i] & PAGE_OFFSET_MASK
-        if unlikely(place - same_from >= same_bytes):
-            break
-        spa[i] = place
-        if more and others.gpa != NULL:
-            others.gpa[i] = place
-        if more and others.page_shift != NULL:
-            others.page_shift[i] = shift_of_code(found >> FOUND_FIRST_SHIFT & FOUND_SHIFT_MASK)
-        if more and others.nested_page_shift != NULL:
-            others.nested_page_shift[i] = shift_of_code(found >> FOUND_SECOND_SHIFT & FOUND_SHIFT_MASK)
-        i += 1
-    unit.iotlb.lookups += i - first
-    unit.contexts.lookups += i - first
-    unit.pasids.lookups += (i - first) * who.by_pasid
-    unit.counters.requests += i - first
-    unit.counters.translated += i - first
-    return i
-
-
 cdef inline void translate_all(unit_t* unit, requester_t* who, const u64* iovas, u64 count,
                                const dma_columns_t* out) noexcept nogil:
     cdef dma_columns_t columns = out[0]
@@ -233,18 +202,17 @@ cdef inline void translate_all(unit_t* unit, requester_t* who, const u64* iovas,
     cdef flight_t flight
     cdef u64 i = 0
     cdef u32 place, block
-    cdef bint going, quick = out.spa != NULL and unit.iotlb.exists and unit.iotlb.structure == NULL
-    cdef bint more = out.gpa != NULL or out.page_shift != NULL or out.nested_page_shift != NULL
+    cdef bint going, quick = out.spa != NULL and unit.iotlb.exists
+    cdef u64 hits
     flight.stamp = 0
     requester_start(unit, who, count)
     if quick:
         clear_columns(out, count)
     while i < count:
-        if quick and who.known and unit.iotlb_sizes == 1:
-            if more:
-                i = translate_hits(unit, who, iovas, i, count, &columns, True)
-            else:
-                i = translate_hits(unit, who, iovas, i, count, &columns, False)
+        if quick and who.known:
+            hits = take_hits(unit, who.context.tag, who.access & FOUND_RIGHTS, iovas, i, count, &columns)
+            count_hits(unit, who, hits)
+            i += hits
             if i == count:
                 break
         block = look_ahead(unit, who, iovas + i, count - i, &flight)
