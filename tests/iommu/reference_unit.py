@@ -77,7 +77,6 @@ class Reference:
         self.above = ADDRESS & ~((1 << self.host_bits) - 1) | 0xFFF << 52
         self.high = ADDRESS & ~((1 << self.host_bits) - 1)
         self.mgaw = (self.cap >> 16 & 63) + 1
-        self.fault_bits = max(12 + 9 * (n + 2) for n in (1, 2, 3) if self.levels_of(n) or n == 1)
         self.answer = Answer()
 
     # Tables ---------------------------------------------------------------------------------------------------------
@@ -123,8 +122,8 @@ class Reference:
         if entry[0] & (self.above | 0x1F0) or entry[1] >> 21 or entry[2] or entry[3]:
             raise Fault(0x42, silent)
         device_tlb, pasid_enable, rid_pasid = bit(entry[0], 2), bit(entry[0], 3), entry[1] & 0xFFFFF
-        for field, capability in ((device_tlb, 2), (pasid_enable, 40), (rid_pasid, 49), (bit(entry[1], 20), 53)):
-            if field and not bit(self.ecap, capability):
+        for used, capability in ((device_tlb, 2), (pasid_enable, 40), (rid_pasid, 49), (bit(entry[1], 20), 53)):
+            if used and not bit(self.ecap, capability):
                 raise Fault(0x42, silent)
         directories = 1 << (entry[0] >> 9 & 7) + 7
         if rid_pasid >> 6 >= directories:
@@ -157,11 +156,11 @@ class Reference:
                 entry[2] & (self.above | 0xF02) or any(entry[3:])):
             raise Fault(0x5A, silent)
         snooped = bit(self.ecap, 48)
-        for field, capability in (
+        for used, capability in (
                 (bit(entry[0], 9), bit(self.ecap, 45) & snooped), (bit(entry[1], 23), snooped),
                 (bit(entry[1], 24), bit(self.ecap, 7)), (bit(entry[2], 0), bit(self.ecap, 31)),
                 (bit(entry[2], 7), bit(self.ecap, 34) & snooped), (entry[2] & (ADDRESS | 0x1C), bit(self.ecap, 47))):
-            if field and not capability:
+            if used and not capability:
                 raise Fault(0x5A, silent)
         kind = {1: "first", 2: "second", 3: "nested", 4: "pass"}.get(entry[0] >> 6 & 7)
         found = Context(kind or "", entry[1] & 0xFFFF, True, silent, device_tlb, entry[0] & ADDRESS,
@@ -338,7 +337,7 @@ class Reference:
         return output, False
 
     def record(self, source: int, iova: int, reason: int, access: int) -> None:
-        page = iova & (1 << self.fault_bits) - 1 & ~0xFFF
+        page = iova & (1 << self.mgaw) - 1 & ~0xFFF
         self.recorded.append((source, page, reason, access & WRITE))
 
     def request(self, source: int, iova: int, access: int, pasid: int | None = None, at: int = 0) -> Answer:

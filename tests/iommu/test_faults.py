@@ -277,7 +277,8 @@ def test_what_each_invalidation_reaches(words: tuple[int, int], gone: bool) -> N
     ((6 | 2 << 4 | 7 << 16, 0), True), ((6 | 2 << 4 | 7 << 16 | 1 << 32, 0), False), ((6 | 3 << 4 | 7 << 16, 0x5000),
     True),
     ((6 | 3 << 4 | 8 << 16, 0x5000), False), ((2 | 2 << 4 | 7 << 16, 0), True), ((2 | 3 << 4 | 7 << 16, 0x9000), True),
-    ((2 | 3 << 4 | 8 << 16, 0x5000), False), ((6 | 3 << 4 | 7 << 16, 0x6000), False), ((6 | 3 << 4 | 7 << 16, 63), True),
+    ((2 | 3 << 4 | 8 << 16, 0x5000), False), ((6 | 3 << 4 | 7 << 16, 0x6000), False),
+    ((6 | 3 << 4 | 7 << 16, 63), True),
 ])  # fmt: skip
 def test_what_reaches_a_first_level(words: tuple[int, int], gone: bool) -> None:
     """VT-d tables 23 and 24: pages of the second level take the whole of a domain's first-level translations along."""
@@ -326,7 +327,7 @@ def test_a_pasid_of_a_second_level_is_invalidated_too(kind: int, words: tuple[in
 
 
 def test_a_hint_keeps_the_tables_of_the_second_level_alone() -> None:
-    """IH of a page-selective descriptor (VT-d 6.5.2.3): paging-structure caches of a first level forget all the same."""
+    """IH of a page-selective descriptor (VT-d 6.5.2.3): paging-structure caches of a first level forget nonetheless."""
     for kind, top, words, gone in (
             (2, TOP, 2 | 3 << 4, False), (1, 0x90000, 2 | 3 << 4, True), (1, 0x90000, 6 | 3 << 4, False)):
         machine = UnitMachine()
