@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _GCMD, _GSTS, _RTADDR, _FSTS, _IQT, _IQA = 0x18, 0x1C, 0x20, 0x34, 0x88, 0x90
 _ENABLE, _SET_ROOT, _QUEUE = 1 << 31, 1 << 30, 1 << 26
 _SCALABLE = 1 << 10
-_QUEUE_BYTES = 4096
+_QUEUE_BYTES, _DESCRIPTOR_BYTES = 4096, 32
+_WIDE = 1 << 11
+"""IQA.DW: descriptors of 256 bits, which scalable mode needs."""
 _PRESENT = 1
 _CONTEXT, _IOTLB, _PASID_IOTLB, _PASID_CACHE = 1, 2, 6, 7
 _GLOBAL, _DOMAIN, _PASID_SELECTIVE, _ALL_PASIDS = 1, 2, 2, 3
@@ -48,7 +50,7 @@ class UnitTables:
         self._tail = 0
         self.invalidations = 0
         """Descriptors that went through the queue."""
-        unit.write(_IQA, 8, self._queue << 12)
+        unit.write(_IQA, 8, self._queue << 12 | _WIDE)
         self._command(_QUEUE)
         unit.write(_RTADDR, 8, self._root << 12 | _SCALABLE)
         self._command(_SET_ROOT)
@@ -83,6 +85,7 @@ class UnitTables:
     def invalidate(self, *descriptors: bytes) -> None:
         """Put descriptors into the queue; the unit has done them when this returns."""
         for descriptor in descriptors:
+            descriptor = descriptor.ljust(_DESCRIPTOR_BYTES, b"\0")
             self._memory.write((self._queue << 12) + self._tail, descriptor)
             self._tail = (self._tail + len(descriptor)) % _QUEUE_BYTES
             self._unit.write(_IQT, 8, self._tail)

@@ -2,7 +2,8 @@
 
 _BASE = (6 | 3 << 34 | 1 << 39 | 18 << 48 | 3 << 54 | 0x22 << 24)
 _SCALABLE_CAP = 1 << 56 | 1 << 60
-_SCALABLE_ECAP = (1 << 26 | 1 << 31 | 1 << 34 | 19 << 35 | 1 << 40 | 1 << 43 | 1 << 45 | 1 << 46 | 1 << 47 | 1 << 48)
+_SCALABLE_ECAP = (1 << 26 | 1 << 31 | 1 << 34 | 19 << 35 | 1 << 40 | 1 << 43 | 1 << 45 | 1 << 46 | 1 << 47 | 1 << 48
+                  | 1 << 49 | 1 << 53)
 
 PRESETS = {
     # Everything that this model has: widths of 39, 48 and 57 bits, eight fault records, protected memory, posting.

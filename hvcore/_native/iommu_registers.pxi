@@ -18,6 +18,8 @@ cdef int read_capabilities(unit_t* unit) except -1:
     unit.address_limit = ~<u64>0
     if unit.cap >> CAP_MGAW_SHIFT & 63 < 63:
         unit.address_limit = <u64>1 << ((unit.cap >> CAP_MGAW_SHIFT & 63) + 1)
+    unit.host_limit = <u64>1 << unit.host_bits
+    unit.fault_pages = unit.address_limit - 1 & ~<u64>0xFFF
     unit.second_large = (<u64>1 << 21 if unit.cap >> CAP_SLLPS_SHIFT & 1 else 0) | (
         <u64>1 << 30 if unit.cap >> CAP_SLLPS_SHIFT & 2 else 0)
     unit.first_large = <u64>1 << 21 | (<u64>1 << 30 if unit.cap >> CAP_FL1GP_SHIFT & 1 else 0)

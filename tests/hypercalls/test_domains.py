@@ -422,10 +422,12 @@ def test_messages_of_a_device_go_to_its_owner(setup):
 
 
 def test_cpuid(setup):
+    """DMA remapping is in use, the unit's interrupt remapping is not (40000006.EAX bits 4 and 5; GSTS.IRES)."""
     vp = run(setup.hypervisor, "0fa2", rax=0x40000003)
     assert vp.rdx >> 24 & 3 == 3
     vp = run(setup.hypervisor, "0fa2", rax=0x40000006)
-    assert vp.rax >> 4 & 3 == 3 and vp.rbx == 48
+    assert vp.rax >> 4 & 3 == 1 and vp.rbx == 48
+    assert setup.unit.read(0x1C) >> 25 & 1 == 0
 
 
 def test_a_device_is_given_whole_or_not_at_all(setup):

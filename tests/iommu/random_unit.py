@@ -67,7 +67,7 @@ class Machine:
                 self.pages[gpn] = (spn, rights)
         preset = random.choice(["full", "full", "full", "qemu-q35"])
         self.cap, self.ecap = PRESETS[preset]
-        for number in (2, 7, 26, 31, 34, 40, 43, 45, 46, 47, 6):
+        for number in (2, 7, 26, 31, 34, 40, 43, 45, 46, 47, 48, 49, 53, 6):
             if random.random() < 0.05:
                 self.ecap &= ~(1 << number)
         for number in (9, 10, 11, 22, 34, 35, 56, 60):
@@ -171,7 +171,7 @@ class Machine:
         return random.randrange(1 << 16) if random.random() < 0.3 else random.randrange(16), iova, access, pasid, at
 
     def forget(self) -> None:
-        """Global invalidation by registers; the root pointer for what those do not reach."""
+        """Global invalidation by registers, which scalable mode has not got; and by the root pointer."""
         unit = self.unit
         unit.write(0x28, 8, 1 << 63 | 1 << 61)
         unit.write((self.ecap >> 8 & 0x3FF) * 16 + 8, 8, 1 << 63 | 1 << 60)
@@ -188,6 +188,20 @@ class Machine:
                 column, {key: hex(value[0]) for key, value in found.items()}, expected,
                 [hex(part or 0) for part in asked])
         assert self.memory.read(0, FRAMES << 12) == self.copy.data.tobytes(), ("marks", asked)
+        self.compare_record(asked)
+
+    def compare_record(self, asked: tuple[int, int, int, int | None, int]) -> None:
+        """The fault record, if there should be one; afterwards it is cleared."""
+        status, recorded = self.unit.read(0x34), self.reference.recorded
+        assert status & 3 == (2 if recorded else 0), ("recorded", asked, recorded)
+        if recorded:
+            source, page, reason, writes = recorded.pop()
+            record = (self.cap >> 24 & 0x3FF) * 16 + 16 * (status >> 8 & 255)
+            high = self.unit.read(record + 8, 8)
+            assert (high & 0xFFFF, self.unit.read(record, 8), high >> 32 & 255, high >> 62) == (
+                source, page, reason, 2 | (not writes)), ("record", asked)
+            assert high >> 60 & 3 == asked[4] and high >> 31 & 1 == (asked[3] is not None), ("record", asked)
+            self.unit.write(record + 12, 4, 1 << 31)
 
 
 def run(count: int, seed: int, requests: int = 100) -> dict[int, int]:

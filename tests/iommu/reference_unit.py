@@ -12,6 +12,8 @@ from typing import Any
 READ, WRITE, ZERO_LENGTH, PRIVILEGED = 1, 2, 4, 8
 ADDRESS = 0x000FFFFFFFFFF000
 OK, FAULT, INTERRUPT, PROTECTED, NO_MEMORY = range(5)
+ANSWERED = {4, 5, 6, 0x51, 0x59, 0x5C, 0x5D, *range(0x70, 0x78), 0x79, 0x80, 0x81, 0x83, 0x84, 0x85, 0x86, 0x90}
+"""Reasons for which a translation request is answered with no rights (VT-d table 30): no fault is recorded."""
 
 
 class Fault(Exception):
@@ -117,38 +119,49 @@ class Reference:
         silent = bool(bit(entry[0], 1))
         if not entry[0] & 1:
             raise Fault(0x41, silent)
-        if entry[0] & (self.above | 0x1E0) or entry[1] >> 21 or entry[2] or entry[3]:
+        if entry[0] & (self.above | 0x1F0) or entry[1] >> 21 or entry[2] or entry[3]:
             raise Fault(0x42, silent)
-        device_tlb, pasid_enable, page_requests = bit(entry[0], 2), bit(entry[0], 3), bit(entry[0], 4)
-        if page_requests or (device_tlb and not bit(self.ecap, 2)) or (pasid_enable and not bit(self.ecap, 40)):
-            raise Fault(0x43, silent)
+        device_tlb, pasid_enable, rid_pasid = bit(entry[0], 2), bit(entry[0], 3), entry[1] & 0xFFFFF
+        for used, capability in ((device_tlb, 2), (pasid_enable, 40), (rid_pasid, 49), (bit(entry[1], 20), 53)):
+            if used and not bit(self.ecap, capability):
+                raise Fault(0x42, silent)
         directories = 1 << (entry[0] >> 9 & 7) + 7
-        privileged = False
+        if rid_pasid >> 6 >= directories:
+            raise Fault(0x43, silent)
+        privileged = pasid is None and bool(bit(entry[1], 20))
         if pasid is None:
-            pasid = entry[1] & 0xFFFFF
-            privileged = bool(bit(entry[1], 20))
-            if pasid >> 6 >= directories:
-                raise Fault(0x48, silent)
+            pasid = rid_pasid
         elif not pasid_enable:
             raise Fault(0x45, silent)
-        elif pasid >> 6 >= directories or pasid >> (self.ecap >> 35 & 31) + 1:
+        elif pasid >> (self.ecap >> 35 & 31) + 1:
+            raise Fault(0x89, silent)
+        elif pasid >> 6 >= directories:
             raise Fault(0x46, silent)
+        elif pasid == rid_pasid:
+            raise Fault(0x48, silent)
         return self.pasid(entry[0] & ADDRESS, pasid, silent, bool(device_tlb), privileged)
 
     def pasid(self, directory: int, pasid: int, silent: bool, device_tlb: bool, privileged: bool) -> Context:
-        (low,) = self.words(directory + 8 * (pasid >> 6), 1, 0x50, silent)
+        (low,) = self.words(directory + 8 * (pasid >> 6), 1, 0x50)
         silent |= bool(bit(low, 1))
         if not low & 1:
             raise Fault(0x51, silent)
         if low & (self.above | 0xFFC):
             raise Fault(0x52, silent)
-        entry = self.words((low & ADDRESS) + 64 * (pasid & 63), 8, 0x58, silent)
+        entry = self.words((low & ADDRESS) + 64 * (pasid & 63), 8, 0x58)
         silent |= bool(bit(entry[0], 1))
         if not entry[0] & 1:
             raise Fault(0x59, silent)
-        if (entry[0] & (self.above | 0xC20) or entry[1] >> 16 & 0x7F or entry[2] & (self.above | 0xF00)
-                or any(entry[3:])):
+        if (entry[0] & (self.above | 0xC20) or entry[1] >> 16 & 0x7F or entry[1] >> 25 or
+                entry[2] & (self.above | 0xF02) or any(entry[3:])):
             raise Fault(0x5A, silent)
+        snooped = bit(self.ecap, 48)
+        for used, capability in (
+                (bit(entry[0], 9), bit(self.ecap, 45) & snooped), (bit(entry[1], 23), snooped),
+                (bit(entry[1], 24), bit(self.ecap, 7)), (bit(entry[2], 0), bit(self.ecap, 31)),
+                (bit(entry[2], 7), bit(self.ecap, 34) & snooped), (entry[2] & (ADDRESS | 0x1C), bit(self.ecap, 47))):
+            if used and not capability:
+                raise Fault(0x5A, silent)
         kind = {1: "first", 2: "second", 3: "nested", 4: "pass"}.get(entry[0] >> 6 & 7)
         found = Context(kind or "", entry[1] & 0xFFFF, True, silent, device_tlb, entry[0] & ADDRESS,
                         self.levels_of(entry[0] >> 2 & 7), bool(bit(entry[0], 9)), entry[2] & ADDRESS,
@@ -156,20 +169,23 @@ class Reference:
                         bool(bit(entry[2], 7)))
         bad = kind is None or (kind == "pass" and not bit(self.ecap, 6))
         if kind in ("first", "nested"):
-            bad |= (not bit(self.ecap, 47) or found.first_levels > 4 + bit(self.cap, 60)
-                    or (found.extended and not bit(self.ecap, 34)) or (found.supervisor and not bit(self.ecap, 31)))
+            bad |= not bit(self.ecap, 47) or found.first_levels > 4 + bit(self.cap, 60)
         if kind in ("second", "nested"):
-            bad |= (not found.second_levels or not bit(self.ecap, 26 if kind == "nested" else 46)
-                    or (found.second_marks and not bit(self.ecap, 45)))
+            bad |= not found.second_levels or not bit(self.ecap, 26 if kind == "nested" else 46)
+            bad |= kind == "nested" and found.first >= 1 << self.width(found)
         if bad:
             raise Fault(0x5B, silent)
         return found
+
+    def width(self, context: Context) -> int:
+        """Bits of addresses of the second level."""
+        return min(12 + 9 * context.second_levels, self.mgaw)
 
     # Walks ----------------------------------------------------------------------------------------------------------
 
     def second(self, context: Context, gpa: int, access: int) -> tuple[str, int, int, int]:
         """(what happened, output, log2 of the page, rights) of the second level; marks what it grants."""
-        if gpa >= 1 << min(12 + 9 * context.second_levels, self.mgaw):
+        if gpa >= 1 << self.width(context):
             return "beyond", 0, 12, 0
         table, rights, path = context.second, READ | WRITE, []
         for level in range(context.second_levels, 0, -1):
@@ -177,7 +193,7 @@ class Reference:
             slot = table + 8 * (gpa >> shift & 511)
             entry = self.memory.read64(slot)
             if entry is None:
-                return "unreadable", 0, 12, 0
+                return "unreadable" if path else "pointer", 0, 12, 0
             self.answer.nested_references += 1
             path.append((slot, entry))
             if not entry & 3:
@@ -195,6 +211,8 @@ class Reference:
             if leaf:
                 break
             table = entry & ADDRESS
+        if not rights and context.scalable:
+            return "absent", 0, shift, rights
         if access & ~rights & 3 or not rights:
             return "rights", 0, shift, rights
         if context.second_marks:
@@ -209,7 +227,8 @@ class Reference:
 
     def refuse(self, context: Context, access: int, rights: int, what: str) -> int:
         """The reason for what `second` said of the address of a request."""
-        codes = {"beyond": (4, 0x84), "reserved": (0xC, 0x7A), "unreadable": (7, 0x78)}
+        codes = {"beyond": (4, 0x74 if context.kind == "nested" else 0x84), "reserved": (0xC, 0x7A),
+                 "unreadable": (7, 0x78), "pointer": (3, 0x7B)}
         if what in codes:
             return codes[what][context.scalable]
         if what == "absent" and context.scalable:
@@ -231,16 +250,15 @@ class Reference:
         """Where an entry of the first level lies, a GPA of the partition."""
         if context.kind == "first":
             return slot
-        what, output, _, _ = self.second(context, slot, access)
-        if what == "ok":
+        what, output, _, rights = self.second(context, slot, access)
+        if what == "ok" and (rights & WRITE or not context.second_marks):
             return output
-        denied = 0x77 if access & WRITE else 0x75 if top else 0x76
-        raise Fault({"beyond": 0x74, "reserved": 0x7A, "unreadable": 0x78}.get(what, denied), context.silent)
+        denied = 0x77 if rights & READ else 0x75 if top else 0x76
+        codes = {"beyond": 0x74, "absent": 0x79, "reserved": 0x7A, "unreadable": 0x78, "pointer": 0x7B}
+        raise Fault(codes.get(what, denied), context.silent)
 
     def through_first(self, context: Context, iova: int, access: int) -> int:
         bits = 12 + 9 * context.first_levels
-        if access & PRIVILEGED and not context.supervisor:
-            raise Fault(0x5D, context.silent)
         if iova >> bits - 1 not in (0, (1 << 65 - bits) - 1):
             raise Fault(0x80, context.silent)
         path: list[int] = []
@@ -282,6 +300,8 @@ class Reference:
                 marks |= 1 << 6
             place = self.entry_place(context, slot, READ, False)
             if self.memory.read64(place) & marks != marks:
+                if not bit(self.ecap, 48):
+                    raise Fault(0x90, context.silent)
                 if not self.memory.mark(self.entry_place(context, slot, READ | WRITE, False), marks):
                     raise Fault(0x91, context.silent)
 
@@ -292,22 +312,22 @@ class Reference:
         mode = self.root >> 10 & 3
         if mode > 1 or (mode and not bit(self.ecap, 43)):
             raise Fault(0x30)
-        context = self.scalable(source, pasid) if mode else self.legacy(source)
         if not mode and pasid is not None:
-            raise Fault(0x31, context.silent)
+            raise Fault(0x31)
+        context = self.scalable(source, pasid) if mode else self.legacy(source)
         if context.privileged:
             access |= PRIVILEGED
         if at and not context.device_tlb:
             raise Fault(0x44 if context.scalable else 0xD, context.silent)
-        if at == 2:
-            return iova, True
-        if mode and iova >> 20 == 0xFEE:
-            raise Fault(0x87, context.silent)
-        if context.kind == "pass":
-            if iova >> self.mgaw:
-                raise Fault(0x83 if context.scalable else 4, context.silent)
-            return iova, True
+        if at != 2 and context.scalable and access & PRIVILEGED and not context.supervisor:
+            raise Fault(0x5D, context.silent)
         output = iova
+        if at == 2 or context.kind == "pass":
+            if iova >> self.host_bits or (at != 2 and not mode and iova >> self.width(context)):
+                raise Fault(0x83 if context.scalable else 4, context.silent)
+            if output >> 20 == 0xFEE:
+                raise Fault(0x87 if context.scalable else 0xE, context.silent)
+            return output, True
         if context.kind in ("first", "nested"):
             output = self.through_first(context, iova, access)
         if context.kind in ("second", "nested"):
@@ -316,11 +336,17 @@ class Reference:
             raise Fault(0x87 if context.scalable else 0xE, context.silent)
         return output, False
 
+    def record(self, source: int, iova: int, reason: int, access: int) -> None:
+        page = iova & (1 << self.mgaw) - 1 & ~0xFFF
+        self.recorded.append((source, page, reason, access & WRITE))
+
     def request(self, source: int, iova: int, access: int, pasid: int | None = None, at: int = 0) -> Answer:
         self.answer = answer = Answer()
-        scalable = self.root >> 10 & 3 == 1
-        if iova >> 20 == 0xFEE and pasid is None and (access & WRITE or not scalable or not self.translating):
+        if iova >> 20 == 0xFEE and pasid is None and at != 2:
             answer.status = INTERRUPT
+            if access & READ and not access & ZERO_LENGTH and self.translating and not at:
+                answer.status, answer.reason = FAULT, 0x29
+                self.record(source, iova, 0x29, access)
             return answer
         answer.gpa = iova
         if self.translating:
@@ -329,8 +355,8 @@ class Reference:
             except Fault as fault:
                 self.answer = Answer(FAULT, fault.reason, table_references=answer.table_references,
                                      references=answer.references, nested_references=answer.nested_references)
-                if not fault.silent:
-                    self.recorded.append((source, iova & ~0xFFF, fault.reason, access & WRITE))
+                if not fault.silent and not (at == 1 and fault.reason in ANSWERED):
+                    self.record(source, iova, fault.reason, access)
                 return self.answer
         spa = self.memory.reach(answer.gpa, access & 3)
         answer.status, answer.spa = (NO_MEMORY, 0) if spa is None else (OK, spa)

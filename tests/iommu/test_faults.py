@@ -19,6 +19,7 @@ from .unit_machine import (
     QIE,
     READ,
     RECORDS,
+    ROOT,
     SOURCE,
     STATUS,
     TOP,
@@ -164,8 +165,8 @@ def test_the_completion_event() -> None:
     ((0, 0), 3), ((9, 0), 3), ((0xE, 0), 3), ((1, 0), 4), ((1 | 1 << 4 | 1 << 6, 0), 4), ((1 | 1 << 4, 1), 4), ((2,
     0), 4),
     ((2 | 1 << 4 | 1 << 8, 0), 4), ((2 | 3 << 4, 0x80), 4), ((2 | 3 << 4, 19), 4), ((4 | 1 << 5, 0), 4), ((4, 1), 4),
-    ((5 | 1 << 8, 0), 4), ((5 | 2 << 4, 1), 4), ((6 | 1 << 4, 0), 4), ((6 | 3 << 4, 0x100), 4), ((7 | 2 << 4, 0), 4),
-    ((7, 1), 4), ((3 | 1 << 4, 0), 4), ((8, 4), 4),
+    ((5 | 1 << 8, 0), 4), ((5 | 2 << 4, 1), 4), ((5 | 1 << 7, 0), 4), ((3 | 1 << 4, 0), 4), ((3 | 1 << 12, 0), 4),
+    ((3 | 1 << 52, 0), 4), ((6 | 2 << 4, 0), 3), ((7, 0), 3), ((8, 0), 3),
 ])  # fmt: skip
 def test_bad_descriptors_stop_the_queue(words: tuple[int, int], error: int) -> None:
     """IQE and IQEI, the head at the descriptor; cleared, the queue goes on with what is there by then."""
@@ -180,7 +181,7 @@ def test_bad_descriptors_stop_the_queue(words: tuple[int, int], error: int) -> N
     assert machine.load(STATUS) & 0xFFFFFFFF == 2 and machine.unit.read(IQH) == 48
 
 
-@pytest.mark.parametrize("tail, base, error", [(PAGE, 0x50000, 1), (16, 0x50800, 1), (16, 1 << 40, 2)])
+@pytest.mark.parametrize("tail, base, error", [(PAGE, 0x50000, 1), (16, 0x50800, 6), (16, 1 << 40, 2)])
 def test_bad_queues(tail: int, base: int, error: int) -> None:
     machine = UnitMachine()
     machine.queue()
@@ -197,8 +198,57 @@ def test_wide_descriptors_need_scalable_mode() -> None:
     assert machine.unit.read(IQERCD) == 5
 
 
-def test_a_status_address_outside_memory_is_counted() -> None:
+@pytest.mark.parametrize("words, error", [
+    ((6 | 1 << 4, 0), 4), ((6 | 3 << 4, 0x100), 4), ((7 | 2 << 4, 0), 4), ((7, 1), 4), ((8, 4), 4), ((8, 1), 0),
+    ((8 | 1 << 13, 0), 4), ((6 | 2 << 4 | 1 << 52, 0), 4), ((7 | 1 << 6, 0), 4), ((9, 0), 3), ((10, 0), 3),
+    ((6 | 3 << 4, 63), 0), ((2 | 3 << 4, 19), 4), ((2 | 3 << 4, 18), 0),
+])  # fmt: skip
+def test_descriptors_of_scalable_mode(words: tuple[int, int], error: int) -> None:
+    """VT-d 6.5.2. Ranges of a PASID may have any address mask, whatever MAMV says (11.4.2); a driver with a first level
+    uses them."""
     machine = UnitMachine()
+    machine.scalable(1)
+    machine.queue(1)
+    machine.submit((*words, 0, 0))
+    assert (machine.unit.read(FSTS), machine.unit.read(IQERCD)) == (1 << 4 if error else 0, error)
+
+
+def test_scalable_mode_needs_wide_descriptors() -> None:
+    """IQEI 5 and 7 (VT-d 11.4.9.9), once there is something to be fetched."""
+    machine = UnitMachine()
+    machine.scalable(1)
+    machine.queue()
+    assert machine.unit.read(FSTS) == 0
+    machine.submit(wait(1))
+    assert (machine.unit.read(FSTS), machine.unit.read(IQERCD), machine.unit.read(IQH)) == (1 << 4, 5, 0)
+    machine.command(0, QIE)
+    machine.unit.write(FSTS, 4, 1 << 4)
+    for mode in (2, 3):
+        machine.start(ROOT | mode << 10)
+        machine.queue(1)
+        machine.submit((*wait(1), 0, 0))
+        assert machine.unit.read(IQERCD) == 7
+        machine.command(0, QIE)
+        machine.unit.write(FSTS, 4, 1 << 4)
+
+
+def test_pages_need_the_capability() -> None:
+    """VT-d 6.5.2.3: without PSI page-selective descriptors are invalid."""
+    machine = UnitMachine(cap=PRESETS["full"][0] & ~(1 << 39))
+    machine.queue()
+    machine.submit((2 | 3 << 4, 0x5000))
+    assert machine.unit.read(IQERCD) == 4
+
+
+def test_a_status_address_ends_at_the_host_width() -> None:
+    machine = UnitMachine(host_address_bits=40)
+    machine.queue()
+    machine.submit((5 | 2 << 4 | 9 << 32, 1 << 40 | STATUS))
+    assert machine.load(STATUS) & 0xFFFFFFFF == 9
+
+
+def test_a_status_address_outside_memory_is_counted() -> None:
+    machine = UnitMachine(host_address_bits=46)
     machine.queue()
     machine.submit((5 | 2 << 4, 1 << 40))
     assert machine.unit.counters()["status_writes_refused"] == 1 and machine.unit.read(FSTS) == 0
@@ -226,16 +276,19 @@ def test_what_each_invalidation_reaches(words: tuple[int, int], gone: bool) -> N
 @pytest.mark.parametrize("words, gone", [
     ((6 | 2 << 4 | 7 << 16, 0), True), ((6 | 2 << 4 | 7 << 16 | 1 << 32, 0), False), ((6 | 3 << 4 | 7 << 16, 0x5000),
     True),
-    ((6 | 3 << 4 | 8 << 16, 0x5000), False), ((2 | 2 << 4 | 7 << 16, 0), True), ((2 | 3 << 4 | 7 << 16, 0x5000), False),
+    ((6 | 3 << 4 | 8 << 16, 0x5000), False), ((2 | 2 << 4 | 7 << 16, 0), True), ((2 | 3 << 4 | 7 << 16, 0x9000), True),
+    ((2 | 3 << 4 | 8 << 16, 0x5000), False), ((6 | 3 << 4 | 7 << 16, 0x6000), False),
+    ((6 | 3 << 4 | 7 << 16, 63), True),
 ])  # fmt: skip
 def test_what_reaches_a_first_level(words: tuple[int, int], gone: bool) -> None:
+    """VT-d tables 23 and 24: pages of the second level take the whole of a domain's first-level translations along."""
     machine = UnitMachine()
     slot = machine.map(0x90000, 0x5000, DATA, bits=7, table=7)
     machine.scalable(1)
-    machine.queue()
+    machine.queue(1)
     machine.ask(0x5000)
     machine.store(slot, DATA + PAGE | 7)
-    machine.submit(words, wait())
+    machine.submit((*words, 0, 0), (*wait(), 0, 0))
     assert machine.ask(0x5000)["spa"] == DATA + PAGE * gone
 
 
@@ -247,11 +300,46 @@ def test_what_reaches_a_pasid_entry(words: tuple[int, int], gone: bool) -> None:
     machine = UnitMachine()
     machine.map(TOP, 0x5000, DATA)
     machine.scalable(2)
-    machine.queue()
+    machine.queue(1)
     machine.ask(0x5000)
     machine.store(0x40000, 0)
-    machine.submit(words, wait())
+    machine.submit((*words, 0, 0), (*wait(), 0, 0))
     assert (machine.ask(0x5000, READ)["reason"] == 0x59) == gone
+
+
+@pytest.mark.parametrize("kind", [2, 4])
+@pytest.mark.parametrize("words, gone", [
+    ((6 | 2 << 4 | 7 << 16, 0), True), ((6 | 2 << 4 | 8 << 16, 0), False), ((6 | 3 << 4 | 7 << 16, 0x5000), False),
+    ((2 | 3 << 4 | 7 << 16, 0x5000), True), ((2 | 3 << 4 | 7 << 16, 0x6000), False),
+])  # fmt: skip
+def test_a_pasid_of_a_second_level_is_invalidated_too(kind: int, words: tuple[int, int], gone: bool) -> None:
+    """VT-d table 24, and 28: what software does after it has changed SSPTPTR of a PASID entry that stays present."""
+    machine = UnitMachine()
+    slot = machine.map(TOP, 0x5000, DATA)
+    machine.scalable(2)
+    machine.queue(1)
+    assert machine.ask(0x5000)["spa"] == DATA
+    if kind == 4:
+        machine.store(0x40000, TOP | 2 << 2 | 4 << 6 | 1)
+    machine.store(slot, DATA + PAGE | 3)
+    machine.submit((7 | 1 << 4 | 7 << 16, 0, 0, 0), (*words, 0, 0), (*wait(), 0, 0))
+    assert machine.ask(0x5000)["spa"] == (0x5000 if kind == 4 else DATA + PAGE * gone)
+
+
+def test_a_hint_keeps_the_tables_of_the_second_level_alone() -> None:
+    """IH of a page-selective descriptor (VT-d 6.5.2.3): paging-structure caches of a first level forget nonetheless."""
+    for kind, top, words, gone in (
+            (2, TOP, 2 | 3 << 4, False), (1, 0x90000, 2 | 3 << 4, True), (1, 0x90000, 6 | 3 << 4, False)):
+        machine = UnitMachine()
+        machine.map(top, 0x5000, DATA, bits=7, table=7)
+        machine.scalable(kind)
+        machine.queue(1)
+        machine.ask(0x5000)                                         # sets accessed bits
+        machine.submit((2 | 1 << 4, 0, 0, 0))
+        machine.ask(0x5000)
+        machine.store(top, 0)                                       # the top entry
+        machine.submit((words | 7 << 16, 0x5040, 0, 0), (*wait(), 0, 0))
+        assert (machine.ask(0x5000)["reason"] != 0) == gone, (kind, words)
 
 
 def test_presets_have_room_for_their_registers() -> None:

@@ -72,7 +72,7 @@ def test_a_table_that_names_itself_is_marked_by_position() -> None:
             return place != read_only
 
     reference = Reference.__new__(Reference)
-    reference.memory = Memory()
+    reference.memory, reference.ecap = Memory(), 1 << 48
     with pytest.raises(Fault):
         reference.mark_first(Context(kind="first"), [table, read_only, table + 8, table], 2)
     assert Memory.marks == [(table, 0x20), (read_only, 0x20)]

@@ -1,8 +1,8 @@
 """Faults, the two event interrupts of a unit, and where its messages go (VT-d: primary fault logging, events)."""
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.spec cimport (
-    EVENT_IM, EVENT_IP, FRCD_F, FRCD_T, FSTS_CONDITIONS, FSTS_FRI_SHIFT, FSTS_PFO, FSTS_PPF, ICS_IWC, NO_PASID,
-    REG_FECTL, REG_FSTS, REG_ICS, REG_IECTL,
+    ACCESS_PRIVILEGED, EVENT_IM, EVENT_IP, FRCD_F, FRCD_PP, FRCD_PRIV, FRCD_T, FSTS_CONDITIONS, FSTS_FRI_SHIFT,
+    FSTS_PFO, FSTS_PPF, ICS_IWC, NO_PASID, REG_FECTL, REG_FSTS, REG_ICS, REG_IECTL,
 )
 from hvcore._native.dma.state cimport MESSAGE_COUNT, unit_t
 from hvcore._native.irq.fabric cimport decode_msi
@@ -79,17 +79,17 @@ cdef inline void record_fault(unit_t* unit, u32 source, u32 pasid, u64 informati
     """Put a fault into the next record. `information`: FI, a page or an interrupt index; `silent`: FPD."""
     cdef u32* record
     cdef u32* status = register_at(unit, REG_FSTS)
-    cdef u32 i, high = reason | at << 28 | (0 if access & RIGHT_WRITE else <u32>FRCD_T)
+    cdef u32 i, high = reason | at << 28 | (0 if access & RIGHT_WRITE else <u32>FRCD_T), middle = source
     unit.reasons[reason] += 1
     if silent:
         unit.counters.faults_unrecorded += 1
         return
     if pasid != NO_PASID:
         high |= pasid << 8
+        middle |= <u32>FRCD_PP | (<u32>FRCD_PRIV if access & ACCESS_PRIVILEGED else 0)
     for i in range(unit.fault_records):
         record = register_at(unit, unit.fro) + i * RECORD_DWORDS
-        if (record[3] == (high | <u32>FRCD_F) and record[2] & 0xFFFF == source
-                and record[2] >> 31 == (pasid != NO_PASID)
+        if (record[3] == (high | <u32>FRCD_F) and record[2] == middle
                 and record[0] == <u32>information and record[1] == <u32>(information >> 32)):
             unit.counters.faults_merged += 1
             return
@@ -99,7 +99,7 @@ cdef inline void record_fault(unit_t* unit, u32 source, u32 pasid, u64 informati
         set_fault_status(unit, FSTS_PFO)
         return
     record[0], record[1] = <u32>information, <u32>(information >> 32)
-    record[2] = source | (<u32>1 << 31 if pasid != NO_PASID else 0)
+    record[2] = middle
     record[3] = high | <u32>FRCD_F
     unit.counters.faults_recorded += 1
     if not status[0] & FSTS_PPF:

@@ -5,7 +5,7 @@ A request that the unit cannot do as narrowly as it is asked is done more widely
 from hvcore._native.base.types cimport u8, u16, u32, u64
 from hvcore._native.dma.cache cimport cache_clear, cache_drop, cache_key_at, forget_translations, tag_of_key
 from hvcore._native.dma.spec cimport (
-    CAP_PSI_SHIFT, GRANULARITY_DOMAIN, GRANULARITY_GLOBAL, GRANULARITY_SELECTIVE, NO_PASID, TYPE_FIRST, TYPE_NESTED,
+    CAP_PSI_SHIFT, GRANULARITY_DOMAIN, GRANULARITY_GLOBAL, GRANULARITY_SELECTIVE, NO_PASID, TYPE_FIRST, TYPE_PASS,
 )
 from hvcore._native.dma.state cimport WALK_LEVELS, cache_t, context_t, tag_t, unit_t
 from hvcore._native.mem.ram cimport PAGE_SHIFT
@@ -22,7 +22,7 @@ cdef struct victims_t:
     u32 pasid
     u64 address
     u8 shift                            # log2 of the range that starts there, aligned; ALL_PAGES: everything
-    bint leaves_only                    # IH: no paging-structure cache has to forget
+    bint leaves_only                    # IH: paging-structure caches keep what the tables of the invalidation are
 
 
 cdef inline u32 source_mask(u32 function_mask) noexcept nogil:
@@ -69,21 +69,23 @@ cdef inline void invalidate_pasids(unit_t* unit, u32 granularity, u32 did, u32 p
             cache_drop(&unit.pasids, key)
 
 
-cdef inline bint is_victim(const unit_t* unit, const victims_t* victims, u64 key, u8 shift) noexcept nogil:
-    """Whether an entry that covers 1 << shift bytes has to go."""
+cdef inline bint is_victim(const unit_t* unit, const victims_t* victims, u64 key, u8 shift, bint kept) noexcept nogil:
+    """Whether an entry that covers 1 << shift bytes has to go. `kept`: it is one that IH speaks of."""
     cdef const tag_t* tag = &unit.tags[tag_of_key(key)]
     cdef u64 covered = key >> KEY_PAGE_SHIFT << shift
     if tag.did != victims.did:
         return False
+    if kept and (victims.by_pasid or not tag.kind & TYPE_FIRST or tag.kind == TYPE_PASS):
+        return False
     if victims.by_pasid:
+        # Second-level and pass-through translations have no PASID of their own: all of the domain go (table 24).
+        if tag.pasid == NO_PASID:
+            return victims.shift == ALL_PAGES
         if tag.pasid != victims.pasid:
             return False
-    elif victims.shift != ALL_PAGES:
-        # An address of the second level: nothing is known of which addresses of a nested first level lead there.
-        if tag.kind == TYPE_FIRST:
-            return False
-        if tag.kind == TYPE_NESTED:
-            return True
+    elif victims.shift != ALL_PAGES and tag.kind & TYPE_FIRST and tag.kind != TYPE_PASS:
+        # An address of the second level: nothing is known of which addresses of a first level lead there (table 23).
+        return True
     # Keys have 46 bits of a page number: addresses are compared as far as that.
     return victims.shift == ALL_PAGES or (
         ((covered ^ victims.address) << 7) >> 7 >> max(shift, victims.shift)) == 0
@@ -97,16 +99,16 @@ cdef inline void invalidate_cache(unit_t* unit, cache_t* cache, const victims_t*
         return
     for entry in range(cache.entries):
         key = cache_key_at(cache, entry)
-        if key != <u64>EMPTY and is_victim(unit, victims, key, shift + (9 * (key & 3) if by_size else 0)):
+        if key != <u64>EMPTY and is_victim(unit, victims, key, shift + (9 * (key & 3) if by_size else 0),
+                                           victims.leaves_only and not by_size):
             cache_drop(cache, key)
 
 
 cdef inline void invalidate_translations(unit_t* unit, const victims_t* victims) noexcept nogil:
     cdef u32 table
     invalidate_cache(unit, &unit.iotlb, victims, PAGE_SHIFT, True)
-    if not victims.leaves_only:
-        for table in range(2, WALK_LEVELS):
-            invalidate_cache(unit, &unit.walks[table], victims, PAGE_SHIFT + 9 * (table - 1), False)
+    for table in range(2, WALK_LEVELS):
+        invalidate_cache(unit, &unit.walks[table], victims, PAGE_SHIFT + 9 * (table - 1), False)
 
 
 cdef inline u32 invalidate_iotlb(unit_t* unit, u32 granularity, u32 did, u64 address, u32 mask,

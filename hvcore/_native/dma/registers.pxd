@@ -9,9 +9,10 @@ from hvcore._native.dma.faults cimport raise_event, register_at, settle_fault_st
 from hvcore._native.dma.invalidate cimport invalidate_contexts, invalidate_iotlb
 from hvcore._native.dma.queue cimport process_queue
 from hvcore._native.dma.spec cimport (
-    CAP_ESIRTPS_SHIFT, CAP_ESRTPS_SHIFT, CAP_MAMV_SHIFT, ECAP_IR, ECAP_QI, EVENT_IM, EVENT_IP, GLOBAL_CFI, GLOBAL_IRE,
-    GLOBAL_IRTP, GLOBAL_QIE, GLOBAL_RTP, GLOBAL_TE, GRANULARITY_SELECTIVE, ICS_IWC, REG_CCMD, REG_FECTL, REG_FSTS,
-    REG_GCMD, REG_GSTS, REG_ICS, REG_IECTL, REG_IQH, REG_IQT, REG_IRTA, REG_PMEN, REG_RTADDR,
+    CAP_ESIRTPS_SHIFT, CAP_ESRTPS_SHIFT, CAP_MAMV_SHIFT, ECAP_IR, ECAP_QI, ECAP_SMTS_SHIFT, EVENT_IM, EVENT_IP,
+    GLOBAL_CFI, GLOBAL_IRE, GLOBAL_IRTP, GLOBAL_QIE, GLOBAL_RTP, GLOBAL_TE, GRANULARITY_SELECTIVE, ICS_IWC, MODE_LEGACY,
+    REG_CCMD, REG_FECTL, REG_FSTS, REG_GCMD, REG_GSTS, REG_ICS, REG_IECTL, REG_IQH, REG_IQT, REG_IRTA, REG_PMEN,
+    REG_RTADDR,
 )
 from hvcore._native.dma.state cimport unit_t
 
@@ -44,16 +45,27 @@ cdef inline bint command_global(unit_t* unit, u32 command) noexcept nogil:
         if unit.cap >> CAP_ESIRTPS_SHIFT & 1:
             cache_clear(&unit.interrupts)
     status[0] = (status[0] & ~levels) | (command & levels)
+    if before & ~status[0] & <u32>GLOBAL_TE and unit.ecap >> ECAP_SMTS_SHIFT & 1:
+        forget_all(unit)
+    if before & ~status[0] & GLOBAL_IRE and unit.cap >> CAP_ESIRTPS_SHIFT & 1:
+        cache_clear(&unit.interrupts)
+    if not status[0] & <u32>(GLOBAL_TE | GLOBAL_IRE):
+        unit.next_fault = 0                     # VT-d 7.2.1
     if not (before ^ status[0]) & GLOBAL_QIE:
         return False
     register_at(unit, REG_IQH)[0] = 0
     return True
 
 
+cdef inline bint invalidates_by_register(const unit_t* unit) noexcept nogil:
+    """Modes other than legacy mode have the queue alone: commands by register are errors there (VT-d 6.5.1)."""
+    return unit.root >> 10 & 3 == MODE_LEGACY
+
+
 cdef inline void command_context(unit_t* unit) noexcept nogil:
     """CCMD with ICC: done at once, at the granularity that was asked for; none for a reserved one."""
     cdef u32* low = register_at(unit, REG_CCMD)
-    cdef u32 granularity = low[1] >> 29 & 3
+    cdef u32 granularity = low[1] >> 29 & 3 if invalidates_by_register(unit) else 0
     if granularity:
         invalidate_contexts(unit, granularity, low[0] & 0xFFFF, low[0] >> 16, low[1] & 3)
     unit.counters.register_invalidations += 1
@@ -63,7 +75,7 @@ cdef inline void command_context(unit_t* unit) noexcept nogil:
 cdef inline void command_iotlb(unit_t* unit) noexcept nogil:
     """The IOTLB register with IVT; pages are those that IVA names."""
     cdef u32* low = register_at(unit, unit.iro)
-    cdef u32 granularity = low[3] >> 28 & 3, mask = low[0] & 63
+    cdef u32 granularity = low[3] >> 28 & 3 if invalidates_by_register(unit) else 0, mask = low[0] & 63
     if granularity == GRANULARITY_SELECTIVE and mask > unit.cap >> CAP_MAMV_SHIFT & 63:
         granularity = 0
     if granularity:

@@ -30,6 +30,7 @@ cdef enum:
     POSTED_OUTSTANDING = 1                      # of the quadword behind the 256 requests
     POSTED_SUPPRESSED = 2
     POSTED_RESERVED = 0xFF00FFFC
+    POSTED_RESERVED_XAPIC = 0xFFFF00FFFF00FFFC  # NDST has eight bits then
 
 cdef enum RemapOutcome:
     REMAP_BLOCKED
@@ -43,7 +44,8 @@ cdef inline u8 entry_problem(const unit_t* unit, u64 low, u64 high) noexcept nog
     if high >> 20 & (0xFFF if low & IRTE_POSTED else <u64>0xFFFFFFFFFFF) or high >> 18 & 3 == 3:
         return REASON_IR_RESERVED
     if low & IRTE_POSTED:
-        return REASON_IR_RESERVED if low & <u64>IRTE_POSTED_RESERVED or not unit.cap >> CAP_PI_SHIFT & 1 else REASON_OK
+        return REASON_IR_RESERVED if (low & <u64>IRTE_POSTED_RESERVED or not unit.cap >> CAP_PI_SHIFT & 1
+                                      or high >> 32 << 32 >= unit.host_limit) else REASON_OK
     if low & <u64>IRTE_REMAPPED_RESERVED or mode == 3 or mode == 6:
         return REASON_IR_RESERVED
     if not unit.interrupt_table & IRTA_EIME and low >> 32 & <u32>0xFFFF00FF:
@@ -89,7 +91,8 @@ cdef inline u8 post_interrupt(unit_t* unit, u64 low, u64 high, RemapOutcome* out
     cdef u64* descriptor = <u64*>view_at(unit, gpa, RIGHT_READ | RIGHT_WRITE)
     if descriptor == NULL:
         return REASON_IR_DESCRIPTOR_UNREADABLE
-    if descriptor[4] & <u64>POSTED_RESERVED:
+    if (descriptor[4] & (<u64>POSTED_RESERVED if unit.interrupt_table & IRTA_EIME else <u64>POSTED_RESERVED_XAPIC)
+            or descriptor[5] or descriptor[6] or descriptor[7]):
         return REASON_IR_DESCRIPTOR_RESERVED
     while True:
         was = descriptor[vector >> 6]
@@ -120,7 +123,8 @@ cdef inline u8 remap_entry(unit_t* unit, u32 source, u32 index, bint* silent, Re
     """By the entry of `index`; the reason of a refusal."""
     cdef u64 low = 0, high = 0
     cdef u8 reason
-    if index >= <u32>2 << (unit.interrupt_table & 15):
+    if (index >= <u32>2 << (unit.interrupt_table & 15)
+            or (unit.interrupt_table & ENTRY_ADDRESS) + <u64>index * 16 >= unit.host_limit):
         return REASON_IR_INDEX
     reason = find_entry(unit, index, &low, &high)
     if reason != REASON_OK:
@@ -128,9 +132,9 @@ cdef inline u8 remap_entry(unit_t* unit, u32 source, u32 index, bint* silent, Re
     silent[0] = low & IRTE_FPD
     if not low & IRTE_PRESENT:
         return REASON_IR_ABSENT
+    if not source_is_valid(high, source):
+        return REASON_IR_SOURCE
     reason = entry_problem(unit, low, high)
-    if reason == REASON_OK and not source_is_valid(high, source):
-        reason = REASON_IR_SOURCE
     if reason != REASON_OK:
         return reason
     if low & IRTE_POSTED:

@@ -68,10 +68,15 @@ cdef enum ExtendedCapability:           # bits of ECAP
     ECAP_EAFS_SHIFT = 34
     ECAP_PSS_SHIFT = 35
     ECAP_PASID_SHIFT = 40
+    ECAP_DIT_SHIFT = 41
+    ECAP_PDS_SHIFT = 42
     ECAP_SMTS_SHIFT = 43
     ECAP_SLADS_SHIFT = 45
     ECAP_SLTS_SHIFT = 46
     ECAP_FLTS_SHIFT = 47
+    ECAP_SMPWC_SHIFT = 48
+    ECAP_RPS_SHIFT = 49
+    ECAP_RPRIVS_SHIFT = 53
 
 cdef enum GlobalCommand:                # the same bits in GSTS
     GLOBAL_TE = 1 << 31
@@ -94,6 +99,8 @@ cdef enum FaultStatus:
     ICS_IWC = 1
     FRCD_F = 1 << 31                    # of the highest dword of a record
     FRCD_T = 1 << 30
+    FRCD_PP = 1 << 31                   # of the dword before
+    FRCD_PRIV = 1 << 29
 
 cdef enum QueueError:                   # IQERCD.IQEI
     IQEI_TAIL = 1
@@ -101,6 +108,8 @@ cdef enum QueueError:                   # IQERCD.IQEI
     IQEI_TYPE = 3
     IQEI_RESERVED = 4
     IQEI_WIDTH = 5
+    IQEI_TAIL_ALIGNMENT = 6
+    IQEI_MODE = 7
 
 cdef enum DescriptorType:
     DESCRIPTOR_CONTEXT = 1
@@ -164,6 +173,7 @@ cdef enum Reason:                       # FRCD.FR
     REASON_IR_SOURCE = 0x26
     REASON_IR_DESCRIPTOR_UNREADABLE = 0x27
     REASON_IR_DESCRIPTOR_RESERVED = 0x28
+    REASON_IR_ILLEGAL = 0x29            # no interrupt, to an interrupt address
     REASON_SM_ROOT_POINTER = 0x30
     REASON_SM_MODE = 0x31
     REASON_SM_ROOT = 0x38               # unreadable; absent and reserved are the two behind it
@@ -196,6 +206,8 @@ cdef enum Reason:                       # FRCD.FR
     REASON_SM_NO_WRITE = 0x85
     REASON_SM_NO_READ = 0x86
     REASON_SM_INTERRUPT = 0x87
+    REASON_SM_PASID_SIZE = 0x89
+    REASON_FIRST_NOT_SNOOPED = 0x90
     REASON_FIRST_UPDATE = 0x91          # accessed and dirty bits could not be written
     REASON_COUNT = 0x92
 

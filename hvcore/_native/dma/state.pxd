@@ -140,6 +140,8 @@ cdef struct unit_t:
     u64 first_reserved
     u64 first_large
     u64 address_limit           # MGAW
+    u64 host_limit              # HAW
+    u64 fault_pages             # bits that FI has: those of MGAW
     # Caches:
     cache_t contexts            # key: source
     cache_t pasids              # key: PASID and source

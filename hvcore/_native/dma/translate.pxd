@@ -3,13 +3,16 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.cache cimport cache_fill, cache_key, cache_peek, tag_for
 from hvcore._native.dma.faults cimport record_fault, register_at
 from hvcore._native.dma.spec cimport (
-    ACCESS_PRIVILEGED, AT_TRANSLATED, CAP_CM, CAP_PHMR, CAP_PLMR, DMA_FAULT, DMA_INTERRUPT, DMA_NO_MEMORY, DMA_OK,
-    DMA_PROTECTED, GLOBAL_TE, INTERRUPT_BYTES, INTERRUPT_FIRST, NO_PASID, REASON_BEYOND, REASON_OK,
-    REASON_OUTPUT_INTERRUPT, REASON_SM_INTERRUPT, REASON_SM_NO_DTE, REASON_SM_PASS_BEYOND, REASON_TRANSLATED_BLOCKED,
-    REG_GSTS, REG_PHMBASE, REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN, TYPE_FIRST, TYPE_PASS, TYPE_SECOND,
+    ACCESS_PRIVILEGED, ACCESS_ZERO_LENGTH, AT_TRANSLATED, AT_TRANSLATION, AT_UNTRANSLATED, CAP_CM, CAP_PHMR, CAP_PLMR,
+    DMA_FAULT, DMA_INTERRUPT, DMA_NO_MEMORY, DMA_OK, DMA_PROTECTED, GLOBAL_TE, INTERRUPT_BYTES, INTERRUPT_FIRST,
+    NO_PASID, REASON_BEYOND, REASON_FIRST_NO_WRITE, REASON_FIRST_NOT_SNOOPED, REASON_FIRST_UNREADABLE,
+    REASON_IR_ILLEGAL, REASON_NO_READ, REASON_OK, REASON_OUTPUT_INTERRUPT, REASON_SECOND_ABSENT, REASON_SM_DIRECTORY,
+    REASON_SM_ENTRY, REASON_SM_INTERRUPT, REASON_SM_NO_DTE, REASON_SM_NO_READ, REASON_SM_NO_SRE,
+    REASON_SM_NOT_CANONICAL, REASON_SM_PASS_BEYOND, REASON_TRANSLATED_BLOCKED, REG_GSTS, REG_PHMBASE, REG_PHMLIMIT,
+    REG_PLMBASE, REG_PLMLIMIT, REG_PMEN, TYPE_FIRST, TYPE_PASS, TYPE_SECOND,
 )
-from hvcore._native.dma.state cimport CONTEXT_DTE, CONTEXT_FPD, CONTEXT_MARKS, context_t, unit_t
-from hvcore._native.dma.tables cimport is_scalable, resolve
+from hvcore._native.dma.state cimport CONTEXT_DTE, CONTEXT_FPD, CONTEXT_MARKS, CONTEXT_SRE, context_t, unit_t
+from hvcore._native.dma.tables cimport ABSENT, resolve, second_limit
 from hvcore._native.dma.walk cimport dma_walk_t, finish_nested, second_of, walk_first, walk_second
 from hvcore._native.mem.descend cimport cached_p, cached_translate, remapped_p
 from hvcore._native.mem.format cimport (
@@ -89,6 +92,8 @@ cdef inline void iotlb_fill(unit_t* unit, u32 tag, u64 iova, const dma_walk_t* f
     cdef u64* place
     if not unit.iotlb.exists or (found.reason != REASON_OK and not unit.cap & CAP_CM):
         return
+    if found.reason != REASON_OK and unit.tags[tag].kind & TYPE_FIRST and unit.tags[tag].kind != TYPE_PASS:
+        return                      # a first level is free of CM (VT-d 6.2.4.1)
     if found.reason == REASON_OK:
         shift = found.second_shift if not found.first_shift else found.first_shift
         if found.second_shift and found.second_shift < shift:
@@ -146,7 +151,7 @@ cdef inline void translate_context(unit_t* unit, const context_t* context, u64 i
     cdef u32 tag = context.tag, size = 0
     cdef u64* known
     cdef context_t privileged
-    if access & ACCESS_PRIVILEGED and context.kind & TYPE_FIRST:
+    if access & ACCESS_PRIVILEGED and context.kind & TYPE_FIRST and context.kind != TYPE_PASS:
         # Rights of the first level depend on who asks, so what is remembered of them does, too.
         privileged = context[0]
         privileged.tag = tag = tag_for(unit, context.did, context.pasid, context.kind, True)
@@ -187,26 +192,35 @@ cdef inline void request_translated(unit_t* unit, u32 source, u32 pasid, u64 iov
     done.reason = context.reason
     if done.reason != REASON_OK:
         return
-    if at != 0 and not context.flags & CONTEXT_DTE:
+    if at != AT_UNTRANSLATED and not context.flags & CONTEXT_DTE:
         done.reason = REASON_SM_NO_DTE if context.scalable else REASON_TRANSLATED_BLOCKED
         return
     if at == AT_TRANSLATED:
-        done.output = iova
+        request_as_it_is(unit, context, iova, unit.host_limit, done)
+        return
+    if access & ACCESS_PRIVILEGED and context.scalable and not context.flags & CONTEXT_SRE:
+        done.reason = REASON_SM_NO_SRE
         return
     request_known(unit, context, iova, access, done)
+
+
+cdef inline void request_as_it_is(unit_t* unit, const context_t* context, u64 iova, u64 limit,
+                                  dma_t* done) noexcept nogil:
+    """A translated request, or one that passes through."""
+    done.output = iova
+    if iova >= limit:
+        done.reason = REASON_SM_PASS_BEYOND if context.scalable else REASON_BEYOND
+    elif is_interrupt(iova):
+        done.reason = REASON_SM_INTERRUPT if context.scalable else REASON_OUTPUT_INTERRUPT
 
 
 cdef inline void request_known(unit_t* unit, const context_t* context, u64 iova, u64 access,
                                dma_t* done) noexcept nogil:
     """An untranslated request whose context lets it be translated."""
     cdef dma_walk_t found
-    if is_interrupt(iova) and context.scalable:
-        done.reason = REASON_SM_INTERRUPT
-        return
     if context.kind == TYPE_PASS:
-        done.output = iova
-        if iova >= unit.address_limit:
-            done.reason = REASON_SM_PASS_BEYOND if context.scalable else REASON_BEYOND
+        request_as_it_is(unit, context, iova, unit.host_limit if context.scalable else
+                         min(unit.host_limit, second_limit(unit, context)), done)
         return
     found.reason = REASON_OK
     found.first_shift = found.second_shift = 0
@@ -222,6 +236,18 @@ cdef inline void request_known(unit_t* unit, const context_t* context, u64 iova,
         done.reason = REASON_SM_INTERRUPT if context.scalable else REASON_OUTPUT_INTERRUPT
 
 
+cdef inline bint is_silent(const context_t* context, u8 reason, u32 at) noexcept nogil:
+    """Whether a fault is not recorded (VT-d table 30): FPD, which errors in reaching tables do not heed; or a
+    translation request, which is answered with no rights."""
+    if at == AT_TRANSLATION and (
+            REASON_FIRST_UNREADABLE <= reason <= REASON_FIRST_NO_WRITE or REASON_BEYOND <= reason <= REASON_NO_READ
+            or REASON_SM_NOT_CANONICAL <= reason <= REASON_SM_NO_READ or reason == REASON_SECOND_ABSENT
+            or reason == REASON_SM_NO_SRE or reason == REASON_SM_DIRECTORY + ABSENT
+            or reason == REASON_SM_ENTRY + ABSENT or reason == REASON_FIRST_NOT_SNOOPED):
+        return True
+    return context.flags & CONTEXT_FPD and reason != REASON_SM_DIRECTORY and reason != REASON_SM_ENTRY
+
+
 cdef inline void dma_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 access, u32 at,
                              const context_t* known, dma_t* done) noexcept nogil:
     """Translate one request and, if it is refused, record why. `view_refresh` comes before. `known`: not NULL if the
@@ -234,11 +260,15 @@ cdef inline void dma_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 
     done.table_references = done.first_references = done.second_references = 0
     done.output = done.spa = 0
     unit.counters.requests += 1
-    # Only scalable mode has a fault for reads of the interrupt address range.
-    if is_interrupt(iova) and pasid == NO_PASID and (
-            access & RIGHT_WRITE or not is_scalable(unit) or not register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE):
+    if is_interrupt(iova) and pasid == NO_PASID and at != AT_TRANSLATED:
         done.status = DMA_INTERRUPT
         unit.counters.interrupt_range += 1
+        # VT-d 3.15: reads of some bytes and atomic operations are illegal there.
+        if (at == AT_UNTRANSLATED and access & RIGHT_READ and not access & ACCESS_ZERO_LENGTH
+                and register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE):
+            done.status, done.reason = DMA_FAULT, REASON_IR_ILLEGAL
+            unit.counters.faults += 1
+            record_fault(unit, source, pasid, iova & unit.fault_pages, done.reason, access, at, False)
         return
     if not register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE:
         done.output = iova
@@ -251,8 +281,8 @@ cdef inline void dma_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 
             done.status = DMA_FAULT
             unit.counters.faults += 1
             done.output = 0
-            record_fault(unit, source, pasid, iova & ~<u64>0xFFF, done.reason, access, at,
-                         context.flags & CONTEXT_FPD != 0)
+            record_fault(unit, source, pasid, iova & unit.fault_pages, done.reason, access, at,
+                         is_silent(&context, done.reason, at))
             return
         unit.counters.translated += 1
     if passed and is_protected(unit, done.output):

@@ -6,14 +6,16 @@ they mean here, and how the faults are called, is VT-d's.
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.cache cimport cache_fill, cache_find, cache_key
 from hvcore._native.dma.spec cimport (
-    ACCESS_PRIVILEGED, ACCESS_ZERO_LENGTH, CAP_ZLR, REASON_BEYOND, REASON_ENTRY_RESERVED, REASON_ENTRY_UNREADABLE,
-    REASON_FIRST_ABSENT, REASON_FIRST_BEYOND, REASON_FIRST_NO_READ, REASON_FIRST_NO_WRITE, REASON_FIRST_POINTER,
-    REASON_FIRST_RESERVED, REASON_FIRST_TOP_NO_READ, REASON_FIRST_UNREADABLE, REASON_FIRST_UPDATE, REASON_NO_READ,
-    REASON_NO_WRITE, REASON_OK, REASON_SECOND_ABSENT, REASON_SECOND_RESERVED, REASON_SECOND_UNREADABLE,
-    REASON_SM_BEYOND, REASON_SM_NO_READ, REASON_SM_NO_SRE, REASON_SM_NO_WRITE, REASON_SM_NOT_CANONICAL,
-    REASON_SM_USER,
+    ACCESS_PRIVILEGED, ACCESS_ZERO_LENGTH, CAP_ZLR, ECAP_SMPWC_SHIFT, REASON_BEYOND, REASON_CONTEXT_INVALID,
+    REASON_ENTRY_RESERVED, REASON_ENTRY_UNREADABLE,
+    REASON_FIRST_ABSENT, REASON_FIRST_BEYOND, REASON_FIRST_NO_READ, REASON_FIRST_NO_WRITE, REASON_FIRST_NOT_SNOOPED,
+    REASON_FIRST_POINTER, REASON_FIRST_RESERVED, REASON_FIRST_TOP_NO_READ, REASON_FIRST_UNREADABLE,
+    REASON_FIRST_UPDATE, REASON_NO_READ, REASON_NO_WRITE, REASON_OK, REASON_SECOND_ABSENT, REASON_SECOND_POINTER,
+    REASON_SECOND_RESERVED, REASON_SECOND_UNREADABLE, REASON_SM_BEYOND, REASON_SM_NO_READ, REASON_SM_NO_WRITE,
+    REASON_SM_NOT_CANONICAL, REASON_SM_USER,
 )
-from hvcore._native.dma.state cimport CONTEXT_EAFE, CONTEXT_MARKS, CONTEXT_SRE, CONTEXT_WPE, context_t, unit_t
+from hvcore._native.dma.tables cimport second_limit
+from hvcore._native.dma.state cimport CONTEXT_EAFE, CONTEXT_MARKS, CONTEXT_WPE, context_t, unit_t
 from hvcore._native.mem.descend cimport cached_p, descend_marking, descend_one, remapped_p, remapped_translate
 from hvcore._native.mem.descent cimport (
     MARK_ACCESSED, MARK_DIRTY, MARK_NONE, WALK_DEEPER, WALK_NOT_PRESENT, WALK_OK, WALK_RESERVED, WALK_RIGHTS,
@@ -91,6 +93,8 @@ cdef inline WalkStatus go_down(beneath_t tables, page_format_t form, unit_t* uni
 
 cdef inline u8 refused(const unit_t* unit, const context_t* context, u64 access, u64 rights) noexcept nogil:
     """Whether rights of the second level forbid an access. A read of no bytes needs none with ZLR."""
+    if context.scalable and not rights & (RIGHT_READ | RIGHT_WRITE):
+        return REASON_SECOND_ABSENT
     if access & RIGHT_WRITE and not rights & RIGHT_WRITE:
         return REASON_SM_NO_WRITE if context.scalable else REASON_NO_WRITE
     if access & RIGHT_READ and not rights & RIGHT_READ and not (
@@ -99,19 +103,17 @@ cdef inline u8 refused(const unit_t* unit, const context_t* context, u64 access,
     return REASON_OK
 
 
-cdef inline u8 second_level_reason(const context_t* context, WalkStatus status, u64 access) noexcept nogil:
-    """Why a second level has no page for an address."""
+cdef inline u8 second_level_reason(const context_t* context, WalkStatus status, u64 access, bint top) noexcept nogil:
+    """Why a second level has no page for an address; `top`: not even the first entry could be read."""
     if status == WALK_RESERVED:
         return REASON_SECOND_RESERVED if context.scalable else REASON_ENTRY_RESERVED
     if status == WALK_NOT_PRESENT:
         if context.scalable:
             return REASON_SECOND_ABSENT
         return REASON_NO_WRITE if access & RIGHT_WRITE else REASON_NO_READ
-    return REASON_SECOND_UNREADABLE if context.scalable else REASON_ENTRY_UNREADABLE
-
-
-cdef inline u64 second_limit(const unit_t* unit, const context_t* context) noexcept nogil:
-    return min(<u64>1 << (PAGE_SHIFT + 9 * context.second_levels), unit.address_limit)
+    if context.scalable:
+        return REASON_SECOND_POINTER if top else REASON_SECOND_UNREADABLE
+    return REASON_CONTEXT_INVALID if top else REASON_ENTRY_UNREADABLE
 
 
 cdef inline void walk_second(unit_t* unit, const context_t* context, page_format_t form, u64 iova, u64 access,
@@ -127,7 +129,7 @@ cdef inline void walk_second(unit_t* unit, const context_t* context, page_format
         status = go_down(<cached_p>&unit.view, form, unit, context.tag, context.second, unit.second_reserved, iova,
                          remembers, &found.second_references, &at)
         if unlikely(status != WALK_OK):
-            found.reason = second_level_reason(context, status, access)
+            found.reason = second_level_reason(context, status, access, at.references == 0)
             return
         found.reason = refused(unit, context, access, at.path)
         if unlikely(found.reason != REASON_OK):
@@ -141,7 +143,7 @@ cdef inline void walk_second(unit_t* unit, const context_t* context, page_format
             at.entry |= form.dirty if mark == MARK_DIRTY else 0
             break
         if status == WALK_TABLE:
-            found.reason = second_level_reason(context, status, access)
+            found.reason = second_level_reason(context, status, access, False)
             return
         remembers = False                       # the tables changed meanwhile: all of it again, from memory
     found.second_shift = at.shift
@@ -152,8 +154,9 @@ cdef inline void walk_second(unit_t* unit, const context_t* context, page_format
 
 
 cdef inline u8 first_level_reason(const context_t* context, WalkStatus status, const remapped_space_t* second,
-                                  u8 references, bint marking) noexcept nogil:
+                                  const descent_t* at, bint marking) noexcept nogil:
     """Why a first level has no page for an address; `second`: NULL without one, else what it said last."""
+    cdef u8 references = at.references
     if status == WALK_NOT_PRESENT:
         return REASON_FIRST_ABSENT
     if status == WALK_RESERVED:
@@ -166,13 +169,16 @@ cdef inline u8 first_level_reason(const context_t* context, WalkStatus status, c
         return REASON_FIRST_BEYOND
     if second.cause == WALK_RESERVED:
         return REASON_SECOND_RESERVED
-    if second.cause == WALK_RIGHTS or second.cause == WALK_NOT_PRESENT:
-        if marking:
+    if second.cause == WALK_NOT_PRESENT or (second.cause == WALK_RIGHTS
+                                            and not at.where.rights & (RIGHT_READ | RIGHT_WRITE)):
+        return REASON_SECOND_ABSENT
+    if second.cause == WALK_RIGHTS:
+        if at.where.rights & RIGHT_READ:
             return REASON_FIRST_NO_WRITE
         return REASON_FIRST_NO_READ if references else REASON_FIRST_TOP_NO_READ
     if second.cause == WALK_OK:
         return REASON_FIRST_UNREADABLE if references else REASON_FIRST_POINTER
-    return REASON_SECOND_UNREADABLE
+    return REASON_SECOND_UNREADABLE if at.where.references else REASON_SECOND_POINTER
 
 
 cdef inline u8 first_refused(const context_t* context, u64 access, u64 path) noexcept nogil:
@@ -195,9 +201,6 @@ cdef inline void walk_first(beneath_t tables, unit_t* unit, const context_t* con
     cdef const remapped_space_t* second = NULL
     if beneath_t is remapped_p:
         second = tables
-    if unlikely(access & ACCESS_PRIVILEGED and not context.flags & CONTEXT_SRE):
-        found.reason = REASON_SM_NO_SRE
-        return
     if unlikely(not is_canonical_in(iova, form.linear_bits)):
         found.reason = REASON_SM_NOT_CANONICAL
         return
@@ -207,7 +210,7 @@ cdef inline void walk_first(beneath_t tables, unit_t* unit, const context_t* con
         if beneath_t is remapped_p:
             found.second_references = at.nested_references
         if unlikely(status != WALK_OK):
-            found.reason = first_level_reason(context, status, second, at.references, False)
+            found.reason = first_level_reason(context, status, second, &at, False)
             return
         found.reason = first_refused(context, access, at.path)
         if unlikely(found.reason != REASON_OK):
@@ -215,6 +218,9 @@ cdef inline void walk_first(beneath_t tables, unit_t* unit, const context_t* con
         if likely(not lacks_marks(form, &at, access)
                   and (not context.flags & CONTEXT_EAFE or at.path & FIRST_EXTENDED_ACCESSED)):
             break
+        if unlikely(not unit.ecap >> ECAP_SMPWC_SHIFT & 1):
+            found.reason = REASON_FIRST_NOT_SNOOPED
+            return
         if context.flags & CONTEXT_EAFE:
             marked.accessed |= FIRST_EXTENDED_ACCESSED
         mark = MARK_DIRTY if access & RIGHT_WRITE else MARK_ACCESSED
@@ -223,7 +229,7 @@ cdef inline void walk_first(beneath_t tables, unit_t* unit, const context_t* con
             at.entry |= form.dirty if mark == MARK_DIRTY else 0
             break
         if status == WALK_TABLE:
-            found.reason = first_level_reason(context, status, second, at.references, True)
+            found.reason = first_level_reason(context, status, second, &at, True)
             return
         remembers = False
     found.first_shift = at.shift
@@ -262,9 +268,9 @@ cdef inline void finish_nested(unit_t* unit, const context_t* context, remapped_
         where.status = SECOND_RIGHTS
     found.second_shift = where.page_shift
     if where.status != SECOND_OK and second.cause != WALK_OK or second.beyond:
-        found.reason = REASON_SM_BEYOND if second.beyond else (
+        found.reason = REASON_FIRST_BEYOND if second.beyond else (
             refused(unit, context, access, where.rights) if second.cause == WALK_RIGHTS else
-            second_level_reason(context, <WalkStatus>second.cause, access))
+            second_level_reason(context, <WalkStatus>second.cause, access, where.references == 0))
         return
     # Where the second level keeps marks, a write has bits to set that a read has left alone.
     found.rights &= where.rights if not (second.marks and not access & RIGHT_WRITE) else where.rights & ~RIGHT_WRITE

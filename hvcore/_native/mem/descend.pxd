@@ -16,8 +16,8 @@ from hvcore._native.mem.format cimport (
 )
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, ram_t
 from hvcore._native.mem.second_level cimport (
-    NESTED_OVERLAY, NESTED_SHIFT, SECOND_OK, SECOND_OVERLAY, SECOND_UNMAPPED, cached_space_t, nested_entry_t,
-    overlay_t, remapped_space_t, second_level_t, space_t, table_access,
+    NESTED_OVERLAY, NESTED_SHIFT, SECOND_OK, SECOND_OVERLAY, SECOND_RIGHTS, SECOND_UNMAPPED, cached_space_t,
+    nested_entry_t, overlay_t, remapped_space_t, second_level_t, space_t, table_access,
 )
 from cython cimport likely, unlikely
 
@@ -103,6 +103,10 @@ cdef inline WalkStatus descend_one(tables_t tables, page_format_t form, u8 level
             at.where = cached_translate(tables, spa, table_access(tables.space), set_nested_marks)
         elif tables_t is remapped_p:
             at.where = remapped_translate(tables, spa, RIGHT_READ, set_nested_marks)
+            if unlikely(tables.marks and tables.cause == WALK_OK and not at.where.rights & RIGHT_WRITE):
+                # With accessed and dirty bits of its own, tables have to be writable (VT-d 3.8.1), and that is known
+                # before anything is read there.
+                tables.cause, at.where.status = WALK_RIGHTS, SECOND_RIGHTS
         else:
             at.where = space_translate(tables, spa, table_access(tables), set_nested_marks)
         at.nested_references += at.where.references
