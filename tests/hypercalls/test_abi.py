@@ -128,11 +128,17 @@ def test_unknown_codes(machine, code):
     assert run(machine, code) == (Status.INVALID_HYPERCALL_CODE, 0, b"", True)
 
 
-@pytest.mark.parametrize("code", sorted(SIZES))
-@pytest.mark.parametrize("bit", [*range(17, 32), *range(44, 48), *range(60, 64)])
+SIZE_OF_A_VARIABLE_HEADER = range(17, 27)
+NEVER_SET = [
+    (code, bit)
+    for code in sorted(SIZES)
+    for bit in (*range(17, 32), *range(44, 48), *range(60, 64))
+    if not (code in VARIABLE and bit in SIZE_OF_A_VARIABLE_HEADER)
+]
+
+
+@pytest.mark.parametrize(("code", "bit"), NEVER_SET)
 def test_reserved_and_variable_bits(machine, code, bit):
-    if code in VARIABLE and bit <= 26:
-        pytest.skip("this call has a variable header")
     reps = 1 if TABLE[code].rep else 0
     assert run(machine, code | reps << 32 | 1 << bit).status is Status.INVALID_HYPERCALL_INPUT
 
