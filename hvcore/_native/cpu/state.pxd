@@ -283,3 +283,5 @@ cdef struct vp_t:
     u64 answers_rip         # whose they are ...
     u64 answers_time        # ... and when it began
     u64 device_reads_lost   # of an instruction with more reads than there is room for answers
+    u32 cap                 # HV_PARTITION_PROPERTY CPU_CAP of its partition
+    u64 rests_until         # by its cap it runs no earlier
