@@ -109,9 +109,10 @@ cdef bytes save_state(InterruptController self, ports, sources):
 
 cdef const saved_state_t *checked_state(bytes state) except NULL:
     cdef const saved_state_t *saved = <const saved_state_t *><const char *>state
+    cdef u64 size_bytes = <u64>len(state)
     cdef u32 i
-    if len(state) < sizeof(saved_state_t) or saved.size_bytes != sizeof(saved_state_t) \
-            or len(state) != sizeof(saved_state_t) + saved.message_count * sizeof(saved_message_t):
+    if size_bytes < sizeof(saved_state_t) or saved.size_bytes != sizeof(saved_state_t) \
+            or size_bytes != sizeof(saved_state_t) + saved.message_count * sizeof(saved_message_t):
         raise ValueError("state was not made by save() of this version")
     for i in range(SINT_COUNT):
         if saved.ring_heads[i] >= RING_SLOT_COUNT or saved.inbox.count > MOMENT_COUNT:
@@ -152,8 +153,8 @@ cdef int restore_state(InterruptController self, bytes state, ports, sources) ex
         saved.control, saved.siefp, saved.simp, saved.sirbp)
     irq.awaited_sints, irq.deliverable_sints = saved.awaited_sints, saved.deliverable_sints
     irq.next_deadline, irq.retry_time, irq.now = saved.next_deadline, saved.retry_time, saved.now
-    irq.synic.sints = saved.sints
-    irq.ring_heads = saved.ring_heads
+    memcpy(irq.synic.sints, saved.sints, sizeof(saved.sints))
+    memcpy(irq.ring_heads, saved.ring_heads, sizeof(saved.ring_heads))
     for i in range(SYNTHETIC_TIMER_COUNT):
         irq.timers[i].config, irq.timers[i].count = saved.timer_configs[i], saved.timer_counts[i]
         irq.timers[i].deadline = saved.timer_deadlines[i]
