@@ -178,13 +178,19 @@ def test_shares_are_fair(vps: int, processors: int) -> None:
     assert max(runtimes) - min(runtimes) <= 2 * 1000
 
 
-def test_weight_decides_what_is_contended() -> None:
-    """HV_PARTITION_PROPERTY CPU_WEIGHT (hyperv-abi 6.3): 300 against 100 is three quarters."""
+def contenders() -> tuple[Guest, Guest]:
+    """Two partitions that are never idle, on one logical processor."""
     first = Processors(1, 1, quantum=500)
     second = Guest(hypervisor=first.hypervisor, privileges=sum(Privilege))
     busy(first)
     second.load("48ffc0 ebfb")
     second.vp.explicit_suspend = 0
+    return first, second
+
+
+def test_weight_decides_what_is_contended() -> None:
+    """HV_PARTITION_PROPERTY CPU_WEIGHT (hyperv-abi 6.3): 300 against 100 is three quarters."""
+    first, second = contenders()
     set_property(first, PartitionProperty.CPU_WEIGHT, 300)
     first.hypervisor.run(max_instructions=200_000)
     got = first.vp.counters()["runtime_ticks"], second.vp.counters()["runtime_ticks"]
@@ -209,11 +215,7 @@ def test_cap_of_one_that_is_alone(cap: int) -> None:
 
 def test_cap_leaves_the_rest_to_others() -> None:
     """A quarter for the one that may have no more, three quarters for the other; no credit when the cap is lifted."""
-    capped = Processors(1, 1, quantum=500)
-    other = Guest(hypervisor=capped.hypervisor, privileges=sum(Privilege))
-    busy(capped)
-    other.load("48ffc0 ebfb")
-    other.vp.explicit_suspend = 0
+    capped, other = contenders()
     set_property(capped, PartitionProperty.CPU_CAP, 0x4000)
     capped.hypervisor.run(max_instructions=200_000)
     got = capped.vp.counters()["runtime_ticks"], other.vp.counters()["runtime_ticks"]
