@@ -238,14 +238,10 @@ class Partition(Charged, Wiring):
         self.frames[index] = frames
         self.vps[index] = vp
         processors = (index,) if self.parent is None else self._processors
-        hypervisor.scheduler.add(vp, processors, self.properties[PartitionProperty.CPU_WEIGHT])
+        weight, cap = self.properties[PartitionProperty.CPU_WEIGHT], self.properties[PartitionProperty.CPU_CAP]
+        hypervisor.scheduler.add(vp, processors, weight, cap)
         hypervisor.partition_of[vp] = self
         return vp
-
-    def set_weight(self, weight: int) -> None:
-        """CPU_WEIGHT: how much its processors get of logical processors that others want, too."""
-        for vp in self.vps.values():
-            self.hypervisor.scheduler.set_weight(vp, weight)
 
     def remove_connection(self, connection_id: int) -> None:
         """Free its port for another connection."""

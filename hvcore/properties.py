@@ -119,8 +119,16 @@ def set(partition: Partition, code: int, value: int, *, grantable: int) -> None:
             _grant(partition, _translated(partition.privileges, value), grantable)
         case Property.SUSPEND:
             partition.core.suspended = bool(value)
+        case Property.CPU_RESERVE if value > partition.properties[Property.CPU_CAP]:
+            raise Refused(Status.PROPERTY_VALUE_OUT_OF_RANGE)
+        case Property.CPU_CAP if value < partition.properties[Property.CPU_RESERVE]:
+            raise Refused(Status.PROPERTY_VALUE_OUT_OF_RANGE)
+        case Property.CPU_CAP:
+            for vp in partition.vps.values():
+                partition.hypervisor.scheduler.set_cap(vp, value)
         case Property.CPU_WEIGHT:
-            partition.set_weight(value)
+            for vp in partition.vps.values():
+                partition.hypervisor.scheduler.set_weight(vp, value)
         case Property.TIME_FREEZE:
             partition.time.frozen = bool(value)
         case Property.REFERENCE_TIME:

@@ -17,7 +17,9 @@ cdef extern from "isa/generated/tables.h" nogil:
 
 cdef isa_t tables
 assert sizeof(form_t) == FORM_BYTES
-tables.entries, tables.roots, tables.leads = ISA_ENTRIES, ISA_ROOTS, ISA_LEADS
+tables.entries = ISA_ENTRIES
+tables.roots = ISA_ROOTS
+tables.leads = ISA_LEADS
 tables.forms = <const form_t*>ISA_FORMS
 tables.form_count, tables.row_count = FORM_TOTAL, ROW_TOTAL
 

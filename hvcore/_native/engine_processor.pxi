@@ -225,7 +225,7 @@ cdef class VirtualProcessor(RegisterFile):
         vp_walk(self.vp, self.vp.registers[SLOT_RIP], RIGHT_EXECUTE, &found)
         if found.status != WALK_OK:
             return b""
-        size = min(16, PAGE_SIZE - (found.spa & PAGE_OFFSET_MASK))
+        size = min(<u64>16, PAGE_SIZE - (found.spa & PAGE_OFFSET_MASK))
         return (<const char*>ram_at(self.vp.space.ram, found.spa))[:size]
 
     def translate_for_hypercall(self, u64 gva, u32 flags):

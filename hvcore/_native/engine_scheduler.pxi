@@ -125,15 +125,16 @@ cdef class Scheduler:
         if vps == NULL or start_times == NULL or order == NULL:
             raise MemoryError("the host has no memory for another virtual processor")
 
-    def add(self, VirtualProcessor vp not None, processors, u32 weight):
-        """Take a VP on, to run on some of `processors`, with HV_PARTITION_PROPERTY CPU_WEIGHT `weight`."""
+    def add(self, VirtualProcessor vp not None, processors, u32 weight, u32 cap):
+        """Take a VP on, to run on some of `processors`, with HV_PARTITION_PROPERTY CPU_WEIGHT and CPU_CAP."""
         require_thread(&self.memory.guard)
         self.set_processors(vp, processors)
         self.grow()
         vp.vp.machine = &self.cache.machine
         vp.vp.direct = self.cache.machine.direct
         vp.vp.slot = self.cache.vp_count
-        vp.vp.weight = weight
+        vp.vp.weight, vp.vp.cap = weight, cap
+        vp.vp.rests_until = 0 if cap else never_ticks()
         vp.vp.processor = processors[vp.vp.index % len(processors)]
         vp.vp.slice_start = vp.vp.slice_end = vp.vp.irq.time = self.now
         vp.vp.irq.processor = vp.vp
@@ -160,6 +161,14 @@ cdef class Scheduler:
         require_thread(&self.memory.guard)
         bill(vp.vp)
         vp.vp.weight = weight
+
+    def set_cap(self, VirtualProcessor vp not None, u32 cap):
+        """HV_PARTITION_PROPERTY CPU_CAP, 0 to 10000h, which is all of a logical processor. Its next turn is the first
+        that is measured by it; with 0 there is none."""
+        require_thread(&self.memory.guard)
+        bill(vp.vp)
+        vp.vp.cap = cap
+        vp.vp.rests_until = 0 if cap else never_ticks()
 
     def remove(self, VirtualProcessor vp not None):
         """Let a VP go. It cannot run any more. One that is gone already stays so."""

@@ -93,7 +93,7 @@ cdef class ModelCore:
             m.groups[kind] = <u8>kind
             for other in range(kind):
                 shared = 0
-                for pair in range(SIZES * SIZES):
+                for pair in range(<u32>SIZES * SIZES):
                     shared += m.first[kind][pair % SIZES] != NULL and (
                         m.first[kind][pair % SIZES] == m.first[other][pair // SIZES])
                 if memcmp(m.first[kind], m.first[other], sizeof(m.first[kind])) == 0:
@@ -220,9 +220,9 @@ cdef class ModelCore:
         cdef model_t* m = &self.model
         cdef u32 i, j
         return {
-            "accesses": [[m.accesses[i][j] for j in range(SIZES)] for i in range(KIND_COUNT)],
-            "references": [[m.guest.references[i] for i in range(1, LEVELS)],
-                           [m.nested.references[i] for i in range(1, LEVELS)]],
+            "accesses": [[m.accesses[i][j] for j in range(<u32>SIZES)] for i in range(<u32>KIND_COUNT)],
+            "references": [[m.guest.references[i] for i in range(1, <u32>LEVELS)],
+                           [m.nested.references[i] for i in range(1, <u32>LEVELS)]],
             "walks": m.walks, "nested_walks": m.nested.walks,
             "prefetch_walks": m.prefetch_walks, "prefetch_references": m.prefetch_references,
             "miss_cycles": m.cycles_of_walks,

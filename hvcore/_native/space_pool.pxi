@@ -27,7 +27,7 @@ cdef class PagePool:
         cdef u64* grown
         self.memory.check_range(spn << PAGE_SHIFT, PAGE_SIZE)
         if held == self.pool.capacity:
-            capacity = max(64, 2 * self.pool.capacity)
+            capacity = max(<u64>64, 2 * self.pool.capacity)
             grown = <u64*>realloc(self.pool.free_pages, capacity * 8)
             if grown == NULL:
                 raise MemoryError("the host has no memory for a page pool")

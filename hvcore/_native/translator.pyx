@@ -343,7 +343,7 @@ cdef class TableTranslator:
         cdef page_format_t form = paging_format(self.vp.paging)
         cdef u64 i
         if self.vp.paging == PAGING_PAE:
-            for i in range(PAE_ENTRIES):
+            for i in range(<u64>PAE_ENTRIES):
                 if request.pdptes[i] & 1:
                     self.scan_table(form, request.pdptes[i] & ENTRY_ADDRESS, i << 30, reverse)
         elif form.entry_shift == 2:

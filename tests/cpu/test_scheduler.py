@@ -13,7 +13,7 @@ import pytest
 from support import HLT, IDT, IRETQ, JMP_SELF, RAM, STACK, STUBS, Guest, code, gate, mov, q
 
 from hvcore._native.exits import Budget, Halt, Unsupported
-from hvcore.enums import Hypercall, PartitionProperty, Privilege
+from hvcore.enums import Hypercall, PartitionProperty, Privilege, Status
 from hvcore.hypervisor import Hypervisor
 
 SEED = 20261123
@@ -163,6 +163,11 @@ def busy(guest: Processors) -> None:
         guest.prepare(index, code("48ffc0 ebfb"))  # inc rax / jmp
 
 
+def set_property(guest: Guest, name: PartitionProperty, value: int) -> Status:
+    root = guest.hypervisor.root
+    return root.hypercall(Hypercall.SET_PARTITION_PROPERTY, pack("<QIIQ", guest.partition.id, name, 0, value)).status
+
+
 @pytest.mark.parametrize(("vps", "processors"), [(2, 1), (5, 1), (5, 2), (3, 2), (7, 3)])
 def test_shares_are_fair(vps: int, processors: int) -> None:
     guest = Processors(vps, processors, quantum=1000)
@@ -173,21 +178,87 @@ def test_shares_are_fair(vps: int, processors: int) -> None:
     assert max(runtimes) - min(runtimes) <= 2 * 1000
 
 
-def test_weight_decides_what_is_contended() -> None:
-    """HV_PARTITION_PROPERTY CPU_WEIGHT (hyperv-abi 6.3): 300 against 100 is three quarters."""
+def contenders() -> tuple[Guest, Guest]:
+    """Two partitions that are never idle, on one logical processor."""
     first = Processors(1, 1, quantum=500)
     second = Guest(hypervisor=first.hypervisor, privileges=sum(Privilege))
     busy(first)
     second.load("48ffc0 ebfb")
     second.vp.explicit_suspend = 0
-    root = first.hypervisor.root
-    root.hypercall(
-        Hypercall.SET_PARTITION_PROPERTY, pack("<QIIQ", first.partition.id, PartitionProperty.CPU_WEIGHT, 0, 300)
-    )
+    return first, second
+
+
+def test_weight_decides_what_is_contended() -> None:
+    """HV_PARTITION_PROPERTY CPU_WEIGHT (hyperv-abi 6.3): 300 against 100 is three quarters."""
+    first, second = contenders()
+    set_property(first, PartitionProperty.CPU_WEIGHT, 300)
     first.hypervisor.run(max_instructions=200_000)
     got = first.vp.counters()["runtime_ticks"], second.vp.counters()["runtime_ticks"]
     assert abs(got[0] - 150_000) <= 1000
     assert sum(got) == 200_000
+
+
+@pytest.mark.parametrize("cap", [0x1, 0x1000, 0x4000, 0x8000, 0xC000, 0xFFFF, 0x10000])
+def test_cap_of_one_that_is_alone(cap: int) -> None:
+    """HV_PARTITION_PROPERTY CPU_CAP (hyperv-abi 6.3): the part of a logical processor that each of its processors gets
+    at most, in 65536ths."""
+    guest = Processors(2, 2, quantum=5000)
+    set_property(guest, PartitionProperty.CPU_CAP, cap)
+    busy(guest)
+    guest.hypervisor.run(max_instructions=100_000)
+    elapsed = guest.hypervisor.scheduler.now
+    for vp in guest.partition.vps.values():
+        got = vp.counters()["runtime_ticks"]
+        assert abs(got * 0x10000 - elapsed * cap) <= 5001 * 0x10000, "more or less than the rest of one turn"
+    assert sum(vp.counters()["runtime_ticks"] for vp in guest.partition.vps.values()) == 100_000
+
+
+def test_cap_leaves_the_rest_to_others() -> None:
+    """A quarter for the one that may have no more, three quarters for the other; no credit when the cap is lifted."""
+    capped, other = contenders()
+    set_property(capped, PartitionProperty.CPU_CAP, 0x4000)
+    capped.hypervisor.run(max_instructions=200_000)
+    got = capped.vp.counters()["runtime_ticks"], other.vp.counters()["runtime_ticks"]
+    assert abs(got[0] - 50_000) <= 1000
+    assert sum(got) == capped.hypervisor.scheduler.now == 200_000
+    set_property(capped, PartitionProperty.CPU_CAP, 0x10000)
+    capped.hypervisor.run(max_instructions=20_000)
+    assert abs(capped.vp.counters()["runtime_ticks"] - got[0] - 10_000) <= 1000
+
+
+def test_cap_counts_sleep_as_rest() -> None:
+    """A handler of a hundred ticks in each million is late for no cap that leaves it them."""
+    logs = []
+    for cap in (0x10000, 0x40):
+        guest = Processors(1, 1)
+        set_property(guest, PartitionProperty.CPU_CAP, cap)
+        guest.prepare(0, wrmsr(TIMERS + 1, 10_000) + wrmsr(TIMERS, 0x1403) + code("fb f4 ebfd"))
+        guest.hypervisor.run(max_instructions=1000)
+        logs.append(guest.log(0))
+    assert len(logs[0]) > 20
+    assert logs[0] == logs[1]
+
+
+def test_cap_of_nothing() -> None:
+    """It does not run; what others send it waits, and it goes on when the cap is lifted."""
+    guest = Processors(1, 1)
+    guest.prepare(0, code("fb") + pause(3) + HLT)
+    set_property(guest, PartitionProperty.CPU_CAP, 0)
+    guest.vp.interrupts.assert_interrupt(VECTOR)
+    assert isinstance(guest.vp.run(max_instructions=1000), Halt)
+    assert guest.vp.counters()["runtime_ticks"] == 0
+    set_property(guest, PartitionProperty.CPU_CAP, 1)
+    assert isinstance(guest.hypervisor.run(max_instructions=1000), Halt)
+    assert len(guest.log(0)) == 1
+
+
+def test_cap_and_reserve_agree() -> None:
+    """"The reserve value cannot be greater than the CPU cap", and the other way round."""
+    guest = Processors(1, 1)
+    set_property(guest, PartitionProperty.CPU_RESERVE, 0x4000)
+    set_property(guest, PartitionProperty.CPU_CAP, 0x4000)
+    for name, value in ((PartitionProperty.CPU_CAP, 0x3FFF), (PartitionProperty.CPU_RESERVE, 0x4001)):
+        assert set_property(guest, name, value) == Status.PROPERTY_VALUE_OUT_OF_RANGE
 
 
 def test_sleep_is_no_credit() -> None:
@@ -283,7 +354,7 @@ def talk(rng: random.Random, guest: Processors, vps: int) -> None:
         guest.prepare(index, program, handler=handler + IRETQ)
 
 
-@pytest.mark.parametrize("case", range(12))
+@pytest.mark.parametrize("case", range(18))
 def test_cuts_change_nothing(case: int) -> None:
     """run(n) and run(m) are run(n + m), bit for bit, wherever the cuts fall, by budget of one and of all."""
     total = 20_000
@@ -292,8 +363,10 @@ def test_cuts_change_nothing(case: int) -> None:
         rng = random.Random(f"{SEED} {case}")
         vps, processors = rng.randrange(2, 6), rng.randrange(1, 4)
         guest = Processors(vps, processors, quantum=rng.choice((100, 1000, 10_000)))
+        if case >= 12:
+            set_property(guest, PartitionProperty.CPU_CAP, rng.choice((0x800, 0x8000, 0xE000)))
         talk(rng, guest, vps)
-        one = rng.random() < 0.5
+        one = rng.random() < 0.5 and case < 12      # of those behind, some wait for ever
         cuts = random.Random(f"{SEED} {case} {attempt}")
         left = total
         while left:

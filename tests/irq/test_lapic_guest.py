@@ -203,6 +203,26 @@ def test_init_and_sipi_start_a_processor_in_real_mode() -> None:
     assert other.interrupts.counters()["startups_received"] == 1
 
 
+@pytest.mark.parametrize("order", ["init nmi sipi", "nmi init sipi", "init sipi nmi"])
+def test_an_nmi_around_a_start_up_message_is_no_way_into_real_mode(order: str) -> None:
+    """9.4.1 and table 10-1: it starts at the page of the SIPI in real mode, which hvcore says it has not; no NMI wakes
+    it before or goes through an IDT that is not there, and run() says the same again."""
+    guest = apic_guest(vps=2)
+    other = guest.partition.vps[1]
+    ways = {"init": store(ICR, 0x4500), "nmi": store(ICR, 4 << 8), "sipi": store(ICR, 0x4000 | 6 << 8 | 0x9A)}
+    guest.load(base(), store(ICR_HIGH, 1 << 24), *(ways[name] for name in order.split()), JMP_SELF)
+    guest.load(JMP_SELF, at=0x9000, vp=other)
+    if order.startswith("init"):
+        other.interrupts.assert_nmi()
+    guest.vp.explicit_suspend = False
+    for _ in range(3):
+        exit_ = other.run(max_instructions=100_000)
+        assert isinstance(exit_, Unsupported)
+        assert (other.cs.base, other.rip, other.cr0) == (0x9A000, 0, 0x10)
+    assert other.interrupts.counters()["startups_received"] == 1
+    assert other.counters()["exceptions"] == 0
+
+
 def test_a_sipi_that_nobody_waits_for_is_ignored() -> None:
     guest = apic_guest(vps=2)
     other = guest.partition.vps[1]

@@ -125,6 +125,24 @@ def test_priorities_see_an_eoi_that_was_left_to_the_page(vp):
     assert vp.chip.processor_priority == 0
 
 
+@pytest.mark.parametrize("x2apic", [False, True])
+def test_the_registers_see_an_eoi_that_was_left_to_the_page(vp, x2apic):
+    """10.3: the vector has retired when the bit is clear, so ISR and PPR do not have it, however they are read."""
+    apic = vp.chip.apic
+    if x2apic:
+        apic.write_msr(0x1B, 0xFEE0_0D00)
+    read = (lambda offset: apic.read_msr(0x800 + (offset >> 4))) if x2apic else apic.read
+    for offset, before in ((0x120, 1 << 16), (0xA0, 0x50)):     # ISR of vectors 40h to 5Fh, PPR
+        vp.take(0x50)
+        assert vp.promised
+        assert read(offset) == before
+        assert vp.promised, "a look changes nothing"
+        vp.page[0] &= ~1
+        assert read(offset) == 0
+        assert vp.chip.in_service == 0
+    assert (vp.count("eois"), vp.count("eois_saved")) == (2, 2)
+
+
 def test_switching_off_and_reset_take_the_promise_back(vp):
     vp.take(0x50)
     vp.chip.assist_enabled = False

@@ -1,5 +1,6 @@
 """SynIC: retries, as-intercept, snapshots, overlays and what KVM does that is worth a test (9.2, 9.4, 11.3, 13 #40)."""
 
+import random
 import struct
 
 import pytest
@@ -9,6 +10,7 @@ from hvcore._native.irqchip import MessagePort
 SIEFP, SIMP, SCONTROL, EOM, STIMER0 = 0x40000082, 0x40000083, 0x40000080, 0x40000084, 0x400000B0
 MASKED, AUTO_EOI, POLLING, AS_INTERCEPT, PROXY = 1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 20
 RETRY = 1_000_000
+EOI, SEED = 0x40000070, 20261123
 
 
 def test_a_waiting_message_is_tried_again_after_a_millisecond(synic):
@@ -181,6 +183,46 @@ def test_states_are_checked(synic):
     with pytest.raises(ValueError, match="buffer"):
         synic.chip.restore(state[:-264] + struct.pack("<I", 16) + state[-260:], [port])
     assert (synic.tag(2), port.free) == (0, 15)
+
+
+def test_a_damaged_state_harms_nothing(synic, make_vp):
+    """Whatever stands in it: a ValueError that changed nothing, or a controller that goes on by its own rules."""
+    rng = random.Random(SEED)
+    port = MessagePort()
+    for count in range(3):
+        synic.post(port, 2, count)
+    synic.chip.assert_interrupt(0x55)
+    synic.chip.assert_interrupt(0x66, level=True)
+    synic.chip.acknowledge()
+    state = synic.chip.save([port])
+    refused = 0
+    for case in range(400):
+        damaged = bytearray(state)
+        for _ in range(rng.choice((1, 2, 20))):
+            places = rng.randrange(2500), len(damaged) - 1 - rng.randrange(900), rng.randrange(len(damaged))
+            damaged[rng.choice(places)] = rng.choice((0, 1, 0x7F, 0x80, 0xFF))
+        other, room = make_vp(), MessagePort()
+        before = other.chip.save([room])
+        try:
+            other.chip.restore(bytes(damaged), [room])
+        except ValueError:
+            refused += 1
+            assert other.chip.save([room]) == before, (SEED, case)
+            continue
+        for now in (0, 10**6, 1 << 40, 1 << 62):
+            other.chip.advance(now)
+            other.chip.acknowledge()
+            other.chip.acknowledge_nmi()
+            other.chip.write_msr(EOI, 0, now)
+            other.chip.write_msr(EOM, 0, now)
+            if other.chip.apic.read_msr(0x1B) & 0xC00 == 0x800:     # IA32_APIC_BASE: there is a page
+                for offset in range(0, 0x400, 16):
+                    other.chip.apic.read(offset)
+            other.chip.expire(now)
+        other.chip.take_messages(sint=2, buffer=bytearray(8 * 256))
+        other.chip.reset()
+        assert other.chip.requested == other.chip.in_service == 0, (SEED, case)
+    assert 0 < refused < 400
 
 
 def test_a_direct_message_is_checked(synic):

@@ -291,9 +291,9 @@ cdef inline int commit_part(vp_t* vp, int part, u32 offset, u32 size_bytes) noex
 
 cdef inline int commit_bounce(vp_t* vp) noexcept nogil:
     """Take what an instruction stored to where it belongs: a Stop, if the block must not go on."""
-    cdef int stop = commit_part(vp, 0, 0, vp.bounce_first), second = STOP_NONE
+    cdef int stop = commit_part(vp, 0, 0, vp.bounce_first), second = <int>STOP_NONE
     if vp.bounce_first < vp.bounce_size:
         second = commit_part(vp, 1, vp.bounce_first, vp.bounce_size - vp.bounce_first)
-    if STOP_EXIT in (stop, second):
+    if <int>STOP_EXIT in (stop, second):
         return STOP_EXIT
-    return STOP_STALE if STOP_STALE in (stop, second) else max(stop, second)
+    return STOP_STALE if <int>STOP_STALE in (stop, second) else max(stop, second)

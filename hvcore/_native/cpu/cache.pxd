@@ -55,7 +55,7 @@ cdef inline void watch(block_cache_t* cache, u64 spa, u32 size_bytes) noexcept n
             cache.code_frame_count += 1
     if cache.machine.ram.watched[frame] == 0:
         for i in range(cache.vp_count):
-            for k in range(TLB_CONTEXTS * TLB_MODES):
+            for k in range(<u32>TLB_CONTEXTS * TLB_MODES):
                 tlb_guard_frame(&cache.vps[i].contexts[k // TLB_MODES].tlbs[k % TLB_MODES], frame << PAGE_SHIFT)
     cache.machine.ram.watched[frame] |= granule_mask(spa, size_bytes)
 
@@ -89,7 +89,7 @@ cdef inline void drop_all(block_cache_t* cache) noexcept nogil:
         cache.frames[i] = NULL
         cache.machine.ram.watched[i] = 0
     memset(cache.buckets, 0, BUCKETS * sizeof(block_t*))
-    for i in range(DIRECT_SIZE):
+    for i in range(<u32>DIRECT_SIZE):
         cache.machine.direct[i].spa = <u64>-1
     cache.used = 0
     cache.code_frame_count = 0

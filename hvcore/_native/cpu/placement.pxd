@@ -7,7 +7,7 @@ VPs, and follows from what guests did, not from where a run was cut.
 from hvcore._native.base.types cimport i32, u32, u64
 from hvcore._native.cpu.host_time cimport host_time_at, wait_until
 from hvcore._native.cpu.machine_events cimport next_final_event, next_machine_event, poll_last
-from hvcore._native.cpu.scheduler cimport LONG_QUANTUM, NO_PROCESSOR, SHARE_SCALE, scheduler_t
+from hvcore._native.cpu.scheduler cimport LONG_QUANTUM, NO_PROCESSOR, SHARE_SCALE, WHOLE_PROCESSOR, scheduler_t
 from hvcore._native.cpu.state cimport vp_t
 from hvcore._native.cpu.wake cimport is_asleep, is_suspended, is_wakeable, start_time_of
 from hvcore._native.irq.clock cimport never_ticks
@@ -58,9 +58,15 @@ cdef inline void take_processor(scheduler_t* scheduler, vp_t* vp, u32 processor)
 
 
 cdef inline void bill(vp_t* vp) noexcept nogil:
-    """Only where the guest's own doing ends its turn, so that a run that is cut is billed as a whole."""
-    vp.share += (vp.runtime - vp.billed) * SHARE_SCALE // vp.weight
+    """Only where the guest's own doing ends its turn, so that a run that is cut is billed as a whole.
+
+    Behind a turn of some ticks a cap wants so many of rest that the turn is no larger a part of both."""
+    cdef u64 used = vp.runtime - vp.billed
+    vp.share += used * SHARE_SCALE // vp.weight
     vp.billed = vp.runtime
+    if used and vp.cap and vp.cap != WHOLE_PROCESSOR:
+        vp.rests_until = vp.irq.time + (used * (WHOLE_PROCESSOR - vp.cap) + vp.cap - 1) // vp.cap
+        vp.rested = True        # nor is this sleep a credit
 
 
 cdef inline void leave_processor(scheduler_t* scheduler, vp_t* vp) noexcept nogil:
@@ -152,7 +158,8 @@ cdef inline void classify(scheduler_t* scheduler, vp_t* vp) noexcept nogil:
             receive_inbox(vp.irq)
     if not vp.placed and start != never_ticks() and scheduler.start_times[vp.slot] == never_ticks() \
             and not is_asleep(vp):
-        vp.irq.time = start = max(start, scheduler.clock.now)       # who let it go on did it now
+        vp.irq.time = max(vp.irq.time, scheduler.clock.now)         # who let it go on did it now
+        start = max(start, vp.irq.time)
     if vp.placed:
         if start == never_ticks():
             give_way(scheduler, vp)

@@ -11,6 +11,7 @@ cdef enum:
     SET_WORDS = 32              # of a set of logical processors
     LONG_QUANTUM = 1 << 18      # ticks, when one VP alone can run
     SHARE_SCALE = 10000         # the largest weight
+    WHOLE_PROCESSOR = 0x10000   # the cap that is none
     NO_PROCESSOR = -1
 
 

@@ -270,7 +270,9 @@ cdef struct vp_t:
     u64[NATIVE_CALLS] native_calls      # finished hypercalls by code, of those that native code executes
     u64 billed              # ticks of `runtime` that `share` has in it
     u64 share               # runtime by weight: who has the least goes first
+    u64 rests_until         # by its cap it runs no earlier
     u32 weight              # HV_PARTITION_PROPERTY CPU_WEIGHT of its partition
+    u32 cap                 # HV_PARTITION_PROPERTY CPU_CAP of its partition
     u32 slot                # its place in the scheduler's lists
     bint rested             # it could not run for a while
     bint placed             # `processor` is its own until it halts or the quantum ends

@@ -57,7 +57,7 @@ cdef inline u64 urgent_time(const vp_t* vp) noexcept nogil:
     return never_ticks()
 
 
-cdef inline u64 start_time_of(const vp_t* vp) noexcept nogil:
+cdef inline u64 ready_time_of(const vp_t* vp) noexcept nogil:
     """When this VP can go on as far as its own state says: at once is the time that it has come to."""
     if is_suspended(vp):
         return never_ticks()
@@ -67,3 +67,8 @@ cdef inline u64 start_time_of(const vp_t* vp) noexcept nogil:
     if vp.startup_suspend or vp.shutdown or not (vp.rflags_system & FLAG_IF or vp.guest_idle):
         return max(urgent_time(vp), vp.irq.time)
     return max(irq_wake_time(vp.irq), vp.irq.time)
+
+
+cdef inline u64 start_time_of(const vp_t* vp) noexcept nogil:
+    """The same, and its cap has to allow it."""
+    return max(ready_time_of(vp), vp.rests_until)

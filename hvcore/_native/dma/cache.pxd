@@ -146,7 +146,7 @@ cdef inline void forget_translations(unit_t* unit) noexcept nogil:
     cdef u32 table
     cache_clear(&unit.iotlb)
     unit.iotlb_sizes = 0
-    for table in range(2, WALK_LEVELS):
+    for table in range(2, <u32>WALK_LEVELS):
         cache_clear(&unit.walks[table])
 
 

@@ -107,7 +107,7 @@ cdef inline void invalidate_cache(unit_t* unit, cache_t* cache, const victims_t*
 cdef inline void invalidate_translations(unit_t* unit, const victims_t* victims) noexcept nogil:
     cdef u32 table
     invalidate_cache(unit, &unit.iotlb, victims, PAGE_SHIFT, True)
-    for table in range(2, WALK_LEVELS):
+    for table in range(2, <u32>WALK_LEVELS):
         invalidate_cache(unit, &unit.walks[table], victims, PAGE_SHIFT + 9 * (table - 1), False)
 
 

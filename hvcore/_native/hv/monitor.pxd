@@ -116,7 +116,7 @@ cdef inline void monitor_run(machine_event_t* event, u64 now) noexcept nogil:
     cdef u32 group
     cdef bint pending = False
     event.deadline = now + <u64>MONITOR_USUAL_LATENCY * TICKS_PER_REFERENCE_UNIT     # for groups that are enabled then
-    for group in range(MONITOR_GROUPS):
+    for group in range(<u32>MONITOR_GROUPS):
         if monitor.page.trigger_state >> group & 1 and not monitor.page.trigger_state & MONITOR_DISABLED:
             check_group(monitor, group, now)
             pending = pending or monitor.page.groups[group].pending != 0

@@ -42,7 +42,7 @@ cdef inline void ioapic_reset(ioapic_t *ioapic) noexcept nogil:
     ioapic.select = ioapic.id = ioapic.arbitration = 0
     ioapic.remote_irr = ioapic.waiting = 0
     ioapic.active = ioapic.lines
-    for pin in range(IOAPIC_PINS):
+    for pin in range(<u32>IOAPIC_PINS):
         ioapic.entries[pin] = RTE_MASKED
 
 
@@ -186,7 +186,7 @@ cdef inline bint ioapic_eoi(fabric_t *fabric, ioapic_t *ioapic, const fabric_t *
     there was none."""
     cdef bint found = False
     cdef u32 pin
-    for pin in range(IOAPIC_PINS):
+    for pin in range(<u32>IOAPIC_PINS):
         if (ioapic.remote_irr >> pin) & 1 and is_level(ioapic.entries[pin]) \
                 and is_ended(fabric, pin, ended_by, vector):
             ioapic.remote_irr &= ~(<u32>1 << pin)
@@ -199,7 +199,7 @@ cdef inline bint ioapic_eoi(fabric_t *fabric, ioapic_t *ioapic, const fabric_t *
 cdef inline void ioapic_reroute(fabric_t *fabric, ioapic_t *ioapic, const fabric_t *gone) noexcept nogil:
     """The table has changed: levels that nobody took may find somebody now. From `gone` no EOI comes any more."""
     cdef u32 pin
-    for pin in range(IOAPIC_PINS):
+    for pin in range(<u32>IOAPIC_PINS):
         if gone != NULL and fabric.platform.sent_to[pin] == <const void *>gone:
             ioapic.remote_irr &= ~(<u32>1 << pin)
         deliver_level(fabric, ioapic, pin)

@@ -41,7 +41,7 @@ cdef inline void lapic_init(irq_t *irq) noexcept nogil:
     irq.lapic.dfr = <u32>0xFFFFFFFF
     irq.lapic.svr = SVR_RESET
     irq.lapic.timer_deadline = never_ticks()
-    for i in range(LVT_COUNT):
+    for i in range(<u32>LVT_COUNT):
         irq.lapic.lvt[i] = LVT_MASKED
     reset_assist(irq)
     note_reset(irq.observer)

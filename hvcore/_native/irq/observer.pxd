@@ -182,7 +182,7 @@ cdef inline void note_reset(observer_t *observer) noexcept nogil:
     cdef u32 vector
     if observer is NULL:
         return
-    for vector in range(VECTORS):
+    for vector in range(<u32>VECTORS):
         observer.waiting[vector].since = observer.coming[vector].since = <u64>NEVER_SEEN
 
 

@@ -113,7 +113,7 @@ cdef inline u64 translate_each(tables_t tables, page_format_t form, const batch_
     cdef ram_t ram = batch.ram[0]
     cdef space_t space
     cdef cached_space_t cached
-    if tables_t is not memory_p:
+    if tables_t is space_p or tables_t is cached_p:
         space = batch.space[0]
         space.ram = &ram
         if plain:

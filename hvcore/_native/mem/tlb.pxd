@@ -123,12 +123,12 @@ cdef inline void tlb_flush(tlb_t* tlb, bint keep_global) noexcept nogil:
     cdef u64 slot
     if not tlb.is_used:
         return
-    for slot in range(TLB_SIZE):
+    for slot in range(<u64>TLB_SIZE):
         if not (keep_global and tlb.read_global[slot]):
             tlb.read[slot].tag = empty_tag(slot)
         if not (keep_global and tlb.write_global[slot]):
             tlb.write[slot].tag = tlb.known[slot].tag = empty_tag(slot)
-    for slot in range(TLB_CODE_SIZE):
+    for slot in range(<u64>TLB_CODE_SIZE):
         if not (keep_global and tlb.code_global[slot]):
             tlb.code[slot].tag = empty_tag(slot)
     if not keep_global:
@@ -156,9 +156,9 @@ cdef inline void tlb_flush_page(tlb_t* tlb, u64 gva, bint keep_global) noexcept 
         tlb_flush_slot(tlb, gva, tlb_slot(gva), PAGE_SHIFT, keep_global)
         tlb_flush_code_slot(tlb, gva, tlb_code_slot(gva), PAGE_SHIFT, keep_global)
         return
-    for slot in range(TLB_SIZE):
+    for slot in range(<u64>TLB_SIZE):
         tlb_flush_slot(tlb, gva, slot, tlb.largest_shift, keep_global)
-    for slot in range(TLB_CODE_SIZE):
+    for slot in range(<u64>TLB_CODE_SIZE):
         tlb_flush_code_slot(tlb, gva, slot, tlb.largest_shift, keep_global)
 
 
@@ -182,12 +182,12 @@ cdef inline void tlb_flush_range(tlb_t* tlb, u64 first, u64 last) noexcept nogil
     if first & PAGE_BITS_OF_ALL > last & PAGE_BITS_OF_ALL:      # over the end of what a tag tells apart
         tlb_flush(tlb, False)
         return
-    for slot in range(TLB_SIZE):
+    for slot in range(<u64>TLB_SIZE):
         if is_between(tlb.read[slot].tag, first, last):
             tlb.read[slot].tag = empty_tag(slot)
         if is_between(tlb.known[slot].tag, first, last):
             tlb.write[slot].tag = tlb.known[slot].tag = empty_tag(slot)
-    for slot in range(TLB_CODE_SIZE):
+    for slot in range(<u64>TLB_CODE_SIZE):
         if is_between(tlb.code[slot].tag, first, last):
             tlb.code[slot].tag = empty_tag(slot)
 
@@ -197,6 +197,6 @@ cdef inline void tlb_guard_frame(tlb_t* tlb, u64 spa_page) noexcept nogil:
     cdef u64 slot
     if not tlb.is_used:
         return
-    for slot in range(TLB_SIZE):
+    for slot in range(<u64>TLB_SIZE):
         if tlb.known[slot].spa == spa_page:
             tlb.write[slot].tag = empty_tag(slot)

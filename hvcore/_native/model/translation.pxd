@@ -85,12 +85,12 @@ cdef inline void invalidate_model(model_t* m, u64 address, u16 asid) noexcept no
     """INVLPG: the page's entries of every size, and all of the space that page-walk caches hold (SDM 3A 4.10.4.1)."""
     cdef u32 kind, size, table
     for kind in range(4):
-        for size in range(SIZES):
+        for size in range(<u32>SIZES):
             if m.first[kind][size] != NULL:
                 drop_key(m.first[kind][size], make_key(address >> (12 + 9 * size), asid, size))
             if m.second[kind][size] != NULL:
                 drop_key(m.second[kind][size], make_key(address >> (12 + 9 * size), asid, size))
-    for table in range(LEVELS):
+    for table in range(<u32>LEVELS):
         if m.guest.caches[table] != NULL:
             drop_space(m.guest.caches[table], asid)
 
@@ -104,7 +104,7 @@ cdef inline u8 known_shift(u8 page_shift, u8 usual) noexcept nogil:
 
 cdef inline void forget_latest(model_t* m) noexcept nogil:
     cdef u32 group
-    for group in range(GROUPS):
+    for group in range(<u32>GROUPS):
         m.latest[group].selector = <u64>NO_SELECTOR
 
 
@@ -126,7 +126,7 @@ cdef inline void set_latest(model_t* m, u32 group, u64 address, u64 word, u8 pag
     latest.base = address & ~latest.offset_mask
     latest.selector = word & <u64>SELECTOR_MASK
     if m.groups_overlap:
-        for other in range(GROUPS):
+        for other in range(<u32>GROUPS):
             if other != group:
                 m.latest[other].selector = <u64>NO_SELECTOR
 
