@@ -1,0 +1,21 @@
+"""The kernels of tests/irq/synic_kernels: guests in C that use SynIC, timers, time and IPIs as the TLFS says (digest
+2, 4.7-4.9, 9, 10). Each check is a line; nothing but `ok` is expected of them."""
+
+from __future__ import annotations
+
+import pytest
+import synic_runner
+
+RUNS = [
+    ("messages", 1, 1), ("timers", 1, 1), ("timers", 2, 1), ("events", 2, 1), ("clock", 1, 1), ("clock", 3, 1),
+    ("ends", 1, 1), ("ipis", 1, 1), ("ipis", 4, 1), ("peers", 1, 2), ("peers", 2, 2),
+]  # fmt: skip
+
+
+@pytest.mark.skipif(synic_runner.COMPILER is None, reason="gcc makes the kernels")
+@pytest.mark.parametrize(("kernel", "processors", "roles"), RUNS)
+def test_kernel(tmp_path, kernel, processors, roles):
+    logs = synic_runner.World(synic_runner.compile_kernel(kernel, tmp_path), processors, roles).run(100_000_000)
+    for log in logs:
+        assert [line for line in log if not line.startswith("ok ")] == ["end"]
+        assert len(log) > 5
