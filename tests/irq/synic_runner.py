@@ -19,8 +19,9 @@ if __name__ == "__main__":
 
 from support import TABLES, Guest, q
 
-from hvcore._native.exits import ApicEoi, IoPort, Mmio
+from hvcore._native.exits import ApicEoi, Halt, IoPort, Mmio
 from hvcore.boot import elf
+from hvcore.boot.long_mode import enter_long_mode
 from hvcore.enums import Hypercall, Privilege
 from hvcore.hypervisor import Hypervisor
 
@@ -47,9 +48,10 @@ def compile_kernel(name: str, folder: Path) -> elf.Image:
 class World:
     """One or two partitions that run a kernel, and the root that serves them."""
 
-    def __init__(self, image: elf.Image, processors: int, roles: int) -> None:
+    def __init__(self, image: elf.Image, processors: int, roles: int, root: bool = False) -> None:
         self.hypervisor = Hypervisor(memory="128 MiB", processors=processors * roles)
         self.root = self.hypervisor.root
+        self.root_runs = root
         self.numbers = iter(range(1, 10_000))
         self.tag = 0
         self.guests = [
@@ -66,11 +68,23 @@ class World:
                 vp.rip, vp.rdi, vp.rsp = image.entry, index, 0x10_0000
             guest.vp.explicit_suspend = False
         self.deposit(self.root, 100)
+        if root:
+            self.start_root(image)
         self.operations: list[Any] = [
             self.start, self.message_port, self.post, self.event_port, self.signal, self.assert_interrupt, self.suspend,
             self.resume, self.peer_message, self.peer_event, self.peer_monitor, self.doorbell, self.ring,
             self.delete_port, self.post_direct, self.signal_direct, self.freeze, self.counter, self.clear_external,
         ]  # fmt: skip
+
+    def start_root(self, image: elf.Image) -> None:
+        """The root's first processor runs the kernel, too, as role 2; system memory begins with its memory."""
+        for segment in image.segments:
+            self.hypervisor.memory.write(segment.address, segment.data.ljust(segment.memory_size, b"\0"))
+        mail = pack("<QQ40xQ", 2, 1, self.guests[0].partition.id)
+        self.hypervisor.memory.write(MAIL, mail)
+        vp = self.root.vps[0]
+        enter_long_mode(self.root, vp, rip=image.entry, rsp=0x10_0000, identity_map="8 GiB", tables=0xA0_0000)
+        vp.rdi, vp.interrupts.apic_enabled, vp.explicit_suspend = 0, True, False
 
     def deposit(self, partition: Any, count: int) -> None:
         first = self.hypervisor.free_pages.allocate(count)
@@ -89,9 +103,8 @@ class World:
         self.call(Hypercall.CONNECT_PORT, head + ends.ljust(24, b"\0") + bytes(8))
         return number
 
-    def start(self, guest: Guest, idt: int, *_: int) -> int:
+    def start(self, guest: Guest, *_: int) -> int:
         for vp in guest.partition.vps.values():
-            vp.idtr = vp.idtr._replace(base=idt, limit=4095)
             vp.explicit_suspend = False
         return 0
 
@@ -183,12 +196,14 @@ class World:
         """The lines of each partition's log; the last of each is `end` unless it went astray."""
         running = set(range(len(self.guests)))
         stopped = ""
-        while running and not stopped:
+        while (running or self.root_runs) and not stopped:
             exit_ = self.hypervisor.run(max_instructions=budget)
             number = next((i for i, guest in enumerate(self.guests) if exit_.vp in guest.partition.vps.values()), 0)
             guest = self.guests[number]
             if isinstance(exit_, ApicEoi) or (isinstance(exit_, Mmio) and exit_.write):
                 continue
+            if isinstance(exit_, Halt) and not running:
+                break
             if not isinstance(exit_, IoPort):
                 stopped = f"FAIL stopped by {exit_} at {exit_.vp and exit_.vp.rip:#x}"
             elif exit_.port == 0xF4:
@@ -200,7 +215,11 @@ class World:
                 answer = self.operations[exit_.value](guest, *words)
                 guest.write(MAIL + 48, pack("<Q", answer))
         logs = [bytes(guest.ram[LOG + 8 : LOG + 8 + guest.read(LOG)]).decode().splitlines() for guest in self.guests]
-        return [[*log, stopped] if number in running else log for number, log in enumerate(logs)]
+        logs = [[*log, stopped] if number in running else log for number, log in enumerate(logs)]
+        if self.root_runs:
+            (length,) = unpack_from("<Q", self.hypervisor.memory.read(LOG, 8))
+            logs.append(self.hypervisor.memory.read(LOG + 8, length).decode().splitlines())
+        return logs
 
 
 if __name__ == "__main__":
@@ -208,9 +227,10 @@ if __name__ == "__main__":
     parser.add_argument("kernel")
     parser.add_argument("--processors", type=int, default=1)
     parser.add_argument("--roles", type=int, default=1)
+    parser.add_argument("--root", action="store_true", help="the root runs the kernel, too")
     parser.add_argument("--all", action="store_true", help="also the checks that hold")
     arguments = parser.parse_args()
     made = compile_kernel(arguments.kernel, Path("/tmp"))
-    for found in World(made, arguments.processors, arguments.roles).run(200_000_000):
+    for found in World(made, arguments.processors, arguments.roles, arguments.root).run(200_000_000):
         print("\n".join(text for text in found if arguments.all or not text.startswith("ok ")))
         print(len(found), "lines")

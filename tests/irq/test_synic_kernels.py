@@ -7,16 +7,26 @@ import pytest
 import synic_runner
 
 RUNS = [
-    ("messages", 1, 1), ("overlays", 2, 1), ("timers", 1, 1), ("timers", 2, 1), ("events", 2, 1), ("clock", 1, 1), ("clock", 3, 1),
-    ("ends", 1, 1),
-    ("ipis", 1, 1), ("ipis", 4, 1), ("peers", 1, 2), ("peers", 2, 2),
+    ("messages", 1, 1), ("overlays", 2, 1), ("timers", 1, 1), ("timers", 2, 1), ("events", 2, 1), ("clock", 1, 1),
+    ("clock", 3, 1), ("ends", 1, 1), ("ipis", 1, 1), ("ipis", 4, 1), ("peers", 1, 2), ("peers", 2, 2),
 ]  # fmt: skip
+needs_gcc = pytest.mark.skipif(synic_runner.COMPILER is None, reason="gcc makes the kernels")
 
 
-@pytest.mark.skipif(synic_runner.COMPILER is None, reason="gcc makes the kernels")
+@needs_gcc
 @pytest.mark.parametrize(("kernel", "processors", "roles"), RUNS)
-def test_kernel(tmp_path, kernel, processors, roles):
-    logs = synic_runner.World(synic_runner.compile_kernel(kernel, tmp_path), processors, roles).run(100_000_000)
+def test_a_kernel_of_a_child(tmp_path, kernel, processors, roles):
+    judge(synic_runner.World(synic_runner.compile_kernel(kernel, tmp_path), processors, roles), roles)
+
+
+@needs_gcc
+def test_the_root_and_a_child(tmp_path):
+    judge(synic_runner.World(synic_runner.compile_kernel("root", tmp_path), 1, 1, root=True), 2)
+
+
+def judge(world, logs_expected):
+    logs = world.run(100_000_000)
+    assert len(logs) == logs_expected
     for log in logs:
         assert [line for line in log if not line.startswith("ok ")] == ["end"]
         assert len(log) > 5
