@@ -48,8 +48,8 @@ def compile_kernel(name: str, folder: Path) -> elf.Image:
 class World:
     """One or two partitions that run a kernel, and the root that serves them."""
 
-    def __init__(self, image: elf.Image, processors: int, roles: int, root: bool = False) -> None:
-        self.hypervisor = Hypervisor(memory="128 MiB", processors=processors * roles)
+    def __init__(self, image: elf.Image, processors: int, roles: int, root: bool = False, logical: int = 0) -> None:
+        self.hypervisor = Hypervisor(memory="128 MiB", processors=logical or processors * roles)
         self.root = self.hypervisor.root
         self.root_runs = root
         self.numbers = iter(range(1, 10_000))
