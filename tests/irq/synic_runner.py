@@ -26,7 +26,7 @@ from hvcore.enums import Hypercall, Privilege
 from hvcore.hypervisor import Hypervisor
 
 KERNELS = Path(__file__).parent / "synic_kernels"
-MAIL, LOG = 0x1F_0000, 0x40_0000
+MAIL, LOG = 0x1F_0000, 0x50_0000
 FLAGS = (
     "-O2 -ffreestanding -fno-pic -no-pie -static -nostdlib -mgeneral-regs-only -mno-red-zone -fno-stack-protector"
     " -fno-asynchronous-unwind-tables -fno-strict-aliasing -Wall -Wextra -Werror -Wl,-Ttext=0x200000,-e,begin"
