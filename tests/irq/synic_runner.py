@@ -74,6 +74,7 @@ class World:
             self.start, self.message_port, self.post, self.event_port, self.signal, self.assert_interrupt, self.suspend,
             self.resume, self.peer_message, self.peer_event, self.peer_monitor, self.doorbell, self.ring,
             self.delete_port, self.post_direct, self.signal_direct, self.freeze, self.counter, self.clear_external,
+            self.give, self.message, self.route, self.line,
         ]  # fmt: skip
 
     def start_root(self, image: elf.Image) -> None:
@@ -191,6 +192,23 @@ class World:
 
     def clear_external(self, guest: Guest, *_: int) -> int:
         return int(self.root.hypercall(Hypercall.CLEAR_VIRTUAL_INTERRUPT, pack("<Q", guest.partition.id)).status)
+
+    def give(self, guest: Guest, device: int, *_: int) -> int:
+        self.hypervisor.interrupts.give_device(device, guest.partition)
+        return 0
+
+    def message(self, guest: Guest, device: int, address: int, data: int, _: int) -> int:
+        return self.hypervisor.interrupts.deliver_msi(device, address, data)
+
+    def route(self, guest: Guest, vp: int, vector: int, *_: int) -> int:
+        source = self.hypervisor.interrupts.add("card", level=True)
+        self.hypervisor.interrupts.route(source, guest.partition, vp=vp, vector=vector)
+        return 0
+
+    def line(self, guest: Guest, level: int, *_: int) -> int:
+        source = self.hypervisor.interrupts["card"]
+        source.assert_() if level else source.deassert()
+        return 0
 
     def run(self, budget: int) -> list[list[str]]:
         """The lines of each partition's log; the last of each is `end` unless it went astray."""
