@@ -78,7 +78,7 @@ u64 host(u32 operation, u64 a, u64 b, u64 c, u64 d);
 u64 hypercall(u64 control, u64 input, u64 output);
 u32 write_faults(u32 msr, u64 value);       /* 256: no fault */
 u32 read_faults(u32 msr);
-u32 store_faults(volatile void *at);        /* of a byte */
+u32 store_faults(volatile void *at, u8 byte);
 void synic_on(void);                        /* of this processor: SIMP, SIEFP, SCONTROL */
 struct message *slot(int sint);
 volatile u64 *flags_of(int sint);
