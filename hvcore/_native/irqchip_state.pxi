@@ -154,11 +154,11 @@ cdef const saved_state_t *checked_state(bytes state) except NULL:
     """The state in the bytes, if nothing in it can lead native code astray."""
     cdef const saved_state_t *saved = <const saved_state_t *><const char *>state
     cdef const saved_message_t *messages = <const saved_message_t *>(saved + 1)
-    cdef u64 i
+    cdef u64 i, size_bytes = <u64>len(state)
     cdef bint sound
-    if len(state) < sizeof(saved_state_t) or saved.size_bytes != sizeof(saved_state_t) \
-            or saved.message_count > len(state) // sizeof(saved_message_t) \
-            or len(state) != sizeof(saved_state_t) + saved.message_count * sizeof(saved_message_t):
+    if size_bytes < sizeof(saved_state_t) or saved.size_bytes != sizeof(saved_state_t) \
+            or saved.message_count > size_bytes // sizeof(saved_message_t) \
+            or size_bytes != sizeof(saved_state_t) + saved.message_count * sizeof(saved_message_t):
         raise ValueError("state was not made by save() of this version")
     sound = (is_lapic_sound(&saved.lapic) and is_inbox_sound(&saved.inbox) and are_timers_sound(saved)
              and (saved.awaited_sints | saved.deliverable_sints) >> SINT_COUNT == 0)
@@ -205,8 +205,8 @@ cdef int restore_state(InterruptController self, bytes state, ports, sources) ex
         saved.control, saved.siefp, saved.simp, saved.sirbp)
     irq.awaited_sints, irq.deliverable_sints = saved.awaited_sints, saved.deliverable_sints
     irq.retry_time, irq.now = saved.retry_time, saved.now
-    irq.synic.sints = saved.sints
-    irq.ring_heads = saved.ring_heads
+    memcpy(irq.synic.sints, saved.sints, sizeof(saved.sints))
+    memcpy(irq.ring_heads, saved.ring_heads, sizeof(saved.ring_heads))
     for i in range(SYNTHETIC_TIMER_COUNT):
         irq.timers[i].config, irq.timers[i].count = saved.timer_configs[i], saved.timer_counts[i]
         irq.timers[i].deadline = saved.timer_deadlines[i]
