@@ -343,18 +343,17 @@ cdef class Scheduler:
         if reason == REASON_CPUID and None not in vp.core.cpuid_leaves and exit.index not in vp.core.cpuid_leaves:
             vp.rax, vp.rbx, vp.rcx, vp.rdx = tuple(vp.vp.cpuid)
             return True
-        if vp.vp.partition.host_managed or vp.vp.partition.is_root:
-            return False
         if reason == REASON_MEMORY and exit.retired and self.ring_doorbell(vp):
             return True
+        if vp.vp.partition.host_managed or vp.vp.partition.is_root:
+            return False
+        if reason == REASON_MEMORY and exit.retired:
+            undo_write(vp.vp)               # if no doorbell takes it, it has not happened
         return self.tell_parent(vp, reason)
 
     cdef bint ring_doorbell(self, VirtualProcessor vp) except -1:
-        """Offer a write to the doorbells of the partition; if none takes it, it has not happened."""
-        if self.service(vp, SERVICE_UNMAPPED_WRITE):
-            return True
-        undo_write(vp.vp)
-        return False
+        """Offer a write to the doorbells of the partition, whoever manages it."""
+        return vp.vp.partition.has_doorbells and self.service(vp, SERVICE_UNMAPPED_WRITE)
 
     cdef bint serve_msr(self, VirtualProcessor vp) except -1:
         """The Python layer's register, an intercept, or #GP."""

@@ -154,7 +154,7 @@ cdef const saved_state_t *checked_state(bytes state) except NULL:
     """The state in the bytes, if nothing in it can lead native code astray."""
     cdef const saved_state_t *saved = <const saved_state_t *><const char *>state
     cdef const saved_message_t *messages = <const saved_message_t *>(saved + 1)
-    cdef u64 size_bytes = <u64>len(state), i
+    cdef u64 i, size_bytes = <u64>len(state)
     cdef bint sound
     if size_bytes < sizeof(saved_state_t) or saved.size_bytes != sizeof(saved_state_t) \
             or saved.message_count > size_bytes // sizeof(saved_message_t) \

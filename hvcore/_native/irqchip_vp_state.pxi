@@ -102,7 +102,7 @@ cdef int restore_apic(irq_t *irq, bytes octets) except -1:
     cdef lapic_t *lapic = &irq.lapic
     cdef u64 now = time_of(irq)
     cdef u32 i
-    if len(octets) != sizeof(apic_image_t):
+    if <size_t>len(octets) != sizeof(apic_image_t):
         raise ValueError(f"image must have {sizeof(apic_image_t)} bytes, not {len(octets)}")
     fault = fault_of_apic_image(irq, image)
     if fault is not None:
@@ -183,7 +183,7 @@ cdef int restore_timers(irq_t *irq, bytes octets) except -1:
     cdef const timers_image_t *image = <const timers_image_t *><const char *>octets
     cdef u64 now = reference_time(&irq.fabric.timebase, time_of(irq))
     cdef u32 i
-    if len(octets) != sizeof(timers_image_t):
+    if <size_t>len(octets) != sizeof(timers_image_t):
         raise ValueError(f"image must have {sizeof(timers_image_t)} bytes, not {len(octets)}")
     for i in range(SYNTHETIC_TIMER_COUNT):
         fault = fault_of_timer_image(&image.timers[i])

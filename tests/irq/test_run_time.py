@@ -152,10 +152,11 @@ def test_a_run_that_is_cut_is_the_same_run(seed):
 
 
 @pytest.mark.parametrize(("leaf", "register", "bit"), [
-    (0x40000003, "rdx", 5), (0x40000003, "rdx", 8), (0x40000003, "rdx", 19), (0x40000003, "rdx", 23),
-    (0x40000006, "rax", 0), (7, "rbx", 1)])
+    (0x40000003, "rdx", 5), (0x40000003, "rdx", 8), (0x40000003, "rdx", 17), (0x40000003, "rdx", 19),
+    (0x40000003, "rdx", 23), (0x40000006, "rax", 0), (7, "rbx", 1)])
 def test_cpuid_says_what_is_there(leaf, register, bit):
-    """1.1: guest idle state, frequency MSRs, direct timers, time-unhalted timer; 1.4: APIC assist; TSC_ADJUST."""
+    """1.1: guest idle state, frequency MSRs, SINT polling, direct and time-unhalted timers; 1.4: APIC assist;
+    TSC_ADJUST."""
     guest = Guest()
     guest.halted(mov("rax", leaf), mov("rcx", 0), "0fa2", HLT)
     assert getattr(guest.vp, register) >> bit & 1

@@ -13,6 +13,7 @@ cdef enum:
     FEATURE_XMM_INPUT = 1 << 4
     FEATURE_GUEST_IDLE = 1 << 5
     FEATURE_FREQUENCY_MSRS = 1 << 8
+    FEATURE_SINT_POLLING = 1 << 17
     FEATURE_DIRECT_TIMERS = 1 << 19
     FEATURE_UNHALTED_TIMER = 1 << 23
     FEATURE_DEVICE_DOMAINS = 1 << 24 | 1 << 25      # second-stage and first-stage ones

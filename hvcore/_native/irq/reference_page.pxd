@@ -1,8 +1,9 @@
 """The reference TSC page, and what makes reference time stop and go on (digest 9.6).
 
 reference time = ((TSC * scale) >> 64) + offset. The page is valid, with a sequence that is neither 0 nor FFFFFFFF,
-while time runs and the time-stamp counters of all processors of the partition are the same; each valid contents has the
-next sequence. The counter is then read by the same formula, so that page and counter agree.
+while time runs, the time-stamp counters of all processors of the partition are the same, and no guest has set them to
+where they start over; each valid contents has the next sequence. The counter is then read by the same formula, so that
+page and counter agree.
 """
 from hvcore._native.base.types cimport i64, u32, u64, u128
 from hvcore._native.irq.clock cimport (
@@ -29,6 +30,11 @@ cdef inline bint has_one_tsc(const fabric_t *fabric) noexcept nogil:
     return fabric.count != 0
 
 
+cdef inline bint has_tsc_that_lasts(const fabric_t *fabric, u64 now) noexcept nogil:
+    """The counter does not start over before the end of time: the formula knows no more than its 64 bits."""
+    return not (tsc_of_ticks(&fabric.timebase, now) + fabric.controllers[0].tsc_offset) >> 63
+
+
 cdef inline void relate(timebase_t *timebase, u64 now, u64 tsc_offset) noexcept nogil:
     """Make the page's words such that the reference time is now what it is. Within its unit of 100 ns time takes the
     phase of the TSC, so that deadlines fall where the page's time changes; a TSC that is no multiple of the tick rounds
@@ -52,7 +58,8 @@ cdef inline void update_reference_page(fabric_t *fabric, u64 now) noexcept nogil
     if timebase.page is NULL:
         return
     timebase.page.sequence = 0
-    if not timebase.page_enabled or timebase.stopped or not has_one_tsc(fabric):
+    if not timebase.page_enabled or timebase.stopped or not has_one_tsc(fabric) \
+            or not has_tsc_that_lasts(fabric, now):
         timebase.page_valid = False
         return
     if timebase.origin > 0 and now < <u64>timebase.origin:
