@@ -323,6 +323,36 @@ def test_single_step(guest: Guest) -> None:
     assert guest.vp.dr6 & 0x4000
 
 
+def test_int1_needs_no_privilege(guest: Guest) -> None:
+    """SDM 2A, INT n: the check of the gate's DPL "does not apply to INT1", to INT 1 it does. No RF, no DR6."""
+    guest.load("f1 90", user=True)
+    guest.vp.run(max_instructions=10)
+    assert (guest.taken(), guest.frame()[0], guest.frame()[2] & RF, guest.vp.dr6 & 0x4000) == (DB, CODE + 1, 0, 0)
+    guest.load("cd01 90", user=True)
+    guest.vp.run(max_instructions=10)
+    assert guest.taken() == GP
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_single_step_through_a_system_call(guest: Guest, masked: bool) -> None:
+    """SYSCALL and SYSRET trap by the TF that they leave: one that SFMASK clears is silent (or user code would step
+    into the kernel), and the trap of the way back comes before the next instruction of the program."""
+    # r8 += 1; r14 = r9; r9 = r15; r15 = RIP
+    guest.write(STUBS + 16 * DB, code("4983c001 4d89ce 4d8bcf 4c8b3c24", IRETQ))
+    guest.load("90 0f05 90 0f0b", user=True)  # nop / syscall / nop / ud2
+    guest.write(0x2000, code("90 48 0f07"))  # nop / sysretq
+    guest.vp.star = (USER_SS - 8) << 48 | KERNEL_CS << 32
+    guest.vp.lstar, guest.vp.sfmask = 0x2000, TF if masked else 0
+    guest.vp.rflags = FIXED | TF
+    guest.vp.r8 = 0
+    guest.vp.run(max_instructions=100)
+    assert guest.taken() == UD
+    # nop, (syscall, nop,) sysret, nop
+    assert guest.vp.r8 == (3 if masked else 5)
+    assert (guest.vp.r9, guest.vp.r15) == (CODE + 3, CODE + 4)
+    assert guest.vp.r14 == (CODE + 1 if masked else 0x2001)
+
+
 def test_single_step_over_a_port(guest: Guest) -> None:
     """The exit comes first, then the trap; neither is lost."""
     guest.load("ec 90", HLT)  # in al, dx
