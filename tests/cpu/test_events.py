@@ -162,9 +162,11 @@ def test_double_fault(guest: Guest) -> None:
 
 
 def test_benign_then_fault_is_no_double_fault(guest: Guest) -> None:
-    set_gate(guest, UD, kind=0x0E)
-    guest.halted("0f0b")
-    assert (guest.taken(), guest.frame(True)[0]) == (NP, UD * 8 + 2)
+    """SDM 2A, INT n: EXT is 0 when INT n or INT3 met the fault, else 1, "including INT1"."""
+    for text, vector, external in (("0f0b", UD, 1), ("cc", BP, 0), ("f1", DB, 1), ("cd42", 0x42, 0)):
+        set_gate(guest, vector, kind=0x0E)
+        guest.halted(text)
+        assert (guest.taken(), guest.frame(True)[0]) == (NP, vector * 8 + 2 + external)
 
 
 def test_triple_fault(guest: Guest) -> None:
@@ -312,6 +314,20 @@ def test_nmi(guest: Guest) -> None:
         guest.vp.interrupts.assert_nmi()
         guest.vp.run(max_instructions=3)
     assert guest.vp.rbx == 3
+
+
+def test_injected_nmi_blocks_nmis(guest: Guest) -> None:
+    """PendingInterruption with type 2: until IRET, as one that came by itself."""
+    guest.write(STUBS + 16 * NMI, code("90 90", IRETQ))
+    guest.load("90 90", HLT)
+    guest.vp.pending_interruption = NMI << 16 | 2 << 1 | 1
+    guest.vp.run(max_instructions=1)
+    assert guest.vp.rip == STUBS + 16 * NMI + 1
+    guest.vp.interrupts.assert_nmi()
+    guest.vp.run(max_instructions=1)
+    assert guest.vp.rip == STUBS + 16 * NMI + 2 and guest.vp.interrupts.nmi_pending
+    guest.vp.run(max_instructions=1)
+    assert guest.vp.rip == STUBS + 16 * NMI and guest.frame()[0] == CODE
 
 
 def test_single_step(guest: Guest) -> None:

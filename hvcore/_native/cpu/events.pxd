@@ -57,9 +57,12 @@ cdef inline bint stack_from_tss(vp_t* vp, u32 offset, u32 extern_bit) noexcept n
     return vp_is_canonical(vp, vp.carried) or fail(vp, VECTOR_SS, extern_bit)
 
 
-cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept nogil:
-    """Go through the gate of one event; False with vp.fault set if that itself faults."""
+cdef inline bint enter_gate(vp_t* vp, fault_t event, bint external) noexcept nogil:
+    """Go through the gate of one event; False with vp.fault set if that itself faults.
+
+    EXT of its error code is 0 for INT n and INT3 alone (SDM 2A, INT n)."""
     cdef u64 low, high, target, top, rflags = rflags_read(vp)
+    cdef u32 extern_bit = event.software != SOFTWARE_INTERRUPT
     cdef u32 code = <u32>event.vector * 8 + 2 + extern_bit
     cdef u16 selector, attributes
     cdef u8 kind, stack_table, cpl
@@ -102,7 +105,7 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept no
         top = vp.carried
     top &= ~<u64>15
     if not event.software and event.has_error_code or is_fault_class(event.vector) and not event.software \
-            and not extern_bit:
+            and not external:
         rflags |= FLAG_RF
     if not push_frame(vp, cpl, top, vp.registers[SLOT_RIP] + (event.length if event.software else 0), rflags,
                       event.has_error_code, event.error_code):
@@ -139,7 +142,7 @@ cdef inline Delivery deliver(vp_t* vp, fault_t event, bint external) noexcept no
         vp.stop = STOP_NONE
         if event.vector == VECTOR_PF and not external and not event.software:
             vp.cr2 = event.address
-        if enter_gate(vp, event, 1 if external else 0):
+        if enter_gate(vp, event, external):
             vp.stop = STOP_NONE
             return DELIVERED
         if vp.stop != STOP_FAULT:

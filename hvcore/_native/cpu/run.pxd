@@ -76,7 +76,9 @@ cdef inline u32 deliver_pending(vp_t* vp) noexcept nogil:
     event.error_code = <u32>(pending >> 32)
     event.address = vp.cr2
     vp.pending_interruption = 0
-    return deliver_event(vp, event, kind == 0)
+    if kind == 2:
+        vp.nmi_masked = True
+    return deliver_event(vp, event, kind == 0 or kind == 2)
 
 
 cdef inline u32 take_events(vp_t* vp) noexcept nogil:
