@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="no gcc to build the ke
         ("ioapic", 1, 1),
         ("ioapic", 4, 4),
         ("pic", 1, 1),
+        ("wires", 1, 1),
         ("pit", 1, 1),
         ("boot", 1, 1),
     ],
