@@ -4,8 +4,8 @@ Time is `slice_end - remaining`. Whatever must happen at an exact time (a timer,
 flag) withholds the rest of the slice, so that `remaining` falls to zero right there.
 """
 from hvcore._native.base.status cimport (
-    REASON_APIC_EOI, REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_SINT_DELIVERABLE,
-    REASON_TRIPLE_FAULT, REASON_WINDOW, STOP_BUDGET, STOP_EXIT, STOP_FAULT, STOP_NEW_FLAGS,
+    REASON_APIC_EOI, REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_MEMORY, REASON_NONE,
+    REASON_SINT_DELIVERABLE, REASON_TRIPLE_FAULT, REASON_WINDOW, STOP_BUDGET, STOP_EXIT, STOP_FAULT, STOP_NEW_FLAGS,
 )
 from hvcore._native.base.types cimport i32, i64, u32, u64, u8
 from hvcore._native.cpu.contexts cimport flush_translations, select_tlb
@@ -190,7 +190,8 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             vp.halted = vp.guest_idle = False
         shadow = vp.shadow
         vp.shadow = False
-        if not shadow and not vp.startup_suspend and vp.efer & EFER_LMA:    # else: the fetch leaves as unsupported
+        if (not shadow or vp.pending_interruption & 1) and not vp.startup_suspend \
+                and vp.efer & EFER_LMA:     # else: the fetch leaves as unsupported
             events = vp.counters.interrupts + vp.pending_interruption
             reason = take_events(vp)
             if reason != REASON_NONE:
@@ -222,6 +223,9 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
                 charge_fault(vp, software)
         else:
             reason = vp.exit.reason if stop == STOP_EXIT and vp.exit.reason != REASON_HALT else REASON_NONE
+        # What its caller has to see to first, and then runs, is still in the shadow.
+        if shadow and vp.remaining > 0 and (reason == REASON_MEMORY or reason == REASON_EXCEPTION):
+            vp.shadow = True
         # MOV SS holds the trap back as well (SDM 3A 6.8.3). STI does not: what it shadows is that IF has changed.
         if stepping and vp.shadow and interruptible == (vp.rflags_system & FLAG_IF != 0):
             stepping = False

@@ -1,4 +1,4 @@
-/* Several processors at once: ticks on each, calls of functions on others that wait for their answers, HLT when idle. */
+/* Several processors: ticks on each, calls of functions on others that wait for their answers, HLT when idle. */
 #include "kernel.h"
 
 enum { TICK = 0x90, CALL = 0xA0, WAKE = 0xB0, ROUNDS = 60, PERIOD = 1000 };
