@@ -162,9 +162,11 @@ def test_double_fault(guest: Guest) -> None:
 
 
 def test_benign_then_fault_is_no_double_fault(guest: Guest) -> None:
-    set_gate(guest, UD, kind=0x0E)
-    guest.halted("0f0b")
-    assert (guest.taken(), guest.frame(True)[0]) == (NP, UD * 8 + 2)
+    """SDM 2A, INT n: EXT is 0 when INT n or INT3 met the fault, else 1, "including INT1"."""
+    for text, vector, external in (("0f0b", UD, 1), ("cc", BP, 0), ("f1", DB, 1), ("cd42", 0x42, 0)):
+        set_gate(guest, vector, kind=0x0E)
+        guest.halted(text)
+        assert (guest.taken(), guest.frame(True)[0]) == (NP, vector * 8 + 2 + external)
 
 
 def test_triple_fault(guest: Guest) -> None:
@@ -314,6 +316,20 @@ def test_nmi(guest: Guest) -> None:
     assert guest.vp.rbx == 3
 
 
+def test_injected_nmi_blocks_nmis(guest: Guest) -> None:
+    """PendingInterruption with type 2: until IRET, as one that came by itself."""
+    guest.write(STUBS + 16 * NMI, code("90 90", IRETQ))
+    guest.load("90 90", HLT)
+    guest.vp.pending_interruption = NMI << 16 | 2 << 1 | 1
+    guest.vp.run(max_instructions=1)
+    assert guest.vp.rip == STUBS + 16 * NMI + 1
+    guest.vp.interrupts.assert_nmi()
+    guest.vp.run(max_instructions=1)
+    assert guest.vp.rip == STUBS + 16 * NMI + 2 and guest.vp.interrupts.nmi_pending
+    guest.vp.run(max_instructions=1)
+    assert guest.vp.rip == STUBS + 16 * NMI and guest.frame()[0] == CODE
+
+
 def test_single_step(guest: Guest) -> None:
     """One trap behind each instruction, with DR6.BS; POPF that sets TF traps behind the next one."""
     guest.write(STUBS + 16 * DB, code("4983c001 488b1c24", IRETQ))  # add r8, 1 / mov rbx, [rsp] / iretq
@@ -321,6 +337,36 @@ def test_single_step(guest: Guest) -> None:
     # Traps behind: nop, nop, push, and the popf that clears TF.
     assert guest.vp.r8 == 4
     assert guest.vp.dr6 & 0x4000
+
+
+def test_int1_needs_no_privilege(guest: Guest) -> None:
+    """SDM 2A, INT n: the check of the gate's DPL "does not apply to INT1", to INT 1 it does. No RF, no DR6."""
+    guest.load("f1 90", user=True)
+    guest.vp.run(max_instructions=10)
+    assert (guest.taken(), guest.frame()[0], guest.frame()[2] & RF, guest.vp.dr6 & 0x4000) == (DB, CODE + 1, 0, 0)
+    guest.load("cd01 90", user=True)
+    guest.vp.run(max_instructions=10)
+    assert guest.taken() == GP
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_single_step_through_a_system_call(guest: Guest, masked: bool) -> None:
+    """SYSCALL and SYSRET trap by the TF that they leave: one that SFMASK clears is silent (or user code would step
+    into the kernel), and the trap of the way back comes before the next instruction of the program."""
+    # r8 += 1; r14 = r9; r9 = r15; r15 = RIP
+    guest.write(STUBS + 16 * DB, code("4983c001 4d89ce 4d8bcf 4c8b3c24", IRETQ))
+    guest.load("90 0f05 90 0f0b", user=True)  # nop / syscall / nop / ud2
+    guest.write(0x2000, code("90 48 0f07"))  # nop / sysretq
+    guest.vp.star = (USER_SS - 8) << 48 | KERNEL_CS << 32
+    guest.vp.lstar, guest.vp.sfmask = 0x2000, TF if masked else 0
+    guest.vp.rflags = FIXED | TF
+    guest.vp.r8 = 0
+    guest.vp.run(max_instructions=100)
+    assert guest.taken() == UD
+    # nop, (syscall, nop,) sysret, nop
+    assert guest.vp.r8 == (3 if masked else 5)
+    assert (guest.vp.r9, guest.vp.r15) == (CODE + 3, CODE + 4)
+    assert guest.vp.r14 == (CODE + 1 if masked else 0x2001)
 
 
 def test_single_step_over_a_port(guest: Guest) -> None:

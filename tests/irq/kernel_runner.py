@@ -39,10 +39,14 @@ def build(source: Path, output: Path) -> elf.Image:
     return elf.load(output.read_bytes())
 
 
-def start(image: elf.Image, processors: int) -> Guest:
-    """A partition of so many processors with a platform, the kernel in front of each."""
-    guest = apic_guest(vps=processors, processors=processors)
+def start(image: elf.Image, processors: int, logical: int | None = None) -> Guest:
+    """A partition of so many processors with a platform, the kernel in front of each.
+
+    `logical`: how many logical processors they share, if not one each: in turns that are shorter than their ticks."""
+    guest = apic_guest(vps=processors, processors=logical or processors)
     guest.partition.attach_platform()
+    if (logical or processors) < processors:
+        guest.hypervisor.quantum = 1000
     for segment in image.segments:
         guest.write(segment.address, segment.data.ljust(segment.memory_size, b"\0"))
     guest.write(PROCESSORS, bytes((processors, 0, 0, 0)))
@@ -52,9 +56,9 @@ def start(image: elf.Image, processors: int) -> Guest:
     return guest
 
 
-def run(image: elf.Image, processors: int, budget: int = 2_000_000_000) -> list[str]:
+def run(image: elf.Image, processors: int, logical: int | None = None, budget: int = 2_000_000_000) -> list[str]:
     """The lines of the kernel's log; the last one is `end` unless it went astray."""
-    guest = start(image, processors)
+    guest = start(image, processors, logical)
     platform = guest.partition.platform
     assert platform is not None
     while isinstance(exit_ := guest.hypervisor.run(max_instructions=budget), IoPort) and exit_.port == 0xEE0:
@@ -70,9 +74,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("--processors", type=int, default=1)
+    parser.add_argument("--logical", type=int, help="logical processors; default: one each")
     parser.add_argument("--all", action="store_true", help="also the checks that hold")
     arguments = parser.parse_args()
     made = build(arguments.source, Path("/tmp") / f"{arguments.source.stem}.elf")
-    found = run(made, arguments.processors)
+    found = run(made, arguments.processors, arguments.logical)
     print("\n".join(line for line in found if arguments.all or not line.startswith("ok ")))
     print(len(found), "lines")

@@ -8,6 +8,7 @@ cdef enum Stop:
     STOP_EXIT               # vp.exit is filled; `rip` at the instruction, or behind it if it is complete
     STOP_STALE              # decoded code was written; blocks must go before anything runs
     STOP_EVENTS             # a device was written to: events may be due before the next instruction
+    STOP_NEW_FLAGS          # SYSCALL or SYSRET: single stepping goes by the TF that it has left
 
 # Why the scheduler came back to its caller; also the reason in an exit record.
 cdef enum Reason:

@@ -10,8 +10,9 @@ from hvcore._native.cpu.segments cimport (
     push_at, read_code_segment, set_privilege, system_read, unpack_descriptor,
 )
 from hvcore._native.cpu.spec cimport (
-    FLAG_IF, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, SEGMENT_CS, SEGMENT_SS, SEGMENT_TR, VECTOR_BP, VECTOR_DB, VECTOR_DE,
-    VECTOR_DF, VECTOR_GP, VECTOR_NMI, VECTOR_NP, VECTOR_PF, VECTOR_SS, VECTOR_TS,
+    FLAG_IF, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, SEGMENT_CS, SEGMENT_SS, SEGMENT_TR, SOFTWARE_INTERRUPT,
+    SOFTWARE_PRIVILEGED, VECTOR_BP, VECTOR_DB, VECTOR_DE, VECTOR_DF, VECTOR_GP, VECTOR_NMI, VECTOR_NP, VECTOR_PF,
+    VECTOR_SS, VECTOR_TS,
 )
 from hvcore._native.cpu.state cimport RSP, SLOT_RIP, fault_t, segment_t, vp_t
 from hvcore._native.cpu.translation cimport vp_is_canonical
@@ -56,9 +57,12 @@ cdef inline bint stack_from_tss(vp_t* vp, u32 offset, u32 extern_bit) noexcept n
     return vp_is_canonical(vp, vp.carried) or fail(vp, VECTOR_SS, extern_bit)
 
 
-cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept nogil:
-    """Go through the gate of one event; False with vp.fault set if that itself faults."""
+cdef inline bint enter_gate(vp_t* vp, fault_t event, bint external) noexcept nogil:
+    """Go through the gate of one event; False with vp.fault set if that itself faults.
+
+    EXT of its error code is 0 for INT n and INT3 alone (SDM 2A, INT n)."""
     cdef u64 low, high, target, top, rflags = rflags_read(vp)
+    cdef u32 extern_bit = event.software != SOFTWARE_INTERRUPT
     cdef u32 code = <u32>event.vector * 8 + 2 + extern_bit
     cdef u16 selector, attributes
     cdef u8 kind, stack_table, cpl
@@ -75,7 +79,7 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept no
     attributes = (low >> 40) & 0xFF
     if kind != TYPE_INTERRUPT_GATE and kind != TYPE_TRAP_GATE:
         return fail(vp, VECTOR_GP, code)
-    if event.software and descriptor_dpl(attributes) < vp.cpl:
+    if event.software == SOFTWARE_INTERRUPT and descriptor_dpl(attributes) < vp.cpl:
         return fail(vp, VECTOR_GP, code)
     if not attributes & ATTRIBUTE_PRESENT:
         return fail(vp, VECTOR_NP, code)
@@ -101,7 +105,7 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept no
         top = vp.carried
     top &= ~<u64>15
     if not event.software and event.has_error_code or is_fault_class(event.vector) and not event.software \
-            and not extern_bit:
+            and not external:
         rflags |= FLAG_RF
     if not push_frame(vp, cpl, top, vp.registers[SLOT_RIP] + (event.length if event.software else 0), rflags,
                       event.has_error_code, event.error_code):
@@ -122,6 +126,13 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, u32 extern_bit) noexcept no
     return True
 
 
+cdef inline u64 kind_of(fault_t event) noexcept nogil:
+    """The type of an event that is pending again: exception, software interrupt, privileged software exception."""
+    if not event.software:
+        return 3
+    return 5 if event.software == SOFTWARE_PRIVILEGED else 4
+
+
 cdef inline Delivery deliver(vp_t* vp, fault_t event, bint external) noexcept nogil:
     """Deliver an event, and what comes of it: a fault on the way may become a double fault, then a shutdown.
 
@@ -131,11 +142,11 @@ cdef inline Delivery deliver(vp_t* vp, fault_t event, bint external) noexcept no
         vp.stop = STOP_NONE
         if event.vector == VECTOR_PF and not external and not event.software:
             vp.cr2 = event.address
-        if enter_gate(vp, event, 1 if external else 0):
+        if enter_gate(vp, event, external):
             vp.stop = STOP_NONE
             return DELIVERED
         if vp.stop != STOP_FAULT:
-            vp.pending_interruption = 1 | <u64>(0 if external else 4 if event.software else 3) << 1 \
+            vp.pending_interruption = 1 | <u64>(0 if external else kind_of(event)) << 1 \
                 | <u64>event.has_error_code << 4 | <u64>event.length << 5 | <u64>event.vector << 16 \
                 | <u64>event.error_code << 32
             return INTERCEPTED
@@ -148,5 +159,5 @@ cdef inline Delivery deliver(vp_t* vp, fault_t event, bint external) noexcept no
             vp.fault.has_error_code = True
             vp.fault.error_code = 0
         event = first = vp.fault
-        event.software = first.software = False
+        event.software = first.software = 0
         external = False

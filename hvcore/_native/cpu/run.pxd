@@ -4,8 +4,8 @@ Time is `slice_end - remaining`. Whatever must happen at an exact time (a timer,
 flag) withholds the rest of the slice, so that `remaining` falls to zero right there.
 """
 from hvcore._native.base.status cimport (
-    REASON_APIC_EOI, REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_NONE, REASON_SINT_DELIVERABLE,
-    REASON_TRIPLE_FAULT, REASON_WINDOW, STOP_BUDGET, STOP_EXIT, STOP_FAULT,
+    REASON_APIC_EOI, REASON_BUDGET, REASON_EXCEPTION, REASON_HALT, REASON_MEMORY, REASON_NONE,
+    REASON_SINT_DELIVERABLE, REASON_TRIPLE_FAULT, REASON_WINDOW, STOP_BUDGET, STOP_EXIT, STOP_FAULT, STOP_NEW_FLAGS,
 )
 from hvcore._native.base.types cimport i32, i64, u32, u64, u8
 from hvcore._native.cpu.contexts cimport flush_translations, select_tlb
@@ -14,7 +14,9 @@ from hvcore._native.cpu.cache cimport block_cache_t, drop_stale
 from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
 from hvcore._native.cpu.reset cimport take_init
-from hvcore._native.cpu.spec cimport EFER_LMA, FLAG_IF, FLAG_TF, VECTOR_DB, VECTOR_NMI
+from hvcore._native.cpu.spec cimport (
+    EFER_LMA, FLAG_IF, FLAG_TF, SOFTWARE_INTERRUPT, SOFTWARE_PRIVILEGED, VECTOR_DB, VECTOR_NMI,
+)
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.cpu.wake cimport interrupt_waits, is_asleep, waits_for_flush
 from hvcore._native.cpu.windows cimport (
@@ -68,13 +70,15 @@ cdef inline u32 deliver_pending(vp_t* vp) noexcept nogil:
     cdef u8 kind = (pending >> 1) & 7
     cdef fault_t event
     event.vector = <u8>(pending >> 16)
-    event.software = kind in (4, 5, 6)
+    event.software = SOFTWARE_PRIVILEGED if kind == 5 else SOFTWARE_INTERRUPT if kind == 4 or kind == 6 else 0
     event.has_error_code = (pending >> 4) & 1
     event.length = (pending >> 5) & 15
     event.error_code = <u32>(pending >> 32)
     event.address = vp.cr2
     vp.pending_interruption = 0
-    return deliver_event(vp, event, kind == 0)
+    if kind == 2:
+        vp.nmi_masked = True
+    return deliver_event(vp, event, kind == 0 or kind == 2)
 
 
 cdef inline u32 take_events(vp_t* vp) noexcept nogil:
@@ -186,7 +190,8 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
             vp.halted = vp.guest_idle = False
         shadow = vp.shadow
         vp.shadow = False
-        if not shadow and not vp.startup_suspend and vp.efer & EFER_LMA:    # else: the fetch leaves as unsupported
+        if (not shadow or vp.pending_interruption & 1) and not vp.startup_suspend \
+                and vp.efer & EFER_LMA:     # else: the fetch leaves as unsupported
             events = vp.counters.interrupts + vp.pending_interruption
             reason = take_events(vp)
             if reason != REASON_NONE:
@@ -218,10 +223,15 @@ cdef inline u32 run_slice(vp_t* vp, block_cache_t* cache) noexcept nogil:
                 charge_fault(vp, software)
         else:
             reason = vp.exit.reason if stop == STOP_EXIT and vp.exit.reason != REASON_HALT else REASON_NONE
+        # What its caller has to see to first, and then runs, is still in the shadow.
+        if shadow and vp.remaining > 0 and (reason == REASON_MEMORY or reason == REASON_EXCEPTION):
+            vp.shadow = True
         # MOV SS holds the trap back as well (SDM 3A 6.8.3). STI does not: what it shadows is that IF has changed.
         if stepping and vp.shadow and interruptible == (vp.rflags_system & FLAG_IF != 0):
             stepping = False
-        if stepping and stop != STOP_FAULT and vp.remaining == 0:
+        elif stop == STOP_NEW_FLAGS:
+            stepping = vp.rflags_system & FLAG_TF != 0
+        if stepping and stop != STOP_FAULT and (vp.remaining == 0 or stop == STOP_NEW_FLAGS):
             memset(&vp.fault, 0, sizeof(vp.fault))
             vp.fault.vector = VECTOR_DB
             vp.dr[6] |= DR6_SINGLE_STEP

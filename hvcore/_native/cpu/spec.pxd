@@ -82,3 +82,7 @@ cdef enum:
     VECTOR_PF = 14
     VECTOR_AC = 17
     VECTOR_XM = 19
+
+cdef enum Software:         # fault_t.software: which instruction asked for an event
+    SOFTWARE_INTERRUPT = 1  # INT n, INT3: checks the gate's DPL
+    SOFTWARE_PRIVILEGED     # INT1, which does not (SDM 2A, INT n)

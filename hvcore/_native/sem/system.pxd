@@ -4,7 +4,7 @@ Each ends its block. An instruction that the Python layer has to finish (hyperca
 leaves the facts in vp.exit; the answer only sets registers.
 """
 from hvcore._native.base.status cimport (
-    REASON_CPUID, REASON_HALT, REASON_HYPERCALL, REASON_MSR, STOP_EXIT, STOP_FAULT, STOP_NONE,
+    REASON_CPUID, REASON_HALT, REASON_HYPERCALL, REASON_MSR, STOP_EXIT, STOP_FAULT, STOP_NEW_FLAGS, STOP_NONE,
 )
 from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.dispatch cimport go, next_rip, raise_error, raise_fault, stop_after, stop_before, time_at
@@ -12,7 +12,7 @@ from hvcore._native.cpu.flags cimport flags_load, rflags_read
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport (
     CR4_TSD, EFER_SCE, FLAGS_SYSTEM, FLAG_IF, FLAG_IOPL, FLAG_RF, FLAG_VM, SEGMENT_CS, SEGMENT_GS, SEGMENT_SS,
-    VECTOR_BP, VECTOR_DB, VECTOR_GP, VECTOR_UD,
+    SOFTWARE_INTERRUPT, SOFTWARE_PRIVILEGED, VECTOR_BP, VECTOR_DB, VECTOR_GP, VECTOR_UD,
 )
 from hvcore._native.cpu.state cimport R11, RAX, RBX, RCX, RDX, SLOT_RIP, op_t, segment_t, vp_t
 from hvcore._native.cpu.translation cimport vp_is_canonical
@@ -148,7 +148,7 @@ cdef inline int system_sti(vp_t* vp, const op_t* op) noexcept nogil:
     return stop_after(vp, op, STOP_NONE)
 
 
-cdef inline int software_interrupt(vp_t* vp, const op_t* op, u8 vector, bint software) noexcept nogil:
+cdef inline int software_interrupt(vp_t* vp, const op_t* op, u8 vector, int software) noexcept nogil:
     vp.fault.vector = vector
     vp.fault.has_error_code = False
     vp.fault.software = software
@@ -157,15 +157,15 @@ cdef inline int software_interrupt(vp_t* vp, const op_t* op, u8 vector, bint sof
 
 
 cdef inline int system_int(vp_t* vp, const op_t* op) noexcept nogil:
-    return software_interrupt(vp, op, <u8>op.immediate, True)
+    return software_interrupt(vp, op, <u8>op.immediate, SOFTWARE_INTERRUPT)
 
 
 cdef inline int system_int3(vp_t* vp, const op_t* op) noexcept nogil:
-    return software_interrupt(vp, op, VECTOR_BP, True)
+    return software_interrupt(vp, op, VECTOR_BP, SOFTWARE_INTERRUPT)
 
 
 cdef inline int system_int1(vp_t* vp, const op_t* op) noexcept nogil:
-    return software_interrupt(vp, op, VECTOR_DB, True)
+    return software_interrupt(vp, op, VECTOR_DB, SOFTWARE_PRIVILEGED)
 
 
 cdef inline int system_undefined(vp_t* vp, const op_t* op) noexcept nogil:
@@ -197,7 +197,7 @@ cdef inline int system_syscall(vp_t* vp, const op_t* op) noexcept nogil:
     vp.segments[SEGMENT_CS] = flat_segment(<u16>(vp.star >> 32) & 0xFFFC, 0xA09B)
     vp.segments[SEGMENT_SS] = flat_segment(<u16>((vp.star >> 32) & 0xFFFC) + 8, 0xC093)
     set_privilege(vp, 0)
-    return STOP_NONE
+    return STOP_NEW_FLAGS
 
 
 cdef inline int return_from_syscall(vp_t* vp, const op_t* op, int width) noexcept nogil:
@@ -217,7 +217,7 @@ cdef inline int return_from_syscall(vp_t* vp, const op_t* op, int width) noexcep
         vp.segments[SEGMENT_CS] = flat_segment(selector | 3, 0xC0FB)
     vp.segments[SEGMENT_SS] = flat_segment((selector + 8) | 3, 0xC0F3)
     set_privilege(vp, 3)
-    return STOP_NONE
+    return STOP_NEW_FLAGS
 
 
 cdef inline int system_sysretq(vp_t* vp, const op_t* op) noexcept nogil:
