@@ -24,6 +24,7 @@ SCENARIOS = (
     "by_register", "by_queue", "large_pages", "fault_events", "contexts", "queue_errors", "take_over", "protection",
     "addresses", "messages", "blocked_messages", "posting", "pins", "wide_destinations",
     "second_level", "first_level", "nesting", "passing", "pasids",
+    "low_half_first", "high_half_first", "whole_table", "other_mode",
 )  # fmt: skip
 CAP, ECAP = PRESETS["full"]
 UNITS: dict[str, dict[str, Any]] = {

@@ -104,4 +104,5 @@ void give_domain(u16 source, u16 did, u64 *top, int type);
 void by_register(void), by_queue(void), large_pages(void), fault_events(void), contexts(void), queue_errors(void);
 void take_over(void), protection(void), addresses(void);
 void messages(void), blocked_messages(void), posting(void), pins(void), wide_destinations(void);
+void low_half_first(void), high_half_first(void), whole_table(void), other_mode(void);
 void second_level(void), first_level(void), nesting(void), passing(void), pasids(void);
