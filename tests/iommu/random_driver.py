@@ -1,5 +1,5 @@
-"""A driver that changes tables at random and invalidates exactly what it must, over a unit with caches: after each change
-that unit answers as one without caches over the same tables does. A million requests by command:
+"""A driver that changes tables at random and invalidates exactly what it must, over a unit with caches: after each
+change that unit answers as one without caches over the same tables does. A million requests by command:
 
     python tests/iommu/random_driver.py --count 1000000 --seed 1
 
@@ -194,10 +194,32 @@ class Driver:
                 self.invalidate(1 | 3 << 4 | source << 32)
                 self.forget_domain(did)
 
+    def context_of(self, source: int) -> int:
+        """Where its context of scalable mode is."""
+        return self.below(ROOT + 16 * (source >> 8) + 8 * (source >> 7 & 1), source) + 32 * (source & 127)
+
+    def switch_context(self) -> None:
+        """Scalable mode: a device is turned off with all of its PASIDs, or on again."""
+        source = self.random.choice(SOURCES)
+        context = self.context_of(source)
+        entry = self.load(context)
+        if not entry:
+            return
+        self.store(context, entry ^ 1)
+        if entry & 1:
+            self.invalidate(1 | 3 << 4 | source << 32)
+            for did in {did for (owner, _), (_, did, _) in self.pasids.items() if owner == source}:
+                self.invalidate(7 | did << 16)
+                self.forget_domain(did)
+        elif self.caching:
+            self.invalidate(1 | 3 << 4 | source << 32)
+            self.invalidate(7 | 3 << 4)
+
     def change_pasid(self) -> None:
         source, pasid = self.random.choice(SOURCES), self.random.choice(PASIDS)
-        half = self.below(ROOT + 16 * (source >> 8) + 8 * (source >> 7 & 1), source)
-        context = half + 32 * (source & 127)
+        context = self.context_of(source)
+        if self.load(context) and not self.load(context) & 1:
+            return
         table = self.below(self.below(context, source, 8) + 8 * (pasid >> 6))
         entry = table + 64 * (pasid & 63)
         before = self.pasids.pop((source, pasid), None)
@@ -247,8 +269,8 @@ def run(count: int, seed: int, each: int = 4000) -> tuple[int, int]:
     random, asked, passed = Random(seed), 0, 0
     while asked < count:
         driver = Driver(random)
-        changes = [driver.change_second] * 4 + (
-            [driver.change_pasid, driver.change_first, driver.change_first] if driver.scalable
+        changes = [driver.change_second] * 5 + (
+            [driver.change_pasid] * 2 + [driver.switch_context] + [driver.change_first] * 3 if driver.scalable
             else [driver.change_context])
         for _ in range(each // 16):
             if driver.free > DATA - 64 * PAGE:

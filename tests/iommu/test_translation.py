@@ -264,7 +264,7 @@ def test_faulting_entries_are_kept_with_caching_mode_only() -> None:
 
 
 def test_what_is_kept_of_a_refusal_is_of_that_access_alone() -> None:
-    """Caching mode: that a page cannot be written says nothing of reads, and why a read was refused nothing of writes."""
+    """Caching mode: that a page cannot be written says nothing of reads, and a refused read nothing of writes."""
     machine = UnitMachine(caching_mode=True)
     machine.map(TOP, 0x5000, DATA, bits=READ, table=3)
     machine.legacy()
