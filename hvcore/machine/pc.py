@@ -86,6 +86,18 @@ class Machine(SerialMachine):
         for device in self.devices.values():
             device.close()
 
+    def reset(self) -> None:
+        """As after power on, with the root: its devices, and the remapping unit unless the hypervisor drives that.
+
+        Called by Hypervisor.reset. Where firmware has put ranges of PCI functions, they stay.
+        """
+        self.console.reset()
+        for device in self.devices.values():
+            if device.owner is self.hypervisor.root:
+                device.machine_reset()
+        if self.unit is not None and self.unit_gpa is not None:
+            self.unit.reset()
+
     def send_message(self, device: Device, address: int, data: int) -> int | None:
         """An interrupt message of a device on its way: how many processors it reached; None: remapping refused it."""
         return self.hypervisor.interrupts.write_message(device.device_id, address, data)
