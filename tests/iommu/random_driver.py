@@ -20,7 +20,8 @@ from hvcore._native.iommu import CACHE_NAMES, PRESETS, Geometry, RemappingUnit
 from hvcore._native.space import GpaSpace, SystemMemory
 
 PAGE = 4096
-ROOT, QUEUE, STATUS, TABLES, DATA = 0x10000, 0x11000, 0x12000, 0x20000, 0x600000
+ROOT, QUEUE, STATUS, ENTRY_TABLE, TABLES, DATA = 0x10000, 0x11000, 0x12000, 0x13000, 0x20000, 0x600000
+ENTRIES = 32
 SOURCES = (0x0308, 0x0309, 0x0388, 0x0410)
 PASIDS = (0, 1, 70)
 DOMAINS = (3, 4, 5)
@@ -68,7 +69,7 @@ class Driver:
         self.cap = cap
         self.units = [RemappingUnit(self.memory, space, cap=cap, ecap=ecap, caches=found) for found in (caches, None)]
         self.unit = self.units[0]
-        self.free, self.tail = TABLES, 0
+        self.free, self.tail, self.asked = TABLES, 0, 0
         self.seconds = {did: Tables(self, 3) for did in DOMAINS}
         self.firsts = [Tables(self, 7) for _ in range(2)]
         self.pasids: dict[tuple[int, int], tuple[int, int, int]] = {}   # kind, domain, which first level
@@ -78,7 +79,8 @@ class Driver:
                 unit.write(offset, 8, value)
             unit.write(0x18, 4, 1 << 26)
             unit.write(0x20, 8, ROOT | self.scalable << 10)
-            for command in (1 << 30, 1 << 31):
+            unit.write(0xB8, 8, ENTRY_TABLE | 4)
+            for command in (1 << 30, 1 << 24, 1 << 25 | 1 << 31):
                 unit.write(0x18, 4, 1 << 26 | command)
 
     # Memory ---------------------------------------------------------------------------------------------------------
@@ -108,11 +110,15 @@ class Driver:
             unit.write(0xF8, 8, 1 << 63 | granularity << 60 | (low >> 16 & 0xFFFF) << 32)
             assert unit.read(0xF8, 8) >> 57 & 3 in range(1, granularity + 1)
             return
+        self.queue(low, high)
+
+    def queue(self, low: int, high: int = 0) -> None:
+        """A descriptor, and one that waits for it."""
         self.store(QUEUE + self.tail, low, high, 0, 0)
         self.store(QUEUE + (self.tail + 32) % PAGE, 5 | 1 << 5 | self.tail + 1 << 32, STATUS, 0, 0)
         done, self.tail = self.tail + 1, (self.tail + 64) % PAGE
-        unit.write(0x88, 8, self.tail)
-        assert self.load(STATUS) == done and unit.read(0x34) >> 4 & 7 == 0
+        self.unit.write(0x88, 8, self.tail)
+        assert self.load(STATUS) == done and self.unit.read(0x34) >> 4 & 7 == 0
 
     def forget_pages(self, did: int, address: int, leaf: int, hint: bool) -> None:
         """What an entry of that level covers."""
@@ -239,6 +245,18 @@ class Driver:
                 self.invalidate(7 | 1 << 4 | did << 16 | pasid << 32)
                 self.forget_pasid(kind, did, pasid)
 
+    def change_entry(self) -> None:
+        """One interrupt entry, or some in a row, with one invalidation."""
+        random, mask = self.random, self.random.choice([0, 0, 1, 3])
+        first = random.randrange(ENTRIES) >> mask << mask
+        harmless = not self.caching
+        for index in range(first, first + (1 << mask)):
+            harmless &= not self.load(ENTRY_TABLE + 16 * index) & 1
+            low = random.randrange(16, 256) << 16 | random.choice([0, 1, 1, 1])
+            self.store(ENTRY_TABLE + 16 * index, low, random.choice([0, 1 << 18 | random.choice(SOURCES)]))
+        if not harmless:
+            self.queue(4 | 1 << 4 | mask << 27 | first << 32 if random.random() < 0.8 else 4)
+
     def below(self, place: int, source: int | None = None, bits: int = 0) -> int:
         """The table that an entry names, made if it names none; a context that was absent may have been remembered."""
         if not self.load(place) & 1:
@@ -255,30 +273,39 @@ class Driver:
         random = self.random
         pasid = random.choice([None, 1, 70]) if self.scalable else None
         source, access = random.choice(SOURCES), random.choice([READ, WRITE, 3])
-        iovas = np.array([random.choice(PAGES_OF_DEVICES) | random.randrange(PAGE) for _ in range(8)], np.uint64)
+        count = random.choice([1, 8, 8, 40])
+        iovas = np.array([random.choice(PAGES_OF_DEVICES) | random.randrange(PAGE) for _ in range(count)], np.uint64)
         found, expected = (unit.translate(source, iovas, access, pasid=pasid) for unit in self.units)
         for column in COLUMNS:
             assert (found[column] == expected[column]).all(), (
                 column, found[column], expected[column], hex(source), pasid, access, [hex(iova) for iova in iovas],
                 self.pasids, self.contexts)
+        self.compare_message()
+        self.asked += count
         return int((found["status"] == 0).sum())
 
+    def compare_message(self) -> None:
+        """The same for an interrupt request."""
+        source, index = self.random.choice(SOURCES), self.random.randrange(ENTRIES)
+        found, expected = (unit.accept_interrupt(source, 0xFEE00010 | index << 5, 0) for unit in self.units)
+        assert found == expected, (found, expected, hex(source), index)
 
-def run(count: int, seed: int, each: int = 4000) -> tuple[int, int]:
+
+def run(count: int, seed: int, each: int = 16000) -> tuple[int, int]:
     """Compare `count` requests, a new machine every `each`; how many, and how many of them got through."""
     random, asked, passed = Random(seed), 0, 0
     while asked < count:
         driver = Driver(random)
-        changes = [driver.change_second] * 5 + (
+        changes = [driver.change_second] * 5 + [driver.change_entry] * 2 + (
             [driver.change_pasid] * 2 + [driver.switch_context] + [driver.change_first] * 3 if driver.scalable
             else [driver.change_context])
-        for _ in range(each // 16):
+        for _ in range(each // 32):
             if driver.free > DATA - 64 * PAGE:
                 break
             random.choice(changes)()
             for _ in range(2):
                 passed += driver.compare()
-                asked += 8
+        asked += driver.asked
     return asked, passed
 
 
