@@ -28,7 +28,7 @@ DOMAINS = (3, 4, 5)
 FIRST, SECOND, NESTED, PASS = 1, 2, 3, 4
 READ, WRITE, LARGE = 1, 2, 1 << 7
 COLUMNS = ("status", "reason", "gpa", "spa", "page_shift", "nested_page_shift")
-PAGES_OF_DEVICES = [offset << 12 | base for base in (0, 1 << 21, 1 << 30, 1 << 39) for offset in (0, 1, 2, 511)]
+PAGES_OF_DEVICES = [base + page * PAGE for base in (1 << 31, 0x80200000, 1 << 30, 1 << 39) for page in (0, 1, 2, 511)]
 
 
 class Tables:
@@ -71,6 +71,9 @@ class Driver:
         self.unit = self.units[0]
         self.free, self.tail, self.asked = TABLES, 0, 0
         self.seconds = {did: Tables(self, 3) for did in DOMAINS}
+        for tables in self.seconds.values():
+            for gpa in range(0, DATA, 1 << 21):                         # where the tables of first levels lie
+                self.store(tables.slot(gpa, 2)[0], gpa | LARGE | 3)
         self.firsts = [Tables(self, 7) for _ in range(2)]
         self.pasids: dict[tuple[int, int], tuple[int, int, int]] = {}   # kind, domain, which first level
         self.contexts: dict[int, tuple[int, int]] = {}                  # kind, domain
@@ -159,7 +162,10 @@ class Driver:
         before = self.load(slot)
         entry = 0
         if rights:
-            entry = (DATA | random.randrange(256) << 12) >> 3 + 9 * leaf << 3 + 9 * leaf | rights | (leaf > 1) << 7
+            page = DATA | random.randrange(256) << 12
+            if tables.link == 7 and random.random() < 0.7:
+                page = random.choice(PAGES_OF_DEVICES)                  # a nested one finds something beneath
+            entry = page >> 3 + 9 * leaf << 3 + 9 * leaf | rights | (leaf > 1) << 7
         self.store(slot, entry)
         if replaced:
             leaf = 3                                                    # all that the large page may have covered
@@ -209,7 +215,7 @@ class Driver:
         source = self.random.choice(SOURCES)
         context = self.context_of(source)
         entry = self.load(context)
-        if not entry:
+        if not entry or (entry & 1 and self.random.random() < 0.8):
             return
         self.store(context, entry ^ 1)
         if entry & 1:
@@ -271,8 +277,10 @@ class Driver:
 
     def compare(self) -> int:
         random = self.random
-        pasid = random.choice([None, 1, 70]) if self.scalable else None
-        source, access = random.choice(SOURCES), random.choice([READ, WRITE, 3])
+        source, process, access = random.choice(SOURCES), random.choice(PASIDS), random.choice([READ, WRITE, 3])
+        if self.pasids and random.random() < 0.9:
+            source, process = random.choice(list(self.pasids))
+        pasid = process if self.scalable and process else None          # PASID 0 is that of requests without
         count = random.choice([1, 8, 8, 40])
         iovas = np.array([random.choice(PAGES_OF_DEVICES) | random.randrange(PAGE) for _ in range(count)], np.uint64)
         found, expected = (unit.translate(source, iovas, access, pasid=pasid) for unit in self.units)
@@ -297,7 +305,7 @@ def run(count: int, seed: int, each: int = 16000) -> tuple[int, int]:
     while asked < count:
         driver = Driver(random)
         changes = [driver.change_second] * 5 + [driver.change_entry] * 2 + (
-            [driver.change_pasid] * 2 + [driver.switch_context] + [driver.change_first] * 3 if driver.scalable
+            [driver.change_pasid] * 2 + [driver.switch_context] + [driver.change_first] * 6 if driver.scalable
             else [driver.change_context])
         for _ in range(each // 32):
             if driver.free > DATA - 64 * PAGE:
