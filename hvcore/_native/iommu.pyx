@@ -21,7 +21,8 @@ from hvcore._native.dma.memory cimport view_refresh
 from hvcore._native.dma.registers cimport unit_read, unit_write
 from hvcore._native.dma.remap cimport remap_request
 from hvcore._native.dma.spec cimport (
-    CAP_CM, CAP_FL1GP_SHIFT, CAP_FRO_SHIFT, CAP_MGAW_SHIFT, CAP_NFR_SHIFT, CAP_PHMR, CAP_PLMR, CAP_SLLPS_SHIFT,
+    CAP_CM, CAP_FL1GP_SHIFT, CAP_FRO_SHIFT, CAP_MGAW_SHIFT, CAP_NFR_SHIFT, CAP_PHMR, CAP_PLMR, CAP_SAGAW_SHIFT,
+    CAP_SLLPS_SHIFT,
     ECAP_DT, ECAP_EIM, ECAP_IR, ECAP_IRO_SHIFT, ECAP_SC, EVENT_IM, FRCD_F, NO_PASID, REASON_COUNT, REG_CAP, REG_CCMD,
     REG_ECAP, REG_FECTL, REG_FSTS, REG_ICS, REG_IECTL, REG_IQA, REG_IQT, REG_IRTA, REG_LAST, REG_PHMBASE,
     REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN, REG_RTADDR, REG_VER, VERSION,

@@ -1,7 +1,7 @@
 """One DMA request from end to end: source and address in, system physical address or a fault out."""
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.cache cimport cache_fill, cache_key, cache_peek, tag_for
-from hvcore._native.dma.faults cimport record_fault, register_at
+from hvcore._native.dma.faults cimport record_fault, refuse_interrupt, register_at
 from hvcore._native.dma.spec cimport (
     ACCESS_PRIVILEGED, ACCESS_ZERO_LENGTH, AT_TRANSLATED, AT_TRANSLATION, AT_UNTRANSLATED, CAP_CM, CAP_PHMR, CAP_PLMR,
     DMA_FAULT, DMA_INTERRUPT, DMA_NO_MEMORY, DMA_OK, DMA_PROTECTED, GLOBAL_TE, INTERRUPT_BYTES, INTERRUPT_FIRST,
@@ -266,12 +266,10 @@ cdef inline void dma_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 
     if is_interrupt(iova) and pasid == NO_PASID and at != AT_TRANSLATED:
         done.status = DMA_INTERRUPT
         unit.counters.interrupt_range += 1
-        # VT-d 3.15: reads of some bytes and atomic operations are illegal there.
+        # Reads of some bytes and atomic operations; how long a write is, a copy knows (copy.pxd).
         if (at == AT_UNTRANSLATED and access & RIGHT_READ and not access & ACCESS_ZERO_LENGTH
-                and register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE):
+                and refuse_interrupt(unit, source, iova, access)):
             done.status, done.reason = DMA_FAULT, REASON_IR_ILLEGAL
-            unit.counters.faults += 1
-            record_fault(unit, source, pasid, iova & unit.fault_pages, done.reason, access, at, False)
         return
     if not register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE:
         done.output = iova
