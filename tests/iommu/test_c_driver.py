@@ -37,6 +37,11 @@ UNITS: dict[str, dict[str, Any]] = {
     "write buffer, 39 bits, no PSI": {"cap": CAP & ~(1 << 39 | 12 << 8 | 63 << 16) | 1 << 4 | 38 << 16,
                                       "scalable": False},
     "one record": {"cap": CAP & ~(255 << 40)},
+    # No protected memory, zero-length reads, 1 GiB pages, posting, pointers that invalidate; no device TLBs, extended
+    # interrupt mode, pass-through, snoop control.
+    "few capabilities": {"cap": CAP & ~(3 << 5 | 1 << 22 | 2 << 34 | 1 << 59 | 3 << 62),
+                         "ecap": ECAP & ~(1 << 2 | 1 << 4 | 1 << 6 | 1 << 7)},
+    "no queue, no remapping": {"ecap": ECAP & ~(1 << 1 | 1 << 3 | 1 << 4 | 1 << 43), "cap": CAP & ~(1 << 59)},
 }
 
 
