@@ -190,7 +190,12 @@ def test_programs_that_cannot_be_loaded(tmp_path, data, words):
         (["run", "--memory", "much"], 'a size like "64 MiB"'),
         (["run", "--memory", "2 MiB"], "outside memory"),
         (["run", "--memory", "999999 TiB"], "must be"),
-        (["run", "--vps", "2"], "--vps needs a PROGRAM"),
+        (["run", "--vps", "2"], "--vps is for a PROGRAM in a child"),
+        (["run", "--platform"], "--platform is for a PROGRAM in a child"),
+        (["run", "--root"], "--root needs a PROGRAM"),
+        (["run", "x.elf", "--iommu"], "--iommu needs --root"),
+        (["run", "x.elf", "--disk", "x"], "--disk needs --root"),
+        (["run", "--disk", "/nonexistent/disk"], "/nonexistent/disk: No such file"),
         (["run", "--vps", "0"], "positive integer"),
         (["run", "--processors", "100000"], "processors must be 1 to 2048"),
         (["run", "--max-instructions", "-1"], "positive integer"),
@@ -206,6 +211,27 @@ def test_bad_usage(arguments, words):
     assert words in done.stderr
     assert done.stderr.startswith("hvcore")
     assert done.stderr.count("\n") == 1
+
+
+MASK = bytes.fromhex("b05a e621 30c0 e421 0fb6c0 f4")
+"""mov al, 5ah; out 21h, al; xor al, al; in al, 21h; movzx eax, al; hlt."""
+
+
+@pytest.mark.parametrize("options, mask", [(["--platform"], 0x5A), ([], 0xFF), (["--root"], 0x5A)])
+def test_who_has_the_interrupt_hardware(code, options, mask):
+    done = hvcore("run", code(MASK), "--quiet", *options)
+    assert (done.stdout, done.stderr) == (f"RAX = {mask:#x}\n", "")
+
+
+FIND = bytes.fromhex("b800180080 66baf80c ef 66bafc0c ed 48c1e020 8b0e 4809c8 f4")
+"""Read the id of bus 0, device 3 through ports CF8h and CFCh into the upper half of RAX, [rsi] into the lower."""
+
+
+def test_a_program_as_the_root_with_an_iommu_and_a_disk(code, tmp_path):
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(4096))
+    done = hvcore("run", code(FIND), "--root", "--iommu", "--disk", disk, "--quiet")
+    assert (done.stdout, done.stderr) == ("RAX = 0x10421af452414d44\n", "")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])

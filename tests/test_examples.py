@@ -11,6 +11,14 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SAYS = {
     "count_page_walks.py": ["second level of 4 KiB: 40", "second level of 2 MiB: 40"],
+    "packets_behind_an_iommu.py": [
+        "pages of 4 KiB, IOTLB 16/16: 1.00 misses, 1.00 entries",
+        "pages of 4 KiB, IOTLB 64/16: 1.00 misses, 1.00 entries",
+        "pages of 4 KiB, IOTLB 512/16: 0.01 misses, 0.01 entries",
+        "pages of 2 MiB, IOTLB 16/16: 0.54 misses, 0.54 entries",
+        "pages of 2 MiB, IOTLB 64/16: 0.00 misses, 0.00 entries",
+        "pages of 2 MiB, IOTLB 512/16: 0.00 misses, 0.00 entries",
+    ],
     "trace_a_program.py": [
         "trace: /bin/true as recorded",
         "accesses: 167,424, of them 127,757 instruction fetches",

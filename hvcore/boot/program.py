@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hvcore.boot.long_mode import block_size, enter_long_mode
-from hvcore.boot.place import place, top_of_ram
+from hvcore.boot.place import place, top_of_ram, write
 from hvcore.memory import LARGE_PAGE_SIZE, PAGE_SIZE, parse_size
 
 if TYPE_CHECKING:
@@ -23,10 +23,12 @@ def boot(
     *,
     stack: int | str = STACK_SIZE,
     page_size: int | str = "2 MiB",
+    table: bytes = b"",
 ) -> None:
     """Load `image` and make `vp` begin at its entry point: RDI = bytes of RAM, RSP = the top of a stack.
 
-    All RAM is mapped at its own address in pages of `page_size`.
+    All RAM is mapped at its own address in pages of `page_size`. RSI = where `table` lies, if it is not empty: an ACPI
+    table, say, that tells the program of the machine.
 
     Raises
     ------
@@ -36,8 +38,10 @@ def boot(
     ram = top_of_ram(partition)
     mapped = -(-ram // LARGE_PAGE_SIZE) * LARGE_PAGE_SIZE
     tables = (ram - block_size(mapped, page_size)) & -PAGE_SIZE
-    image.require_inside(max(0, tables - parse_size(stack, "stack", multiple_of=PAGE_SIZE)))
+    top = tables - len(table) & -PAGE_SIZE
+    image.require_inside(max(0, top - parse_size(stack, "stack", multiple_of=PAGE_SIZE)))
     place(partition, image)
-    enter_long_mode(partition, vp, rip=image.entry, rsp=tables, identity_map=mapped, tables=tables, page_size=page_size)
-    vp.rdi = ram
+    write(partition, top, table)
+    enter_long_mode(partition, vp, rip=image.entry, rsp=top, identity_map=mapped, tables=tables, page_size=page_size)
+    vp.rdi, vp.rsi = ram, top if table else 0
     vp.explicit_suspend = False

@@ -66,9 +66,16 @@ def _add_run(commands: _SubParsersAction[_Parser]) -> None:
         "run",
         help="run a program, or the embedded root guest",
         description="Without PROGRAM: boot the embedded root guest in the root partition; status 0 if it ends with "
-        "RAX = 0. With PROGRAM, a static ELF64 program: run it in a child partition until it halts.",
+        "RAX = 0. With PROGRAM, a static ELF64 program: run it in a child partition until it halts, or with --root as "
+        "the root's system.",
     )
     run.add_argument("program", nargs="?", metavar="PROGRAM", help="a static ELF64 executable for x86-64")
+    run.add_argument("--root", action="store_true", help="PROGRAM is the system of the root and has the machine")
+    run.add_argument("--platform", action="store_true", help="give the child an I/O APIC, an 8259 pair and an 8254")
+    run.add_argument(
+        "--iommu", action="store_true", help="a VT-d unit in front of the root's devices; RSI = its DMAR table"
+    )
+    run.add_argument("--disk", metavar="FILE", help="a virtio disk of the root, bus 0, device 3")
     run.add_argument(
         "--memory",
         type=_memory,

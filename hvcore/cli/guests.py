@@ -1,4 +1,5 @@
-"""The two ways to run: the embedded root guest in the root partition, and a program in a child of a root in Python."""
+"""The two ways to run: as the system of the root partition (the embedded guest, or a program), and as a program in a
+child of a root in Python."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from hvcore.cli import PAGE_SIZES
 from hvcore.cli.failure import refusals
 from hvcore.hypervisor import Hypervisor
 from hvcore.machine.pc import SerialMachine
+from hvcore.machine.virtio_block import VirtioBlock
 from hvcore.memory import LARGE_PAGE_SIZE
 from hvcore.processor import VirtualProcessor
 
@@ -23,6 +25,8 @@ _BYTES_OF_A_LEAF = 4096 // 8 * 4096
 """What one page of second-level entries maps."""
 _BYTES_FOR_POOLS = 4 << 20
 _BYTES_FOR_A_VP = 32 << 10
+_DISK = 0x0018
+"""Bus 0, device 3."""
 
 
 @dataclass
@@ -36,15 +40,30 @@ class Guest:
 
 
 def root_guest(options: Namespace, put: Callable[[int], object]) -> Guest:
-    """The embedded guest as the operating system of the root partition."""
-    image = load(files("hvcore.guests").joinpath("root.elf").read_bytes())
+    """The embedded guest, or a program, as the operating system of the root partition: it has the machine."""
+    embedded = files("hvcore.guests").joinpath("root.elf")
+    with refusals(options.program or ""):
+        image = load((embedded if options.program is None else Path(options.program)).read_bytes())
     with refusals():
         hypervisor = Hypervisor(
             memory=options.memory, processors=options.processors, root_page_size=PAGE_SIZES[options.nested_pages]
         )
-        hypervisor.machine.console.sink = put
-        vp = hypervisor.root.vps[0]
-        boot(hypervisor.root, vp, image, page_size=PAGE_SIZES[options.guest_pages])
+        machine = hypervisor.machine
+        machine.console.sink = put
+        if options.iommu:
+            machine.attach_unit()
+    if options.disk is not None:
+        with refusals(options.disk):
+            machine.pci.assign(VirtioBlock(hypervisor, options.disk, requester_id=_DISK))
+    vp = hypervisor.root.vps[0]
+    with refusals(options.program or ""):
+        boot(
+            hypervisor.root,
+            vp,
+            image,
+            page_size=PAGE_SIZES[options.guest_pages],
+            table=machine.dmar() if options.iommu else b"",
+        )
     return Guest(hypervisor, vp, lambda maximum: hypervisor.run(max_instructions=maximum))
 
 
@@ -57,7 +76,7 @@ def child_guest(options: Namespace, put: Callable[[int], object]) -> Guest:
         tables = options.memory // _BYTES_OF_A_LEAF * 4096
         room = options.memory + 2 * tables + _BYTES_FOR_POOLS + vps * _BYTES_FOR_A_VP
         hypervisor = Hypervisor(memory=-(-room // LARGE_PAGE_SIZE) * LARGE_PAGE_SIZE, processors=options.processors)
-        child = hypervisor.root.create_partition(vps=vps)
+        child = hypervisor.root.create_partition(vps=vps, platform=options.platform)
         child.map_memory(gpa=0, size=options.memory, page_size=PAGE_SIZES[options.nested_pages])
     vp = child.vps[0]
     with refusals(options.program):

@@ -18,10 +18,10 @@ _TRACED_EVENTS = 1_000_000
 
 def run(options: Namespace) -> int:
     """The command; returns the exit status."""
-    if options.program is None and options.vps is not None:
-        raise Failure("--vps needs a PROGRAM: the root guest has a virtual processor for each of --processors")
+    in_root = options.root or options.program is None
+    _require_sense(options, in_root=in_root)
     console = Console(None if options.json else sys.stdout.buffer)
-    guest = (root_guest if options.program is None else child_guest)(options, console.put)
+    guest = (root_guest if in_root else child_guest)(options, console.put)
     trace = guest.hypervisor.trace_interrupts(capacity=_TRACED_EVENTS) if options.interrupt_trace else None
     try:
         exit_ = guest.go(options.max_instructions)
@@ -40,6 +40,19 @@ def run(options: Namespace) -> int:
     if complaint:
         print(f"hvcore: {complaint}", file=sys.stderr)
     return _INTERRUPTED if exit_ is None else int(bool(complaint))
+
+
+def _require_sense(options: Namespace, *, in_root: bool) -> None:
+    """Refuse what is only for the other of the two ways to run."""
+    if options.root and options.program is None:
+        raise Failure("--root needs a PROGRAM")
+    if in_root and options.vps is not None:
+        raise Failure("--vps is for a PROGRAM in a child: the root has a virtual processor for each of --processors")
+    if in_root and options.platform:
+        raise Failure("--platform is for a PROGRAM in a child: the root has it")
+    for name in ("iommu", "disk"):
+        if not in_root and getattr(options, name):
+            raise Failure(f"--{name} needs --root: the root has the devices")
 
 
 def _complaint(guest: Guest, exit_: Any, options: Namespace) -> str:
