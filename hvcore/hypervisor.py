@@ -244,14 +244,14 @@ class Hypervisor:
 
     def reset(self, partition: Partition) -> None:
         """What the RESET MSR does: processors, SynICs and the interrupt platform to reset state, overlays and the
-        guest id gone."""
+        guest id gone; of the root also the machine below it."""
         if partition.platform is not None:
             partition.platform.reset()
-        partition.core.guest_os_id = 0
-        partition.core.hypercall_msr = 0
+        if partition is self.root:
+            self.machine.reset()
+        partition.core.guest_os_id = partition.core.hypercall_msr = 0
         partition.reference_tsc = 0
-        partition.time.page_enabled = False
-        partition.time.invariant_tsc = False
+        partition.time.page_enabled = partition.time.invariant_tsc = False
         partition.time.reenlightenment.clear()
         for kind in (OverlayKind.HYPERCALL, OverlayKind.REFERENCE_TSC):
             partition.space.clear_overlay(kind, 0)

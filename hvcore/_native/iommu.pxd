@@ -26,5 +26,6 @@ cdef void dma_translate(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 acces
 cdef u64 dma_read(unit_t* unit, u32 source, u32 pasid, u64 iova, void* data, u64 size_bytes) noexcept nogil
 cdef u64 dma_write(unit_t* unit, u32 source, u32 pasid, u64 iova, const void* data, u64 size_bytes) noexcept nogil
 
-# An MSI of a device: how many APICs accepted it, -1 if the unit blocked it, 0 without a partition that takes it.
+# An MSI of a device: how many APICs accepted it, -1 if the unit blocked it, 0 without a partition that takes it; 1 if
+# it was posted and nobody has to be told.
 cdef int dma_interrupt(unit_t* unit, u32 source, u64 address, u32 data) noexcept nogil

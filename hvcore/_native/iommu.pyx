@@ -19,9 +19,10 @@ from hvcore._native.dma.copy cimport copy_all
 from hvcore._native.dma.flight cimport flight_t, fly, land
 from hvcore._native.dma.memory cimport view_refresh
 from hvcore._native.dma.registers cimport unit_read, unit_write
-from hvcore._native.dma.remap cimport REMAP_BLOCKED, REMAP_POSTED, REMAP_SEND, RemapOutcome, remap_request
+from hvcore._native.dma.remap cimport remap_request
 from hvcore._native.dma.spec cimport (
-    CAP_CM, CAP_FL1GP_SHIFT, CAP_FRO_SHIFT, CAP_MGAW_SHIFT, CAP_NFR_SHIFT, CAP_PHMR, CAP_PLMR, CAP_SLLPS_SHIFT,
+    CAP_CM, CAP_FL1GP_SHIFT, CAP_FRO_SHIFT, CAP_MGAW_SHIFT, CAP_NFR_SHIFT, CAP_PHMR, CAP_PLMR, CAP_SAGAW_SHIFT,
+    CAP_SLLPS_SHIFT,
     ECAP_DT, ECAP_EIM, ECAP_IR, ECAP_IRO_SHIFT, ECAP_SC, EVENT_IM, FRCD_F, NO_PASID, REASON_COUNT, REG_CAP, REG_CCMD,
     REG_ECAP, REG_FECTL, REG_FSTS, REG_ICS, REG_IECTL, REG_IQA, REG_IQT, REG_IRTA, REG_LAST, REG_PHMBASE,
     REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN, REG_RTADDR, REG_VER, VERSION,
@@ -30,7 +31,9 @@ from hvcore._native.dma.state cimport MESSAGE_COUNT, TAG_COUNT, VIEW_ENTRIES, ca
 from hvcore._native.dma.translate cimport dma_request, dma_t
 from hvcore._native.engine cimport PartitionCore
 from hvcore._native.irq.fabric cimport decode_msi, fabric_send
-from hvcore._native.irq.state cimport fabric_t, interrupt_message_t
+from hvcore._native.irq.state cimport (
+    REMAP_BLOCKED, REMAP_POSTED, REMAP_SEND, RemapOutcome, fabric_t, interrupt_message_t,
+)
 from hvcore._native.irqchip cimport checked
 from hvcore._native.mem.descend cimport space_translate
 from hvcore._native.mem.format cimport ENTRY_ADDRESS, REMAPPING_SNOOP, REMAPPING_TRANSIENT, RIGHT_READ, RIGHT_WRITE
@@ -266,7 +269,7 @@ cdef class RemappingUnit:
         return ("posted", None) if outcome == REMAP_POSTED else ("send", dict(message))
 
     def interrupt(self, source, address, data):
-        """An MSI of a device: how many APICs accepted it; -1 if the unit blocked it or posted it without telling."""
+        """An MSI of a device: how many APICs accepted it; -1: the unit blocked it, 1 also if it was posted quietly."""
         require_thread(&self.memory.guard)
         return dma_interrupt(&self.unit, <u32>checked(source, 0, 0xFFFF, "source"),
                              checked(address, 0xFEE00000, 0xFEEFFFFF, "address"),

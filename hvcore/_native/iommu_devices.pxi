@@ -4,19 +4,21 @@ cdef unit_t* unit_of(RemappingUnit unit) noexcept:
     return &unit.unit
 
 
-cdef bint remap_for_fabric(void* unit, u32 requester, u64 address, u32 data,
-                           interrupt_message_t* message) noexcept nogil:
-    """What a fabric asks for every interrupt request; False: nothing is to be sent."""
+cdef RemapOutcome remap_for_fabric(void* unit, u32 requester, u64 address, u32 data,
+                                   interrupt_message_t* message) noexcept nogil:
+    """What a fabric asks for every interrupt request."""
     cdef u8 reason = 0
-    return serve_interrupt(<unit_t*>unit, requester & 0xFFFF, address, data, &reason, message) == REMAP_SEND
+    return serve_interrupt(<unit_t*>unit, requester & 0xFFFF, address, data, &reason, message)
 
 
 cdef int dma_interrupt(unit_t* unit, u32 source, u64 address, u32 data) noexcept nogil:
     cdef interrupt_message_t message
     cdef u8 reason = 0
+    cdef RemapOutcome outcome
     decode_msi(address, data, 0, &message)
-    if serve_interrupt(unit, source, address, data, &reason, &message) != REMAP_SEND:
-        return -1
+    outcome = serve_interrupt(unit, source, address, data, &reason, &message)
+    if outcome != REMAP_SEND:
+        return 1 if outcome == REMAP_POSTED else -1
     return unit.deliver(unit.fabric, &message) if unit.fabric != NULL and message.asserted else 0
 
 

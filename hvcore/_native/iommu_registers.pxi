@@ -10,6 +10,7 @@ cdef enum:
 
 cdef int read_capabilities(unit_t* unit) except -1:
     """What CAP and ECAP mean for walks, and where they put registers."""
+    cdef u32 width
     cdef u64 above = ENTRY_ADDRESS & ~((<u64>1 << unit.host_bits) - 1)
     unit.iro = <u32>(unit.ecap >> ECAP_IRO_SHIFT & 0x3FF) * 16
     unit.fro = <u32>(unit.cap >> CAP_FRO_SHIFT & 0x3FF) * 16
@@ -19,7 +20,8 @@ cdef int read_capabilities(unit_t* unit) except -1:
     if unit.cap >> CAP_MGAW_SHIFT & 63 < 63:
         unit.address_limit = <u64>1 << ((unit.cap >> CAP_MGAW_SHIFT & 63) + 1)
     unit.host_limit = <u64>1 << unit.host_bits
-    unit.fault_pages = unit.address_limit - 1 & ~<u64>0xFFF
+    width = max((bits for bits in (39, 48, 57) if unit.cap >> (CAP_SAGAW_SHIFT + (bits - 30) // 9) & 1), default=57)
+    unit.fault_pages = ((<u64>1 << width) - 1) & ~<u64>0xFFF
     unit.second_large = (<u64>1 << 21 if unit.cap >> CAP_SLLPS_SHIFT & 1 else 0) | (
         <u64>1 << 30 if unit.cap >> CAP_SLLPS_SHIFT & 2 else 0)
     unit.first_large = <u64>1 << 21 | (<u64>1 << 30 if unit.cap >> CAP_FL1GP_SHIFT & 1 else 0)

@@ -106,6 +106,9 @@ class Device(Observed):
     def close(self) -> None:
         """The hypervisor closes: let go of what the host lent. Whoever needs it says so in a class of his own."""
 
+    def machine_reset(self) -> None:
+        """The machine is reset: be as after power on. Whoever has state says so in a class of his own."""
+
     def read(self, iova: int, size: int) -> bytes:
         """`size` bytes at `iova`, FF where the access was blocked.
 

@@ -38,14 +38,13 @@ class MsixTable:
             raise ValueError(f"bar must be 0 to {BAR_COUNT - 1}, not {bar}")
         self.function = function
         self.vectors = vectors
-        self.entries = bytearray(vectors * ENTRY_BYTES)
-        for number in range(vectors):
-            self.entries[number * ENTRY_BYTES + 12] = _ENTRY_MASK
+        self.entries = bytearray()
         self.pending = 0
         self.pending_offset = max(vectors * ENTRY_BYTES, 0x800)
         self.size = 1 << (self.pending_offset + (vectors + 63) // 64 * 8 - 1).bit_length()
         body = pack("<HII", vectors - 1, bar, self.pending_offset | bar)
         self.offset = function.add_capability(CAPABILITY, body, (_ENABLE | _FUNCTION_MASK).to_bytes(2, "little"))
+        self.reset()
 
     @property
     def enabled(self) -> bool:
@@ -76,7 +75,9 @@ class MsixTable:
             self._send(number)
 
     def reset(self) -> None:
-        """Forget what is pending."""
+        """As after power on: off, every vector masked, nothing pending."""
+        self.function.set(self.offset + 2, 2, self.vectors - 1)
+        self.entries = bytearray(bytes((*[0] * 12, _ENTRY_MASK, 0, 0, 0)) * self.vectors)
         self.pending = 0
 
     # What software does with the range.

@@ -28,6 +28,7 @@ _IO_APIC_REQUESTER = 0xFF00
 _INTERRUPT_PAGES = (0xFEC0_0000, 0xFEE0_0000)
 """The I/O APIC's registers and those of the local APICs."""
 _REQUESTERS = 0x1_0000
+_ECAP_IR = 1 << 3
 _ECAP_NEEDS = {1: "queued invalidation", 26: "nested translation", 43: "scalable mode", 46: "second-level translation",
                47: "first-level translation"}
 _CAP_NEEDS = {10: "second levels of 48 bits", 60: "first levels of 57 bits"}
@@ -85,6 +86,18 @@ class Machine(SerialMachine):
         """Close all devices: what they have stored is where it survives."""
         for device in self.devices.values():
             device.close()
+
+    def reset(self) -> None:
+        """As after power on, with the root: its devices, and the remapping unit unless the hypervisor drives that.
+
+        Called by Hypervisor.reset. Where firmware has put ranges of PCI functions, they stay.
+        """
+        self.console.reset()
+        for device in self.devices.values():
+            if device.owner is self.hypervisor.root:
+                device.machine_reset()
+        if self.unit is not None and self.unit_gpa is not None:
+            self.unit.reset()
 
     def send_message(self, device: Device, address: int, data: int) -> int | None:
         """An interrupt message of a device on its way: how many processors it reached; None: remapping refused it."""
@@ -169,7 +182,7 @@ class Machine(SerialMachine):
         return dmar.table(
             [dmar.remapping_unit(self.unit_gpa, include_all=True, scopes=scopes)],
             address_bits=self.hypervisor.root.space.gpa_bits,
-            flags=dmar.DmarFlags.INTERRUPT_REMAPPING,
+            flags=dmar.DmarFlags.INTERRUPT_REMAPPING if self.unit.ecap & _ECAP_IR else 0,
         )
 
 

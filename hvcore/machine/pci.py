@@ -196,6 +196,10 @@ class PciFunction(Device):
             self.hypervisor.machine.pci.drive_pin(self)
             self.command_written()
 
+    def machine_reset(self) -> None:
+        """Decoding and bus mastering are off; ranges stay where firmware puts them."""
+        self.write_configuration(COMMAND, 2, 0)
+
     def configuration_written(self, offset: int, size: int) -> None:
         """For functions with capabilities that act: software has written there."""
 

@@ -42,6 +42,10 @@ class Uart:
         self.sink = sink
         self.line: Callable[[bool], None] | None = None
         self._line_is_high = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Master reset (8.1): nothing received, no interrupt enabled."""
         self.divisor = 0
         self.interrupt_enable = 0
         self.fifo_control = 0
@@ -52,6 +56,7 @@ class Uart:
         self._overrun = False
         self._transmit_pending = False
         self._deltas = 0
+        self._drive_line()
 
     @property
     def room(self) -> int:

@@ -91,6 +91,12 @@ class VirtioDevice(PciFunction):
             queue.reset()
         self.set_intx(False)
 
+    def machine_reset(self) -> None:
+        """Also MSI-X, and what PCI has."""
+        super().machine_reset()
+        self.reset()
+        self.msix.reset()
+
     def has_feature(self, bit: int) -> bool:
         """It was offered, and the driver took it."""
         return bool(self.negotiated >> bit & 1)

@@ -195,11 +195,12 @@ class Machine:
         status, recorded = self.unit.read(0x34), self.reference.recorded
         assert status & 3 == (2 if recorded else 0), ("recorded", asked, recorded)
         if recorded:
-            source, page, reason, writes = recorded.pop()
+            source, page, reason, rights = recorded.pop()
             record = (self.cap >> 24 & 0x3FF) * 16 + 16 * (status >> 8 & 255)
             high = self.unit.read(record + 8, 8)
             assert (high & 0xFFFF, self.unit.read(record, 8), high >> 32 & 255, high >> 62) == (
-                source, page, reason, 2 | (not writes)), ("record", asked)
+                source, page, reason, 2 | rights & 1), ("record", asked)
+            assert high >> 28 & 1 == (rights == 3), ("record", asked)
             assert high >> 60 & 3 == asked[4] and high >> 31 & 1 == (asked[3] is not None), ("record", asked)
             self.unit.write(record + 12, 4, 1 << 31)
 

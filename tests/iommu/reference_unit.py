@@ -77,6 +77,7 @@ class Reference:
         self.above = ADDRESS & ~((1 << self.host_bits) - 1) | 0xFFF << 52
         self.high = ADDRESS & ~((1 << self.host_bits) - 1)
         self.mgaw = (self.cap >> 16 & 63) + 1
+        self.fault_bits = max((12 + 9 * (n + 2) for n in (1, 2, 3) if self.levels_of(n)), default=57)
         self.answer = Answer()
 
     # Tables ---------------------------------------------------------------------------------------------------------
@@ -337,8 +338,8 @@ class Reference:
         return output, False
 
     def record(self, source: int, iova: int, reason: int, access: int) -> None:
-        page = iova & (1 << self.mgaw) - 1 & ~0xFFF
-        self.recorded.append((source, page, reason, access & WRITE))
+        page = iova & (1 << self.fault_bits) - 1 & ~0xFFF
+        self.recorded.append((source, page, reason, access & (READ | WRITE)))
 
     def request(self, source: int, iova: int, access: int, pasid: int | None = None, at: int = 0) -> Answer:
         self.answer = answer = Answer()

@@ -205,13 +205,43 @@ def test_which_faults_heed_fpd(place: int, word: int, reason: int, recorded: boo
     assert machine.ask(0x5000)["reason"] == reason and machine.unit.read(FSTS) >> 1 & 1 == recorded
 
 
-@pytest.mark.parametrize("bits", [39, 46, 48, 57])
-def test_fi_has_the_bits_of_mgaw(bits: int) -> None:
-    """The rest are reserved, whatever SAGAW says (FRCD_REG, FI)."""
-    machine = UnitMachine(caches=None, cap=CAP & ~(63 << 16) | bits - 1 << 16)
+@pytest.mark.parametrize("widths, bits", [(1, 39), (3, 48), (4, 57), (7, 57), (0, 57)])
+def test_fi_has_the_bits_of_the_largest_agaw(widths: int, bits: int) -> None:
+    """VT-d 11.4.7.6; MGAW says nothing of it."""
+    machine = UnitMachine(caches=None, cap=CAP & ~(7 << 9 | 63 << 16) | widths << 9 | 44 << 16)
     machine.legacy()
     machine.ask(0xF123_4567_89AB_CDEF)
     assert machine.record()[0] == 0xF123_4567_89AB_C000 & (1 << bits) - 1
+
+
+@pytest.mark.parametrize("access, t1, t2", [(WRITE, 0, 0), (READ, 1, 0), (READ | 4, 1, 0), (READ | WRITE, 1, 1)])
+def test_the_type_of_a_refused_request(access: int, t1: int, t2: int) -> None:
+    """T1 and T2 of a record: write, read, atomic operation (VT-d 11.4.7.6)."""
+    machine = UnitMachine(caches=None)
+    machine.legacy()
+    machine.ask(0x5000, access)
+    high = machine.record()[1]
+    assert (high >> 62 & 1, high >> 28 & 1, high & 0xFFFF) == (t1, t2, SOURCE)
+
+
+def test_what_is_no_interrupt_at_an_interrupt_address() -> None:
+    """VT-d 3.15: reads of some bytes, atomic operations, and writes of other than a doubleword are refused with 29h."""
+    machine = UnitMachine(caches=None)
+    unit = machine.unit
+    assert unit.write_memory(SOURCE, 0xFEE00000, bytes(8)) == 0 and unit.read(FSTS) == 0      # nothing is translated
+    machine.legacy()
+    for iova, size in ((0xFEE00000, 8), (0xFEE00000, 2), (0xFEE00002, 4), (0xFEEFFFFC, 1)):
+        faults = unit.counters()["faults"]
+        assert unit.write_memory(SOURCE, iova, bytes(size)) == 0
+        index = unit.read(FSTS) >> 8 & 255
+        high = machine.record(index)[1]
+        assert (high & 0xFFFF, high >> 32 & 0xFF, high >> 62) == (SOURCE, 0x29, 2), (iova, size)
+        assert unit.counters()["faults"] == faults + 1
+        unit.write(RECORDS + 16 * index + 12, 4, 1 << 31)
+    faults = unit.counters()["faults"]
+    assert unit.write_memory(SOURCE, 0xFEE00000, bytes(4)) == 4                 # an interrupt request
+    assert machine.ask(0xFEE00000, READ | 4)["reason"] == 0 and unit.counters()["faults"] == faults
+    assert machine.ask(0xFEE00000, READ)["reason"] == machine.ask(0xFEE00000, 3)["reason"] == 0x29
 
 
 def test_the_index_of_records_starts_anew_when_all_is_off() -> None:

@@ -1,4 +1,5 @@
-"""The unit against the pure-Python reference, on random tables. A million: python tests/iommu/random_unit.py."""
+"""The unit against the pure-Python reference, on random tables. A million: python tests/iommu/random_unit.py, and
+random_driver.py for invalidations."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from .random_driver import run as drive
 from .random_unit import Machine, run
 from .reference_unit import Context, Fault, Reference
 from .unit_machine import FIRST, UnitMachine
@@ -18,6 +20,12 @@ COUNT, SEED = 4000, 20261123
 def test_requests_end_as_the_reference_says() -> None:
     reasons = run(COUNT, SEED)
     assert reasons[0] > COUNT // 20 and len(reasons) > 30, reasons
+
+
+def test_what_a_driver_invalidates_is_forgotten() -> None:
+    """In every mode, with and without caching mode, by the narrowest invalidation that will do."""
+    asked, passed = drive(100_000, SEED)
+    assert asked >= 100_000 and passed > asked // 20, passed
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -263,6 +263,17 @@ def test_faulting_entries_are_kept_with_caching_mode_only() -> None:
         assert machine.ask(0x5000)["reason"] == reason
 
 
+def test_what_is_kept_of_a_refusal_is_of_that_access_alone() -> None:
+    """Caching mode: that a page cannot be written says nothing of reads, and a refused read nothing of writes."""
+    machine = UnitMachine(caching_mode=True)
+    machine.map(TOP, 0x5000, DATA, bits=READ, table=3)
+    machine.legacy()
+    assert [machine.ask(0x5000, access)["reason"] for access in (WRITE, READ, WRITE, READ)] == [5, 0, 5, 0]
+    assert [machine.ask(0x6000, access)["reason"] for access in (READ, WRITE, READ, READ | 4)] == [6, 5, 6, 6]
+    machine.map(TOP, 0x5000, DATA)
+    assert machine.ask(0x5000, READ)["spa"] == DATA
+
+
 def test_a_translation_is_stale_until_it_is_invalidated() -> None:
     machine = second()
     slot = 0x102000 + 8 * 5

@@ -2,6 +2,8 @@
 
 import pytest
 
+from hvcore._native.iommu import PRESETS
+from hvcore.hypervisor import Hypervisor
 from hvcore.machine import dmar
 from hvcore.machine.dmar import DmarFlags, Scope, ScopeType
 
@@ -65,3 +67,12 @@ def test_structures(made, expected):
 def test_what_has_no_encoding_is_refused_by_name(build, names):
     with pytest.raises(ValueError, match=names):
         build()
+
+
+def test_what_the_machine_says_of_its_unit():
+    """INTR_REMAP is the unit's ECAP.IR; the width is that of the root's addresses."""
+    for ecap, flags in ((PRESETS["full"][1], 1), (PRESETS["full"][1] & ~(1 << 3), 0)):
+        with Hypervisor(memory="16 MiB", processors=1) as hypervisor:
+            hypervisor.machine.attach_unit(ecap=ecap)
+            made = hypervisor.machine.dmar()
+            assert (made[36], made[37]) == (hypervisor.root.space.gpa_bits - 1, flags)

@@ -65,6 +65,23 @@ def test_a_message_that_remapping_refuses_is_blocked(hypervisor):
     assert (counts["messages"], counts["blocked"]) == (3, 3)
 
 
+def test_a_posted_message_has_arrived(hypervisor):
+    """Nobody is told while ON is set (VT-d 5.2.2), and yet nothing was blocked or lost."""
+    posted = 1 | 1 << 15 | 0x31 << 16 | (DATA >> 6) << 38
+    remapping(hypervisor, {5: (posted, 0), 6: (posted + (1 << 16), 0)})
+    hypervisor.memory.write(DATA, bytes(32) + pack("<4Q", 1 | 0x61 << 16, 0, 0, 0))
+    device = Device(hypervisor, requester_id=0x0308)
+    for index in (5, 6):
+        assert device.send_message(0xFEE0_0010 | index << 5, 0) and device.status is DmaStatus.DONE
+        assert device.write(0xFEE0_0010 | index << 5, bytes(4)) is DmaStatus.DONE
+    counts = hypervisor.interrupts.device(device.device_id).counts
+    assert (counts["messages"], counts["delivered"], counts["blocked"], counts["lost"]) == (4, 4, 0, 0)
+    assert hypervisor.memory.read(DATA + 6, 1) == b"\6"                 # vectors 31h and 32h
+    unit = hypervisor.machine.unit
+    assert unit.interrupt(0x0308, 0xFEE0_0010 | 5 << 5, 0) == 1
+    assert (unit.counters()["interrupts_posted"], unit.counters()["notifications"]) == (5, 0)
+
+
 def test_words_of_a_batch_are_messages(hypervisor):
     device = Device(hypervisor, requester_id=0x100)
     counts = hypervisor.interrupts.device(device.device_id).counts

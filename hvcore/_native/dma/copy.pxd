@@ -5,14 +5,18 @@ tables ends it: those behind it are translated anew.
 """
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.batch cimport SHORTEST_WAIT, look_ahead, requester_start, requester_t, serve
+from hvcore._native.dma.faults cimport refuse_interrupt
 from hvcore._native.dma.flight cimport LANES, NO_LANE, SEEN, flight_t
-from hvcore._native.dma.spec cimport DMA_OK
+from hvcore._native.dma.spec cimport DMA_INTERRUPT, DMA_OK
 from hvcore._native.dma.state cimport unit_t
 from hvcore._native.dma.translate cimport dma_t
 from hvcore._native.mem.format cimport RIGHT_WRITE
 from hvcore._native.mem.ram cimport PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, ram_at, ram_written
 from cython cimport unlikely
 from libc.string cimport memcpy, memset
+
+cdef enum:
+    MESSAGE_BYTES = 4
 
 cdef extern from *:
     void prefetch "__builtin_prefetch"(const void* place) noexcept nogil
@@ -53,12 +57,14 @@ cdef inline void fetch_ahead(unit_t* unit, const flight_t* flight, const u64* io
             prefetch(&unit.ram.watched[spa >> PAGE_SHIFT])
 
 
-cdef inline u64 copy_piece(unit_t* unit, const requester_t* who, const dma_t* done, u8* data,
+cdef inline u64 copy_piece(unit_t* unit, const requester_t* who, const dma_t* done, u64 iova, u8* data,
                            u64 size_bytes) noexcept nogil:
     """How many bytes were copied. A refused read is answered with all ones."""
     if unlikely(done.status != DMA_OK):
         if not who.access & RIGHT_WRITE:
             memset(data, 0xFF, size_bytes)
+        elif done.status == DMA_INTERRUPT and (size_bytes != MESSAGE_BYTES or iova & (MESSAGE_BYTES - 1)):
+            refuse_interrupt(unit, who.source, iova, who.access)
         return 0
     if who.access & RIGHT_WRITE:
         memcpy(ram_at(unit.ram, done.spa), data, size_bytes)
@@ -91,7 +97,7 @@ cdef inline u64 copy_all(unit_t* unit, requester_t* who, const u64* iovas, u64 c
                 fetch_ahead(unit, &flight, pieces.iovas + first, block)
             for place in range(block):
                 going = serve(unit, who, &flight, place, pieces.iovas[first], &done)
-                copied += copy_piece(unit, who, &done, data, pieces.sizes[first])
+                copied += copy_piece(unit, who, &done, pieces.iovas[first], data, pieces.sizes[first])
                 data += pieces.sizes[first]
                 first += 1
                 if unlikely(not going or (flight.lanes and who.access & RIGHT_WRITE and

@@ -1,13 +1,14 @@
 """Faults, the two event interrupts of a unit, and where its messages go (VT-d: primary fault logging, events)."""
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.spec cimport (
-    ACCESS_PRIVILEGED, EVENT_IM, EVENT_IP, FRCD_F, FRCD_PP, FRCD_PRIV, FRCD_T, FSTS_CONDITIONS, FSTS_FRI_SHIFT,
-    FSTS_PFO, FSTS_PPF, ICS_IWC, NO_PASID, REG_FECTL, REG_FSTS, REG_ICS, REG_IECTL,
+    ACCESS_PRIVILEGED, EVENT_IM, EVENT_IP, FRCD_F, FRCD_PP, FRCD_PRIV, FRCD_T1, FRCD_T2, FSTS_CONDITIONS,
+    FSTS_FRI_SHIFT, FSTS_PFO, FSTS_PPF, GLOBAL_TE, ICS_IWC, NO_PASID, REASON_IR_ILLEGAL, REG_FECTL, REG_FSTS, REG_GSTS,
+    REG_ICS, REG_IECTL,
 )
 from hvcore._native.dma.state cimport MESSAGE_COUNT, unit_t
 from hvcore._native.irq.fabric cimport decode_msi
 from hvcore._native.irq.state cimport interrupt_message_t
-from hvcore._native.mem.format cimport RIGHT_WRITE
+from hvcore._native.mem.format cimport RIGHT_READ, RIGHT_WRITE
 
 cdef enum:
     RECORD_DWORDS = 4
@@ -79,7 +80,9 @@ cdef inline void record_fault(unit_t* unit, u32 source, u32 pasid, u64 informati
     """Put a fault into the next record. `information`: FI, a page or an interrupt index; `silent`: FPD."""
     cdef u32* record
     cdef u32* status = register_at(unit, REG_FSTS)
-    cdef u32 i, high = reason | at << 28 | (0 if access & RIGHT_WRITE else <u32>FRCD_T), middle = source
+    cdef u32 i, high = reason | at << 28 | (<u32>FRCD_T1 if access & RIGHT_READ else 0), middle = source
+    if access & RIGHT_READ and access & RIGHT_WRITE:
+        middle |= FRCD_T2                           # an atomic operation
     unit.reasons[reason] += 1
     if silent:
         unit.counters.faults_unrecorded += 1
@@ -106,3 +109,12 @@ cdef inline void record_fault(unit_t* unit, u32 source, u32 pasid, u64 informati
         status[0] = (status[0] & ~<u32>(0xFF << FSTS_FRI_SHIFT)) | unit.next_fault << FSTS_FRI_SHIFT
     unit.next_fault = (unit.next_fault + 1) % unit.fault_records
     set_fault_status(unit, FSTS_PPF)
+
+
+cdef inline bint refuse_interrupt(unit_t* unit, u32 source, u64 iova, u64 access) noexcept nogil:
+    """What is no interrupt request, to an interrupt address (VT-d 3.15): refused where requests are translated."""
+    if not register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE:
+        return False
+    unit.counters.faults += 1
+    record_fault(unit, source, NO_PASID, iova & unit.fault_pages, REASON_IR_ILLEGAL, access, 0, False)
+    return True

@@ -250,7 +250,7 @@ cdef inline bint land(unit_t* unit, const context_t* context, const flight_t* f,
     if unit.iotlb.exists:
         unit.iotlb.lookups += 1
         unit.iotlb.misses += 1
-        iotlb_fill(unit, context.tag, iova, &found)
+        iotlb_fill(unit, context.tag, iova, 0, &found)
     done.status, done.reason = DMA_OK, REASON_OK
     done.first_shift, done.second_shift = found.first_shift, found.second_shift
     done.table_references = 0

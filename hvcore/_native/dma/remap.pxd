@@ -12,7 +12,7 @@ from hvcore._native.dma.spec cimport (
 )
 from hvcore._native.dma.state cimport unit_t
 from hvcore._native.irq.destination cimport widen_destination
-from hvcore._native.irq.state cimport interrupt_message_t
+from hvcore._native.irq.state cimport REMAP_BLOCKED, REMAP_POSTED, REMAP_SEND, RemapOutcome, interrupt_message_t
 from hvcore._native.mem.format cimport ENTRY_ADDRESS, RIGHT_READ, RIGHT_WRITE
 from hvcore._native.mem.ram cimport ram_written
 from libc.string cimport memset
@@ -31,11 +31,6 @@ cdef enum:
     POSTED_SUPPRESSED = 2
     POSTED_RESERVED = 0xFF00FFFC
     POSTED_RESERVED_XAPIC = 0xFFFF00FFFF00FFFC  # NDST has eight bits then
-
-cdef enum RemapOutcome:
-    REMAP_BLOCKED
-    REMAP_SEND
-    REMAP_POSTED                                # into a descriptor, and nobody has to be told
 
 
 cdef inline u8 entry_problem(const unit_t* unit, u64 low, u64 high) noexcept nogil:

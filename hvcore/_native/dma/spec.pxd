@@ -98,9 +98,10 @@ cdef enum FaultStatus:
     EVENT_IP = 1 << 30
     ICS_IWC = 1
     FRCD_F = 1 << 31                    # of the highest dword of a record
-    FRCD_T = 1 << 30
+    FRCD_T1 = 1 << 30
     FRCD_PP = 1 << 31                   # of the dword before
     FRCD_PRIV = 1 << 29
+    FRCD_T2 = 1 << 28
 
 cdef enum QueueError:                   # IQERCD.IQEI
     IQEI_TAIL = 1

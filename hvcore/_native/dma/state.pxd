@@ -141,7 +141,7 @@ cdef struct unit_t:
     u64 first_large
     u64 address_limit           # MGAW
     u64 host_limit              # HAW
-    u64 fault_pages             # bits that FI has: those of MGAW
+    u64 fault_pages             # bits that FI has: of the largest AGAW
     # Caches:
     cache_t contexts            # key: source
     cache_t pasids              # key: PASID and source

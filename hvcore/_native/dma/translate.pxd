@@ -1,7 +1,7 @@
 """One DMA request from end to end: source and address in, system physical address or a fault out."""
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.cache cimport cache_fill, cache_key, cache_peek, tag_for
-from hvcore._native.dma.faults cimport record_fault, register_at
+from hvcore._native.dma.faults cimport record_fault, refuse_interrupt, register_at
 from hvcore._native.dma.spec cimport (
     ACCESS_PRIVILEGED, ACCESS_ZERO_LENGTH, AT_TRANSLATED, AT_TRANSLATION, AT_UNTRANSLATED, CAP_CM, CAP_PHMR, CAP_PLMR,
     DMA_FAULT, DMA_INTERRUPT, DMA_NO_MEMORY, DMA_OK, DMA_PROTECTED, GLOBAL_TE, INTERRUPT_BYTES, INTERRUPT_FIRST,
@@ -28,9 +28,11 @@ cdef enum:
     FOUND_FIRST_SHIFT = 2               # page sizes of both levels, as PAGE_SHIFT + 9 * (number - 1); 0: none
     FOUND_SECOND_SHIFT = 4
     FOUND_SHIFT_MASK = 3
+    ACCESS_BITS = 15
     SHIFTS = 0x1E150C00                 # by number, a byte each
     PROTECTED_OFFSET = 0x1FFFFF         # protected regions are whole 2 MiB
-    FOUND_REASON = 56                   # of an entry without rights, with caching mode
+    FOUND_REFUSED = 52                  # of an entry without rights, with caching mode: what access it is about,
+    FOUND_REASON = 56                   # and why that is refused
 
 
 cdef struct dma_t:
@@ -85,7 +87,7 @@ cdef inline u64* iotlb_find(unit_t* unit, u32 tag, u64 iova, u32* size) noexcept
     return found
 
 
-cdef inline void iotlb_fill(unit_t* unit, u32 tag, u64 iova, const dma_walk_t* found) noexcept nogil:
+cdef inline void iotlb_fill(unit_t* unit, u32 tag, u64 iova, u64 access, const dma_walk_t* found) noexcept nogil:
     """Remember a translation by the smaller page of both levels; a refusal with caching mode, as 4 KiB."""
     cdef u8 shift = PAGE_SHIFT
     cdef u32 code
@@ -105,7 +107,7 @@ cdef inline void iotlb_fill(unit_t* unit, u32 tag, u64 iova, const dma_walk_t* f
     unit.iotlb_sizes |= <u8>(1 << code)
     place = cache_fill(&unit.iotlb, cache_key(iova >> shift, tag, code))
     if found.reason != REASON_OK:
-        place[0] = <u64>found.reason << FOUND_REASON
+        place[0] = <u64>found.reason << FOUND_REASON | (access & ACCESS_BITS) << FOUND_REFUSED
         return
     place[0] = (found.output & ~((<u64>1 << shift) - 1) & ENTRY_ADDRESS | found.rights
                 | <u64>shift_code(found.first_shift) << FOUND_FIRST_SHIFT
@@ -113,8 +115,9 @@ cdef inline void iotlb_fill(unit_t* unit, u32 tag, u64 iova, const dma_walk_t* f
 
 
 cdef inline bint iotlb_serves(unit_t* unit, const u64* entry, u64 access) noexcept nogil:
-    """Whether an entry says enough for this access: it grants it, or is known to be refused."""
-    return entry[0] & FOUND_RIGHTS & access == access & FOUND_RIGHTS or entry[0] >> FOUND_REASON
+    """Whether an entry says enough for this access: it grants it, or just this one is known to be refused."""
+    return entry[0] & FOUND_RIGHTS & access == access & FOUND_RIGHTS or (
+        entry[0] >> FOUND_REASON and entry[0] >> FOUND_REFUSED & ACCESS_BITS == access & ACCESS_BITS)
 
 
 cdef inline void walk_context(unit_t* unit, const context_t* context, u64 iova, u64 access, bint remembers,
@@ -168,7 +171,7 @@ cdef inline void translate_context(unit_t* unit, const context_t* context, u64 i
         unit.iotlb.misses += 1
     walk_context(unit, context, iova, access, unit.walks[2].exists or unit.walks[3].exists or unit.walks[4].exists
                  or unit.walks[5].exists, found)
-    iotlb_fill(unit, tag, iova, found)
+    iotlb_fill(unit, tag, iova, access, found)
 
 
 cdef inline u64 resolve_counted(unit_t* unit, u32 source, u32 pasid, u64* access, context_t* context) noexcept nogil:
@@ -263,12 +266,10 @@ cdef inline void dma_request(unit_t* unit, u32 source, u32 pasid, u64 iova, u64 
     if is_interrupt(iova) and pasid == NO_PASID and at != AT_TRANSLATED:
         done.status = DMA_INTERRUPT
         unit.counters.interrupt_range += 1
-        # VT-d 3.15: reads of some bytes and atomic operations are illegal there.
+        # Reads of some bytes and atomic operations; how long a write is, a copy knows (copy.pxd).
         if (at == AT_UNTRANSLATED and access & RIGHT_READ and not access & ACCESS_ZERO_LENGTH
-                and register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE):
+                and refuse_interrupt(unit, source, iova, access)):
             done.status, done.reason = DMA_FAULT, REASON_IR_ILLEGAL
-            unit.counters.faults += 1
-            record_fault(unit, source, pasid, iova & unit.fault_pages, done.reason, access, at, False)
         return
     if not register_at(unit, REG_GSTS)[0] & <u32>GLOBAL_TE:
         done.output = iova

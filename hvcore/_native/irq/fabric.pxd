@@ -15,7 +15,7 @@ from hvcore._native.irq.lapic cimport is_enabled, request_from, request_nmi
 from hvcore._native.irq.observer cimport SOURCE_MSI
 from hvcore._native.irq.spec cimport LOWEST_VECTOR
 from hvcore._native.irq.startup cimport request_external, request_init, request_startup
-from hvcore._native.irq.state cimport fabric_t, interrupt_message_t, irq_t
+from hvcore._native.irq.state cimport REMAP_POSTED, REMAP_SEND, RemapOutcome, fabric_t, interrupt_message_t, irq_t
 
 
 cdef inline bint receive_message(irq_t *irq, const interrupt_message_t *message) noexcept nogil:
@@ -91,14 +91,17 @@ cdef inline void decode_msi(u64 address, u32 data, u32 source, interrupt_message
 
 
 cdef inline int fabric_send_msi(fabric_t *fabric, u32 requester, u64 address, u32 data, u32 source) noexcept nogil:
-    """A write of `data` to `address` by a device: how many APICs accepted, or -1 if the remapper blocked it.
+    """A write of `data` to `address` by a device: how many APICs accepted, or -1 if the remapper blocked it. What it
+    posted without telling anybody was accepted by one.
 
     A remapper finds the message decoded as if there were none (11.11) and makes another of it."""
     cdef interrupt_message_t message
+    cdef RemapOutcome outcome
     decode_msi(address, data, source, &message)
     if fabric.remap != NULL:
-        if not fabric.remap(fabric.unit, requester, address, data, &message):
-            return -1
+        outcome = fabric.remap(fabric.unit, requester, address, data, &message)
+        if outcome != REMAP_SEND:
+            return 1 if outcome == REMAP_POSTED else -1
     elif address >> 20 != MSI_ADDRESS:
         return 0
     if not message.asserted:

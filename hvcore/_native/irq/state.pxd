@@ -47,6 +47,13 @@ cdef struct arrivals_t:
     inbox_t[8] moments                  # MOMENT_COUNT
 
 
+# What a remapping unit makes of an interrupt request.
+cdef enum RemapOutcome:
+    REMAP_BLOCKED
+    REMAP_SEND                          # what the message says now
+    REMAP_POSTED                        # it is in a descriptor, and nobody has to be told
+
+
 # What connects the interrupt controllers of one partition with each other and with what interrupts them.
 cdef struct fabric_t:
     irq_t **controllers                 # in the order of VP indices
@@ -55,7 +62,8 @@ cdef struct fabric_t:
     timebase_t timebase
     platform_t *platform                # NULL: the partition has no I/O APIC, 8259 and 8254
     void *unit                          # NULL: interrupt requests of devices are not remapped
-    bint (*remap)(void *unit, u32 requester, u64 address, u32 data, interrupt_message_t *message) noexcept nogil
+    RemapOutcome (*remap)(void *unit, u32 requester, u64 address, u32 data,
+                          interrupt_message_t *message) noexcept nogil
     bint reports_eois           # the parent is told of every EOI, not of level-triggered interrupts alone
 
 
