@@ -10,9 +10,9 @@ from hvcore._native.cpu.segments cimport (
     push_at, read_code_segment, set_privilege, system_read, unpack_descriptor,
 )
 from hvcore._native.cpu.spec cimport (
-    FLAG_IF, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, SEGMENT_CS, SEGMENT_SS, SEGMENT_TR, SOFTWARE_INTERRUPT,
-    SOFTWARE_PRIVILEGED, VECTOR_BP, VECTOR_DB, VECTOR_DE, VECTOR_DF, VECTOR_GP, VECTOR_NMI, VECTOR_NP, VECTOR_PF,
-    VECTOR_SS, VECTOR_TS,
+    EXTERNAL_INTERRUPT, FLAG_IF, FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, HARDWARE_EXCEPTION, NON_MASKABLE_INTERRUPT,
+    SEGMENT_CS, SEGMENT_SS, SEGMENT_TR, SOFTWARE_PRIVILEGED, VECTOR_BP, VECTOR_DB, VECTOR_DE, VECTOR_DF, VECTOR_GP,
+    VECTOR_NMI, VECTOR_NP, VECTOR_PF, VECTOR_SS, VECTOR_TS,
 )
 from hvcore._native.cpu.state cimport RSP, SLOT_RIP, fault_t, segment_t, vp_t
 from hvcore._native.cpu.translation cimport vp_is_canonical
@@ -62,7 +62,7 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, bint external) noexcept nog
 
     EXT of its error code is 0 for INT n and INT3 alone (SDM 2A, INT n)."""
     cdef u64 low, high, target, top, rflags = rflags_read(vp)
-    cdef u32 extern_bit = event.software != SOFTWARE_INTERRUPT
+    cdef u32 extern_bit = not event.software or event.software == SOFTWARE_PRIVILEGED
     cdef u32 code = <u32>event.vector * 8 + 2 + extern_bit
     cdef u16 selector, attributes
     cdef u8 kind, stack_table, cpl
@@ -79,7 +79,7 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, bint external) noexcept nog
     attributes = (low >> 40) & 0xFF
     if kind != TYPE_INTERRUPT_GATE and kind != TYPE_TRAP_GATE:
         return fail(vp, VECTOR_GP, code)
-    if event.software == SOFTWARE_INTERRUPT and descriptor_dpl(attributes) < vp.cpl:
+    if event.software and event.software != SOFTWARE_PRIVILEGED and descriptor_dpl(attributes) < vp.cpl:
         return fail(vp, VECTOR_GP, code)
     if not attributes & ATTRIBUTE_PRESENT:
         return fail(vp, VECTOR_NP, code)
@@ -126,11 +126,11 @@ cdef inline bint enter_gate(vp_t* vp, fault_t event, bint external) noexcept nog
     return True
 
 
-cdef inline u64 kind_of(fault_t event) noexcept nogil:
-    """The type of an event that is pending again: exception, software interrupt, privileged software exception."""
-    if not event.software:
-        return 3
-    return 5 if event.software == SOFTWARE_PRIVILEGED else 4
+cdef inline u64 type_of(const vp_t* vp, fault_t event, bint external) noexcept nogil:
+    """The type of an event that is pending again."""
+    if not external:
+        return event.software if event.software else HARDWARE_EXCEPTION
+    return NON_MASKABLE_INTERRUPT if event.vector == VECTOR_NMI and vp.nmi_masked else EXTERNAL_INTERRUPT
 
 
 cdef inline Delivery deliver(vp_t* vp, fault_t event, bint external) noexcept nogil:
@@ -146,7 +146,7 @@ cdef inline Delivery deliver(vp_t* vp, fault_t event, bint external) noexcept no
             vp.stop = STOP_NONE
             return DELIVERED
         if vp.stop != STOP_FAULT:
-            vp.pending_interruption = 1 | <u64>(0 if external else kind_of(event)) << 1 \
+            vp.pending_interruption = 1 | type_of(vp, event, external) << 1 \
                 | <u64>event.has_error_code << 4 | <u64>event.length << 5 | <u64>event.vector << 16 \
                 | <u64>event.error_code << 32
             return INTERCEPTED

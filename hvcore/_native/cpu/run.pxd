@@ -15,7 +15,8 @@ from hvcore._native.cpu.dispatch cimport enter, go
 from hvcore._native.cpu.events cimport INTERCEPTED, SHUTDOWN, Delivery, deliver
 from hvcore._native.cpu.reset cimport take_init
 from hvcore._native.cpu.spec cimport (
-    EFER_LMA, FLAG_IF, FLAG_TF, SOFTWARE_INTERRUPT, SOFTWARE_PRIVILEGED, VECTOR_DB, VECTOR_NMI,
+    EFER_LMA, EXTERNAL_INTERRUPT, FLAG_IF, FLAG_TF, NON_MASKABLE_INTERRUPT, SOFTWARE_EXCEPTION, SOFTWARE_INTERRUPT,
+    VECTOR_DB, VECTOR_NMI,
 )
 from hvcore._native.cpu.state cimport SLOT_RIP, block_t, fault_t, vp_t
 from hvcore._native.cpu.wake cimport interrupt_waits, is_asleep, waits_for_flush
@@ -70,15 +71,15 @@ cdef inline u32 deliver_pending(vp_t* vp) noexcept nogil:
     cdef u8 kind = (pending >> 1) & 7
     cdef fault_t event
     event.vector = <u8>(pending >> 16)
-    event.software = SOFTWARE_PRIVILEGED if kind == 5 else SOFTWARE_INTERRUPT if kind == 4 or kind == 6 else 0
+    event.software = kind if SOFTWARE_INTERRUPT <= kind <= SOFTWARE_EXCEPTION else 0
     event.has_error_code = (pending >> 4) & 1
     event.length = (pending >> 5) & 15
     event.error_code = <u32>(pending >> 32)
     event.address = vp.cr2
     vp.pending_interruption = 0
-    if kind == 2:
+    if kind == NON_MASKABLE_INTERRUPT:
         vp.nmi_masked = True
-    return deliver_event(vp, event, kind == 0 or kind == 2)
+    return deliver_event(vp, event, kind == EXTERNAL_INTERRUPT or kind == NON_MASKABLE_INTERRUPT)
 
 
 cdef inline u32 take_events(vp_t* vp) noexcept nogil:

@@ -3,7 +3,7 @@
 Tables are reached as the supervisor, whatever CPL is (SDM 3A 4.6.1, implicit accesses). Functions that can fault
 return True when all went well, or False with vp.fault and vp.stop set.
 """
-from hvcore._native.base.status cimport STOP_FAULT
+from hvcore._native.base.status cimport STOP_EXIT, STOP_FAULT
 from hvcore._native.base.types cimport u16, u32, u64, u8
 from hvcore._native.cpu.contexts cimport forget_code_page, select_tlb, use_tlb
 from hvcore._native.cpu.operand cimport bounced, memory_get, memory_set, readable, writable
@@ -73,12 +73,15 @@ cdef inline bint system_read(vp_t* vp, u64 gva, int width) noexcept nogil:
 
 
 cdef inline bint write_now(vp_t* vp, u64 gva, u64 value, int width, bint stack) noexcept nogil:
+    """What the processor writes by itself. Where the parent has no memory it leaves, and tries again from the start."""
     cdef void* place = writable(vp, gva, width >> 3, stack, False)
-    if place != NULL:
-        memory_set(place, value, width)
-        if bounced(vp, place):
-            vp.machine.commit(vp)
-    return place != NULL
+    if place == NULL:
+        return False
+    memory_set(place, value, width)
+    if bounced(vp, place) and vp.machine.commit(vp) == STOP_EXIT and not vp.partition.is_root:
+        vp.exit.retired, vp.exit.rights = False, True
+        return False
+    return True
 
 
 cdef inline bint system_write(vp_t* vp, u64 gva, u64 value, int width) noexcept nogil:

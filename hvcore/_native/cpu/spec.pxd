@@ -83,6 +83,10 @@ cdef enum:
     VECTOR_AC = 17
     VECTOR_XM = 19
 
-cdef enum Software:         # fault_t.software: which instruction asked for an event
-    SOFTWARE_INTERRUPT = 1  # INT n, INT3: checks the gate's DPL
-    SOFTWARE_PRIVILEGED     # INT1, which does not (SDM 2A, INT n)
+cdef enum EventType:        # hyperv-abi 7.4, PendingInterruption; the last three are fault_t.software
+    EXTERNAL_INTERRUPT = 0
+    NON_MASKABLE_INTERRUPT = 2
+    HARDWARE_EXCEPTION = 3
+    SOFTWARE_INTERRUPT = 4  # INT n
+    SOFTWARE_PRIVILEGED = 5 # INT1, which does not check the gate's DPL (SDM 2A, INT n)
+    SOFTWARE_EXCEPTION = 6  # INT3

@@ -89,7 +89,7 @@ cdef struct table_t:
 cdef struct fault_t:
     u8 vector
     bint has_error_code
-    int software            # SOFTWARE_INTERRUPT or SOFTWARE_PRIVILEGED of spec.pxd; 0: no instruction asked for it
+    int software            # a SOFTWARE_ of spec.pxd; 0: no instruction asked for it
     u8 length               # of the instruction, for software interrupts: RIP to push
     u32 error_code
     u64 address             # CR2 of a page fault

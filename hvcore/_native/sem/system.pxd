@@ -12,7 +12,7 @@ from hvcore._native.cpu.flags cimport flags_load, rflags_read
 from hvcore._native.cpu.segments cimport set_privilege
 from hvcore._native.cpu.spec cimport (
     CR4_TSD, EFER_SCE, FLAGS_SYSTEM, FLAG_IF, FLAG_IOPL, FLAG_RF, FLAG_VM, SEGMENT_CS, SEGMENT_GS, SEGMENT_SS,
-    SOFTWARE_INTERRUPT, SOFTWARE_PRIVILEGED, VECTOR_BP, VECTOR_DB, VECTOR_GP, VECTOR_UD,
+    SOFTWARE_EXCEPTION, SOFTWARE_INTERRUPT, SOFTWARE_PRIVILEGED, VECTOR_BP, VECTOR_DB, VECTOR_GP, VECTOR_UD,
 )
 from hvcore._native.cpu.state cimport R11, RAX, RBX, RCX, RDX, SLOT_RIP, op_t, segment_t, vp_t
 from hvcore._native.cpu.translation cimport vp_is_canonical
@@ -161,7 +161,7 @@ cdef inline int system_int(vp_t* vp, const op_t* op) noexcept nogil:
 
 
 cdef inline int system_int3(vp_t* vp, const op_t* op) noexcept nogil:
-    return software_interrupt(vp, op, VECTOR_BP, SOFTWARE_INTERRUPT)
+    return software_interrupt(vp, op, VECTOR_BP, SOFTWARE_EXCEPTION)
 
 
 cdef inline int system_int1(vp_t* vp, const op_t* op) noexcept nogil:
