@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from struct import unpack
 from typing import Any
 
 import pytest
+from freestanding import COMPILER, build
 
 import hvcore
 from hvcore._native.iommu import PRESETS, Geometry
@@ -86,16 +85,11 @@ class Engine:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    compiler = shutil.which("gcc")
-    if compiler is None:
+    if COMPILER is None:
         pytest.skip("no gcc")
     where = tmp_path_factory.mktemp("driver") / "driver.bin"
-    flags = ("-O2 -Wall -Wextra -Werror -ffreestanding -nostdlib -static -fno-pic -no-pie -mno-red-zone "
-             "-mgeneral-regs-only -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables "
-             "-Wl,--build-id=none -Wl,--oformat=binary -Wl,--no-warn-rwx-segments").split()
     sources = [DRIVER / "main.c", *sorted(set(DRIVER.glob("*.c")) - {DRIVER / "main.c"})]  # the entry comes first
-    subprocess.run([compiler, *flags, f"-Wl,-Ttext={CODE:#x}", "-o", where, *sources], check=True)
-    return where.read_bytes()
+    return build(sources, where, text=CODE, options=["-Wl,--oformat=binary", "-Wl,--no-warn-rwx-segments"])
 
 
 @pytest.mark.parametrize("options", UNITS.values(), ids=UNITS)

@@ -8,14 +8,13 @@ A kernel writes its checks as lines into its memory, drives lines of the platfor
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
+import freestanding
 from apic_guest import apic_guest
 from support import Guest
 
@@ -24,19 +23,12 @@ from hvcore.boot import elf
 
 KERNELS = Path(__file__).parent / "kernels"
 LOG, PROCESSORS = 0x90_0000, 0x9F_F008
-OPTIONS = (
-    "-Os -ffreestanding -fno-pic -no-pie -static -nostdlib -mgeneral-regs-only -mno-red-zone -fno-stack-protector"
-    " -fno-asynchronous-unwind-tables -Wall -Wextra -Werror -Wl,-Ttext=0x100000,--build-id=none"
-    " -Wl,-z,noseparate-code,-z,noexecstack"
-).split()
-COMPILER = shutil.which("gcc")
 
 
 def build(source: Path, output: Path) -> elf.Image:
     """Compile and link one kernel."""
-    parts = [str(KERNELS / "start.S"), str(KERNELS / "kernel.c"), str(source)]
-    subprocess.run([str(COMPILER), *OPTIONS, *parts, "-o", str(output)], check=True)
-    return elf.load(output.read_bytes())
+    parts = [KERNELS / "start.S", KERNELS / "kernel.c", source]
+    return elf.load(freestanding.build(parts, output, text=0x10_0000, options=["-Os"]))
 
 
 def start(image: elf.Image, processors: int, logical: int | None = None) -> Guest:

@@ -7,8 +7,6 @@ partitions, and does for them by OUT 0EE0h what only the root can do. A kernel e
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from struct import pack, unpack_from
@@ -17,6 +15,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1])]
 
+import freestanding
 from support import TABLES, Guest, q
 
 from hvcore._native.exits import ApicEoi, Halt, IoPort, Mmio
@@ -27,22 +26,14 @@ from hvcore.hypervisor import Hypervisor
 
 KERNELS = Path(__file__).parent / "synic_kernels"
 MAIL, LOG = 0x1F_0000, 0x50_0000
-FLAGS = (
-    "-O2 -ffreestanding -fno-pic -no-pie -static -nostdlib -mgeneral-regs-only -mno-red-zone -fno-stack-protector"
-    " -fno-asynchronous-unwind-tables -fno-strict-aliasing -Wall -Wextra -Werror -Wl,-Ttext=0x200000,-e,begin"
-    " -Wl,--build-id=none -Wl,-z,noseparate-code,-z,noexecstack"
-).split()
-COMPILER = shutil.which("gcc")
 PRIVILEGES = sum(Privilege) & ~Privilege.CREATE_PORT
 EVENT_RING, SINT_RING = 0x7_0000, 5
 
 
 def compile_kernel(name: str, folder: Path) -> elf.Image:
     """One kernel with the library."""
-    output = folder / f"{name}.elf"
-    sources = [str(KERNELS / file) for file in ("boot.S", "lib.c", f"{name}.c")]
-    subprocess.run([str(COMPILER), *FLAGS, *sources, "-o", str(output)], check=True)
-    return elf.load(output.read_bytes())
+    sources = [KERNELS / file for file in ("boot.S", "lib.c", f"{name}.c")]
+    return elf.load(freestanding.build(sources, folder / f"{name}.elf", text=0x20_0000, options=["-Wl,-e,begin"]))
 
 
 class World:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from kernel_runner import COMPILER, KERNELS, build, run
+from freestanding import COMPILER
+from kernel_runner import KERNELS, build, run
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no gcc to build the kernels with")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import synic_runner
+from freestanding import COMPILER
 
 RUNS = [
     ("messages", 1, 1), ("overlays", 2, 1), ("timers", 1, 1), ("timers", 2, 1), ("events", 2, 1), ("clock", 1, 1),
@@ -12,7 +13,7 @@ RUNS = [
     ("x2apic", 2, 1), ("noise", 1, 1), ("noise", 3, 1), ("routing", 1, 1), ("routing", 3, 1), ("stress", 2, 1),
     ("stress", 5, 1),
 ]  # fmt: skip
-needs_gcc = pytest.mark.skipif(synic_runner.COMPILER is None, reason="gcc makes the kernels")
+needs_gcc = pytest.mark.skipif(COMPILER is None, reason="gcc makes the kernels")
 
 
 @needs_gcc

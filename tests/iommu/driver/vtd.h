@@ -1,8 +1,5 @@
 /* A driver for a VT-d unit in C, as operating systems have them: what its parts share. See main.c. */
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long u64;
+#include "instructions.h"
 
 enum {
     VER = 0x00, CAP = 0x08, ECAP = 0x10, GCMD = 0x18, GSTS = 0x1C, RTADDR = 0x20, CCMD = 0x28, FSTS = 0x34,

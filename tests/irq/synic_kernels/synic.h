@@ -1,11 +1,7 @@
 /* What the SynIC kernels share: MSRs, messages, hypercalls, interrupts and how they end, checks, the host. */
 #ifndef SYNIC_H
 #define SYNIC_H
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long u64;
-typedef long i64;
+#include "instructions.h"
 
 enum {
     GUEST_OS_ID = 0x40000000, HYPERCALL, VP_INDEX, RESET, VP_RUNTIME = 0x40000010, TIME_REF_COUNT = 0x40000020,
@@ -33,30 +29,7 @@ struct message {
 struct timer_payload { u32 index, reserved; u64 expiration, delivery; };
 struct frame { u64 rbx, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax, vector, error, rip, cs, rflags, rsp, ss; };
 
-static inline u64 rdmsr(u32 i)
-{
-    u32 a, d;
-    __asm__ volatile("rdmsr" : "=a"(a), "=d"(d) : "c"(i) : "memory");
-    return a | (u64)d << 32;
-}
-static inline void wrmsr(u32 i, u64 v)
-{
-    __asm__ volatile("wrmsr" : : "c"(i), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
-}
-static inline u64 rdtsc(void)
-{
-    u32 a, d;
-    __asm__ volatile("rdtsc" : "=a"(a), "=d"(d) : : "memory");
-    return a | (u64)d << 32;
-}
-static inline void cli(void) { __asm__ volatile("cli" : : : "memory"); }
-static inline void sti(void) { __asm__ volatile("sti; nop" : : : "memory"); }
-static inline void halt(void) { __asm__ volatile("sti; hlt" : : : "memory"); }
-static inline void pause(void) { __asm__ volatile("pause" : : : "memory"); }
-static inline void fence(void) { __asm__ volatile("mfence" : : : "memory"); }
 static inline u64 now(void) { return rdmsr(TIME_REF_COUNT); }
-static inline u64 read_cr8(void) { u64 v; __asm__ volatile("mov %%cr8, %0" : "=r"(v)); return v; }
-static inline void write_cr8(u64 v) { __asm__ volatile("mov %0, %%cr8" : : "r"(v) : "memory"); }
 
 extern u64 call_page(u64 control, u64 input, u64 output);
 extern u8 hypercall_page[4096], sim_pages[8][4096], sief_pages[8][4096], assist_pages[8][4096];
