@@ -235,8 +235,7 @@ class Device(Observed):
         return self.send_message(*self.messages[number])
 
     def send_message(self, address: int, data: int) -> bool:
-        """An interrupt message, through interrupt remapping and the hypervisor's routing: whether it reached a
-        processor.
+        """An interrupt message, by remapping and the hypervisor's routing: whether it reached a processor.
 
         `status` is BLOCKED if remapping refused it. A message to an address outside FEEx_xxxxh is no interrupt; it is
         lost, and counted so by `hypervisor.interrupts.device(device_id).counts`.
