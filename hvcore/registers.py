@@ -7,7 +7,11 @@ from enum import IntEnum
 
 
 class RegisterName(IntEnum):
-    """The registers of a virtual processor that exist in hvcore."""
+    """HV_REGISTER_NAME (hyperv-abi.md 7.1).
+
+    Some have a name and nothing behind it, and answer UNKNOWN_REGISTER_NAME: the hypervisor's version and CPUID
+    images, guest crash registers, GUEST_IDLE, pending events and debug exceptions, XFEM, MTRRs and XSS.
+    """
 
     EXPLICIT_SUSPEND, INTERCEPT_SUSPEND = 0x0, 0x1
     INTERNAL_ACTIVITY_STATE = 0x4

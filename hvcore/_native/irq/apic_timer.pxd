@@ -65,7 +65,7 @@ cdef inline u64 deadline_of_tsc(const irq_t *irq, u64 now) noexcept nogil:
     if deadline <= counter + irq.tsc_offset:
         return now
     deadline -= counter + irq.tsc_offset            # how far the counter has to go
-    if deadline >= <u64>LAST_TICK - counter:
+    if counter >= <u64>LAST_TICK or deadline >= <u64>LAST_TICK - counter:
         return never_ticks()
     return ticks_of_tsc(&irq.fabric.timebase, counter + deadline)
 
