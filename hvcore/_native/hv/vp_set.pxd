@@ -27,20 +27,23 @@ cdef inline vp_set_t vps_of_mask(const u64* mask) noexcept nogil:
 
 cdef inline int read_vp_set(const u64* words, u32 variable_qwords, vp_set_t* found) noexcept nogil:
     """Format, valid banks, and the banks as variable header: an HV_STATUS. The words must outlive the set."""
-    found[0] = vp_set_t(everyone=words[0] == VP_SET_ALL, valid_banks=words[1], banks=words + 2)
     if words[0] > VP_SET_ALL:
         return HV_INVALID_PARAMETER
-    if not found.everyone and count_ones(words[1]) != variable_qwords:
-        return HV_INVALID_HYPERCALL_INPUT
-    return HV_SUCCESS
+    if words[0] == VP_SET_ALL:
+        found[0] = all_vps()        # banks that it calls valid need not be there
+        return HV_SUCCESS
+    found[0] = vp_set_t(everyone=False, valid_banks=words[1], banks=words + 2)
+    return HV_SUCCESS if count_ones(words[1]) == variable_qwords else HV_INVALID_HYPERCALL_INPUT
 
 
 cdef inline bint names_nobody(const vp_set_t* vps) noexcept nogil:
     cdef u32 i
+    if vps.everyone:
+        return False
     for i in range(count_ones(vps.valid_banks)):
         if vps.banks[i]:
             return False
-    return not vps.everyone
+    return True
 
 
 cdef inline bint is_in_set(const vp_set_t* vps, u32 index) noexcept nogil:
