@@ -141,9 +141,12 @@ class VirtualProcessor(engine.VirtualProcessor):
     ) -> None:
         """Into the state after power-on, "real16", or into 64-bit mode, "long64", ready to run at `rip`.
 
+        After power-on all processors but the first wait for their start-up message; "long64" lets each start.
+
         Parameters
         ----------
-        identity_map : bytes from address 0 that are mapped at their own address; default: all RAM.
+        identity_map : bytes from address 0 that are mapped at their own address; default: all RAM. "4 GiB" has the
+            pages of the local APIC and the I/O APIC, too.
         tables : where page tables, GDT and IDT go; default: the top of RAM.
         page_size : of the identity map, "4 KiB" or "2 MiB".
 
@@ -158,6 +161,7 @@ class VirtualProcessor(engine.VirtualProcessor):
             enter_long_mode(
                 self.partition, self, rip=rip, rsp=rsp, identity_map=identity_map, tables=tables, page_size=page_size
             )
+            self.start()
         elif mode == "real16":
             super().reset()
         else:

@@ -123,6 +123,9 @@ cdef class VirtualProcessor(RegisterFile):
     def run(self, *, max_instructions=None):
         """Execute until an exit of this VP; at most `max_instructions` retire. Clears ExplicitSuspend.
 
+        The machine's other VPs run meanwhile. While this one waits for them, without a timer of its own, their
+        instructions count: a VP that nobody wakes ends with `Budget`, or without others with `Halt`.
+
         Returns
         -------
         one of the classes of hvcore.exits

@@ -10,7 +10,7 @@ import numpy
 
 from hvcore._native.models import POLICIES
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.batch cimport requester_t, translate_all
 from hvcore._native.dma.cache cimport cache_clear, cache_held, cache_key_at, forget_all
@@ -42,7 +42,7 @@ from hvcore._native.model.structure cimport EMPTY, KEY_ASID_SHIFT, KEY_PAGE_SHIF
 from hvcore._native.models cimport ModelCore
 from hvcore._native.space cimport GpaSpace, SystemMemory, enter_guard, leave_guard, require_thread
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memset, strchr
 
 include "iommu_presets.pxi"
 include "iommu_caches.pxi"
@@ -366,8 +366,11 @@ cdef class RemappingUnit:
         cdef requester_t who
         cdef u64 count = iovas.shape[0], copied = 0, part, i
         make_requester(&who, source, pasid, access, 0)
-        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE if who.access & RIGHT_WRITE else PyBUF_WRITABLE)
+        PyObject_GetBuffer(data, &buffer,
+                           PyBUF_ND | PyBUF_FORMAT | (0 if who.access & RIGHT_WRITE else PyBUF_WRITABLE))
         try:
+            if buffer.format != NULL and strchr(buffer.format, b"O") != NULL:
+                raise TypeError("data must be bytes or numbers, not references to Python objects")
             if count == 0 or <u64>buffer.len % count:
                 raise ValueError(f"data of {buffer.len} bytes must divide into {count} equal parts")
             part = <u64>buffer.len // count

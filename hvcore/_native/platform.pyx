@@ -234,7 +234,7 @@ cdef class InterruptPlatform:
     cdef u64 own_gpa(self, gpa) except? 0xBAD:
         cdef u64 address = checked(gpa, 0, ~<u64>0, "gpa")
         if not platform_owns_memory(self.fabric, address):
-            raise ValueError(f"gpa must be in the I/O APIC's page at {IOAPIC_ADDRESS:#x}, not {address:#x}")
+            raise ValueError(f"gpa must be in the I/O APIC's page at {<u32>IOAPIC_ADDRESS:#x}, not {address:#x}")
         return address
 
     cdef u32 power(self, size, u32 highest) except? 0xBAD:

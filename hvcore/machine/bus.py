@@ -6,6 +6,7 @@ What no device claims floats: reads are all ones, writes are lost, as on a PC.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import index
 from typing import NamedTuple, Protocol
 
 PORT_COUNT = 0x1_0000
@@ -80,7 +81,7 @@ class Bus:
         """What IN gets."""
         claim = self._ranges.find(port, size)
         if claim is not None:
-            return claim.device.read(port - claim.first, size)
+            return answer(claim, port, size)
         return (1 << 8 * size) - 1 if self.behind is None else self.behind.read(port, size)
 
     def write(self, port: int, size: int, value: int) -> None:
@@ -119,7 +120,7 @@ class MemoryBus:
         value = 0
         for at, piece in pieces(gpa, size):
             claim = self._ranges.find(at, piece)
-            part = (1 << 8 * piece) - 1 if claim is None else claim.device.read(at - claim.first, piece)
+            part = (1 << 8 * piece) - 1 if claim is None else answer(claim, at, piece)
             value |= part << 8 * (at - gpa)
         return value
 
@@ -129,6 +130,19 @@ class MemoryBus:
             claim = self._ranges.find(at, piece)
             if claim is not None:
                 claim.device.write(at - claim.first, piece, value >> 8 * (at - gpa) & (1 << 8 * piece) - 1)
+
+
+def answer(claim: Claim, address: int, size: int) -> int:
+    """What the device of a range gives, as much of it as was asked for.
+
+    Raises TypeError, naming the device, if it is no integer."""
+    offset = address - claim.first
+    value = claim.device.read(offset, size)
+    try:
+        return index(value) & (1 << 8 * size) - 1
+    except TypeError:
+        name = type(claim.device).__name__
+        raise TypeError(f"{name}.read({offset:#x}, {size}) must return an integer, not {value!r}") from None
 
 
 def pieces(address: int, size: int) -> Iterator[tuple[int, int]]:

@@ -49,9 +49,12 @@ def integer(value: Any, name: str) -> int:
 
 
 def buffer(value: Any, name: str, *, writable: bool = False) -> memoryview:
-    """The bytes of an argument."""
+    """The bytes of an argument. References to Python objects are none that a device may see, or change."""
     try:
-        found = memoryview(value).cast("B")
+        view = memoryview(value)
+        if "O" in view.format:
+            raise TypeError("its elements are Python objects")
+        found = view.cast("B")
     except TypeError as error:
         raise TypeError(f"{name} must be a contiguous buffer, not {type(value).__name__}: {error}") from None
     if writable and found.readonly:

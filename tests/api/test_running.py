@@ -311,3 +311,38 @@ def test_two_partitions(guest: Guest) -> None:
     assert (second.vp, second.value) == (other.vp, 1)
     finish(other)
     assert guest.read(CODE) != q(0) and code("f4") == HLT
+
+
+@pytest.mark.parametrize("waiting", ["cli; hlt", "sti; hlt", "suspended"])
+def test_a_processor_that_nobody_wakes_ends_its_run(waiting: str) -> None:
+    """Its neighbour spins on: what that one runs counts while this one waits for it."""
+    with Hypervisor(memory="64 MiB", processors=2) as hypervisor:
+        child = hypervisor.root.create_partition(vps=2)
+        ram = child.map_memory(gpa=0, size="4 MiB")
+        spinning, waits = child.vps[0], child.vps[1]
+        for vp, place in ((spinning, 0x1000), (waits, 0x2000)):
+            sleep = code("fa" if waiting == "cli; hlt" else "fb", HLT)
+            ram[place : place + 2] = sleep if vp is waits else code(JMP_SELF)
+            vp.reset("long64", rip=place, rsp=0x8000)
+        spinning.explicit_suspend = False
+        if waiting == "suspended":
+            waits.suspend_for_intercept()
+        before = spinning.counters().instructions
+        assert isinstance(waits.run(max_instructions=100), Budget)
+        assert spinning.counters().instructions - before <= 100 + hypervisor.quantum
+
+
+def test_an_instruction_of_many_reads_ends_in_a_child() -> None:
+    """FXRSTOR from device memory asks 16 times; the rest floats and is counted (docs/devices.md)."""
+    with Hypervisor(memory="64 MiB", processors=1) as hypervisor:
+        child = hypervisor.root.create_partition(vps=1)
+        ram = child.map_memory(gpa=0, size="4 MiB")
+        machine_code = code(mov("rax", 0xFED0_0000), "480fae08", HLT)  # fxrstor64 [rax]
+        ram[CODE : CODE + len(machine_code)] = machine_code
+        vp = child.vps[0]
+        vp.reset("long64", rip=CODE, rsp=0x8000, identity_map="4 GiB", tables=0x10_0000)
+        reads = 0
+        while isinstance(exit_ := vp.run(max_instructions=1000), Mmio):
+            exit_.complete(0)
+            reads += 1
+        assert isinstance(exit_, Halt) and reads == 16 and vp.counters().device_reads_lost > 0

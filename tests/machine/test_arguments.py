@@ -157,3 +157,39 @@ def test_what_a_disk_has_completed_is_in_its_file(hypervisor, tmp_path):
     assert disk.disk._file.closed
     with pytest.raises(FileNotFoundError), Hypervisor(memory="16 MiB", processors=1) as other:
         VirtioBlock(other, tmp_path / "none", requester_id=0x18)
+
+
+def test_references_to_objects_are_no_memory(hypervisor, device):
+    objects = np.empty(4, object)
+    for call in (device.write, device.read_into):
+        with pytest.raises(TypeError, match="Python objects"):
+            call(0x1000, objects)
+    unit = hypervisor.machine.unit
+    if unit is not None:
+        with pytest.raises(TypeError, match="Python objects"):
+            unit.write_memory(0x123, 0x1000, objects)
+
+
+class Odd:
+    """A device with an answer of its own."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def read(self, offset, size):
+        return self.value
+
+    def write(self, offset, size, value):
+        pass
+
+
+def test_answers_of_devices(hypervisor):
+    """As many bytes as were asked for; what is no number names the device."""
+    memory = hypervisor.machine.memory
+    memory.attach(Odd(0x1122334455667788), gpa=0xFED00000, size=0x1000)
+    memory.attach(Odd(-1), gpa=0xFED01000, size=0x1000)
+    memory.attach(Odd(None), gpa=0xFED02000, size=0x1000)
+    assert memory.read(0xFED00001, 4) == 0x88778888
+    assert memory.read(0xFED01000, 2) == 0xFFFF
+    with pytest.raises(TypeError, match=r"Odd.read\(0x8, 4\) must return an integer, not None"):
+        memory.read(0xFED02008, 4)

@@ -20,9 +20,9 @@ cdef inline bint is_claimed(const partition_t *partition, u64 gpa, u32 size_byte
 
 
 cdef inline bint reads_too_much(const vp_t *vp) noexcept nogil:
-    """The root's instruction has used up all the room for answers, and would ask for ever: the bus floats for it.
-    It runs alone (a shadow is set), so that its time is at most a tick after the answers'."""
-    return (vp.answers_taken == ANSWERS and vp.partition.is_root
+    """The instruction has used up all the room for answers, and would ask for ever: the bus floats for it.
+    In the root it runs alone (a shadow is set), so that its time is at most a tick after the answers'."""
+    return (vp.answers_taken == ANSWERS
             and vp.slice_end - <u64>vp.remaining <= vp.answers_time + 1)
 
 

@@ -13,7 +13,7 @@ from hvcore._native.cpu.placement cimport begin_quantum, classify, classify_all,
 from hvcore._native.cpu.run cimport run_slice
 from hvcore._native.cpu.scheduler cimport NO_PROCESSOR, scheduler_t
 from hvcore._native.cpu.state cimport vp_t
-from hvcore._native.cpu.wake cimport is_asleep
+from hvcore._native.cpu.wake cimport is_asleep, start_time_of
 from hvcore._native.irq.clock cimport never_ticks
 
 cdef enum:
@@ -101,7 +101,8 @@ cdef inline void catch_up(scheduler_t* scheduler) noexcept nogil:
 cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, u32 quanta) noexcept nogil:
     """Run until a VP needs its caller, the budget is used up, nothing can run, or `quanta` have passed (NONE).
 
-    The budget counts ticks of `only`, or of all VPs when it is NULL: instructions, faults taken, futile wake-ups."""
+    The budget counts ticks of `only`, or of all VPs when it is NULL: instructions, faults taken, futile wake-ups. While
+    `only` waits for what others may or may not do, it counts theirs."""
     cdef vp_t* vp
     cdef u64 before, event
     cdef u32 reason
@@ -134,7 +135,7 @@ cdef inline u32 schedule(scheduler_t* scheduler, const vp_t* only, i64* budget, 
             return REASON_CANCELED
         scheduler.current = vp
         before = vp.runtime
-        if only == NULL or vp == only:
+        if only == NULL or vp == only or start_time_of(only) == never_ticks():
             if budget[0] <= 0:
                 return REASON_BUDGET
             reason = run_vp(scheduler, vp, budget[0])
