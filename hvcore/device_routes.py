@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from hvcore._native.platform import ENTRY_IDENTITY
 from hvcore.arguments import integer, integers, living
 from hvcore.enums import PartitionState
 from hvcore.interrupt_source import InterruptSource, Route
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 IOAPIC: Final = 2 << 62 | IOAPIC_ID
 """HV_DEVICE_ID of the machine's I/O APIC, the root's: type 2, with the id that the MADT tells."""
-_ENTRY_IDENTITY = 0xFFFF_0000_0000_0FFF
-"""What a redirection entry is known by: vector, delivery mode, destination mode, and handle or destination."""
 
 
 class DeviceRoutes(ABC):
@@ -158,5 +157,5 @@ def key_of(device_id: int, address: int, data: int) -> tuple[int, int]:
     address, data = integer(address, "address", 0, (1 << 64) - 1), integer(data, "data", 0, (1 << 32) - 1)
     if device_id != IOAPIC:
         return address, data
-    entry = (integer(address, "address", 0, (1 << 32) - 1) | data << 32) & _ENTRY_IDENTITY
+    entry = (integer(address, "address", 0, (1 << 32) - 1) | data << 32) & ENTRY_IDENTITY
     return entry & 0xFFFF_FFFF, entry >> 32

@@ -15,7 +15,7 @@ from hvcore._native.base.types cimport u8, u32, u64
 from hvcore._native.dma.batch cimport requester_t, translate_all
 from hvcore._native.dma.cache cimport cache_clear, cache_held, cache_key_at, forget_all
 from hvcore._native.dma.columns cimport dma_columns_t
-from hvcore._native.dma.copy cimport copy_all
+from hvcore._native.dma.copy cimport MESSAGE_BYTES, copy_all
 from hvcore._native.dma.flight cimport flight_t, fly, land
 from hvcore._native.dma.memory cimport view_refresh
 from hvcore._native.dma.registers cimport unit_read, unit_write
@@ -28,7 +28,7 @@ from hvcore._native.dma.spec cimport (
     REG_PHMLIMIT, REG_PLMBASE, REG_PLMLIMIT, REG_PMEN, REG_RTADDR, REG_VER, VERSION,
 )
 from hvcore._native.dma.state cimport MESSAGE_COUNT, TAG_COUNT, VIEW_ENTRIES, cache_t, context_t, tag_t, unit_t
-from hvcore._native.dma.translate cimport dma_request, dma_t
+from hvcore._native.dma.translate cimport dma_request, dma_t, is_interrupt
 from hvcore._native.engine cimport PartitionCore
 from hvcore._native.irq.fabric cimport decode_msi, fabric_send
 from hvcore._native.irq.state cimport (
@@ -379,7 +379,7 @@ cdef class RemappingUnit:
                     raise ValueError(f"iovas must leave room for {part} bytes below 2**64, not be {iovas[i]:#x}")
             enter_guard(&self.memory.guard)
             with nogil:
-                if part == 4 and who.access & RIGHT_WRITE and who.pasid == <u32>NO_PASID:
+                if part == MESSAGE_BYTES and who.access & RIGHT_WRITE and who.pasid == <u32>NO_PASID:
                     copied = write_words(&self.unit, &who, &iovas[0], count, <u8*>buffer.buf)
                 else:
                     copied = copy_all(&self.unit, &who, &iovas[0], count, <u8*>buffer.buf, part)

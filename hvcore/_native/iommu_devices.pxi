@@ -34,17 +34,15 @@ cdef int make_requester(requester_t* who, source, pasid, access, at) except -1:
 
 
 cdef u64 write_words(unit_t* unit, requester_t* who, const u64* iovas, u64 count, u8* words) noexcept nogil:
-    """Stores of four bytes each, in order; those to interrupt addresses are messages. How many bytes got through."""
+    """Stores of MESSAGE_BYTES each, in order; those to interrupt addresses are messages. How many bytes got through."""
     cdef u64 done = 0, first = 0, i
     for i in range(count):
-        if iovas[i] >> 20 != 0xFEE or iovas[i] & 3:
+        if not is_interrupt(iovas[i]) or iovas[i] & (MESSAGE_BYTES - 1):
             continue
-        if i > first:
-            done += copy_all(unit, who, &iovas[first], i - first, words + 4 * first, 4)
-        done += 4 if dma_interrupt(unit, who.source, iovas[i], (<u32*>words)[i]) >= 0 else 0
+        done += copy_all(unit, who, &iovas[first], i - first, words + MESSAGE_BYTES * first, MESSAGE_BYTES)
+        done += MESSAGE_BYTES if dma_interrupt(unit, who.source, iovas[i], (<u32*>words)[i]) >= 0 else 0
         first = i + 1
-    if first < count:
-        done += copy_all(unit, who, &iovas[first], count - first, words + 4 * first, 4)
+    done += copy_all(unit, who, &iovas[first], count - first, words + MESSAGE_BYTES * first, MESSAGE_BYTES)
     return done
 
 

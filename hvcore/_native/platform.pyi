@@ -2,6 +2,7 @@
 from typing import Any, Final, final
 
 ADDRESS: Final[int]
+ENTRY_IDENTITY: Final[int]
 GSI_BASE: Final[int]
 PINS: Final[int]
 TIMER_PIN: Final[int]

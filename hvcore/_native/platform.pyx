@@ -18,6 +18,7 @@ from hvcore._native.irq.platform cimport (
     platform_read_memory, platform_read_port, platform_reset, platform_set_pin, platform_sync,
     platform_write_memory, platform_write_port,
 )
+from hvcore._native.irq.pin_routes cimport entry_identity
 from hvcore._native.irq.platform_state cimport (
     IOAPIC_ADDRESS, IOAPIC_GSI_BASE, IOAPIC_PINS, PIN_PIC, PIN_TIMER, pic_t, pin_route_t,
 )
@@ -28,8 +29,10 @@ from libc.stdlib cimport free
 
 GSI_BASE = IOAPIC_GSI_BASE
 PINS = IOAPIC_PINS
-ADDRESS = IOAPIC_ADDRESS
+ADDRESS = <u32>IOAPIC_ADDRESS
 TIMER_PIN = PIN_TIMER
+ENTRY_IDENTITY = entry_identity(~<u64>0)
+"""What an interrupt of the I/O APIC is known by among the bits of its redirection entry."""
 
 
 cdef bint end_routed(fabric_t* fabric, const fabric_t* ended_by, u32 vector) noexcept nogil:
@@ -234,7 +237,7 @@ cdef class InterruptPlatform:
     cdef u64 own_gpa(self, gpa) except? 0xBAD:
         cdef u64 address = checked(gpa, 0, ~<u64>0, "gpa")
         if not platform_owns_memory(self.fabric, address):
-            raise ValueError(f"gpa must be in the I/O APIC's page at {<u32>IOAPIC_ADDRESS:#x}, not {address:#x}")
+            raise ValueError(f"gpa must be in the I/O APIC's page at {ADDRESS:#x}, not {address:#x}")
         return address
 
     cdef u32 power(self, size, u32 highest) except? 0xBAD:

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hvcore._native.iommu import device_addresses
+from hvcore._native.iommu import COLUMNS, device_addresses
 from hvcore._native.space import READ, WRITE
 from hvcore.experiments.records import Kind
 from hvcore.machine.dma import (
-    COLUMNS,
     DeviceTranslations,
     are_messages,
     buffer,

@@ -8,25 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hvcore._native.iommu import device_addresses
+from hvcore._native.iommu import COLUMNS, device_addresses
 from hvcore.paging.results import Translations
+from hvcore.wiring import MSI_ADDRESSES
 
-INTERRUPT_ADDRESSES = 0xFEE
-"""Bits 63:20 of the addresses where stores are interrupt messages, whatever lies behind (SDM 3A 11.11)."""
 _PAGE = 4096
-
-COLUMNS = {
-    "gpa": np.uint64,
-    "spa": np.uint64,
-    "page_shift": np.uint8,
-    "nested_page_shift": np.uint8,
-    "status": np.uint8,
-    "reason": np.uint8,
-    "table_references": np.uint8,
-    "references": np.uint8,
-    "nested_references": np.uint8,
-}
-"""The columns of a batch of device addresses and their types."""
 
 
 class DeviceTranslations(Translations):
@@ -64,7 +50,8 @@ def buffer(value: Any, name: str, *, writable: bool = False) -> memoryview:
 
 def are_messages(addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which stores of four bytes are interrupt messages."""
-    found: NDArray[np.bool_] = (addresses >> np.uint64(20) == INTERRUPT_ADDRESSES) & (addresses & np.uint64(3) == 0)
+    first, last = map(np.uint64, MSI_ADDRESSES)
+    found: NDArray[np.bool_] = (addresses >= first) & (addresses <= last) & (addresses & np.uint64(3) == 0)
     return found
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from hvcore import Hypervisor
 from hvcore._native.platform import InterruptPlatform
+from hvcore.wiring import IOAPIC_ADDRESS
 
 PAGE = 0xFEC0_0000
 SELECT, WINDOW, EOI_REGISTER = PAGE, PAGE + 0x10, PAGE + 0x40
@@ -345,3 +346,10 @@ def test_msi(board: Board) -> None:
     for name, arguments in (("address", (0xFED0_0000, 0)), ("data", (0xFEE0_0000, 1 << 32))):
         with pytest.raises(ValueError, match=f"{name} must be"):
             root.send_msi(*arguments)
+
+
+def test_where_its_page_is() -> None:
+    """The constant for the MADT, and what a wrong address is told."""
+    assert IOAPIC_ADDRESS == PAGE == 0xFEC0_0000
+    with pytest.raises(ValueError, match="gpa must be in the I/O APIC's page at 0xfec00000, not 0x1000"):
+        InterruptPlatform().read_memory(0x1000)

@@ -83,7 +83,7 @@ cdef inline u64 copy_all(unit_t* unit, requester_t* who, const u64* iovas, u64 c
     cdef u64 copied = 0
     cdef u32 taken, first, block, place
     cdef bint going
-    if size_bytes == 0:
+    if size_bytes == 0 or count == 0:
         return 0
     pieces.element = pieces.offset = 0
     flight.stamp = 0
